@@ -1,0 +1,201 @@
+// The engine and the machine's limits behind a C ABI, for bench/compare_peers.py (ctypes).
+// Built as the shared library `facenet_peer_api`, with the flags of the preset that times the engine.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "facenet/simd.hpp"
+
+#if defined(__linux__)
+#  include <sys/mman.h>
+#endif
+
+#if __has_include("facenet/embedder.hpp")
+#  include "facenet/embedder.hpp"
+#  define FNB_HAS_ENGINE 1
+#else
+#  define FNB_HAS_ENGINE 0
+#endif
+
+#if defined(_WIN32)
+#  define FNB_API extern "C" __declspec(dllexport)
+#else
+#  define FNB_API extern "C" __attribute__((visibility("default")))
+#endif
+
+namespace {
+
+namespace simd = facenet::simd;
+using Clock = std::chrono::steady_clock;
+using simd::vf;
+
+thread_local std::string last_error;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Runs work(thread) on `threads` threads that start together, `repeats` times, and returns the seconds of each repeat
+// until the last thread was done: a core that was taken away for a while shows as a long repeat.
+// The threads live for one call, so none of them spins while another engine is timed.
+template <class Work>
+std::vector<double> time_together(int threads, int repeats, Work work) {
+  std::vector<double> seconds(static_cast<std::size_t>(repeats));
+  std::vector<std::atomic<int>> arrived(2 * static_cast<std::size_t>(repeats));
+  for (auto& a : arrived) a.store(0);
+  const auto meet = [&](int where) {
+    arrived[static_cast<std::size_t>(where)].fetch_add(1);
+    while (arrived[static_cast<std::size_t>(where)].load(std::memory_order_acquire) < threads) simd::pause();
+  };
+  const auto body = [&](int thread) {
+    for (int r = 0; r < repeats; ++r) {
+      meet(2 * r);
+      const auto start = Clock::now();
+      work(thread);
+      meet(2 * r + 1);
+      if (thread == 0) seconds[static_cast<std::size_t>(r)] = seconds_since(start);
+    }
+  };
+  std::vector<std::thread> others;
+  for (int t = 1; t < threads; ++t) others.emplace_back(body, t);
+  body(0);
+  for (auto& t : others) t.join();
+  return seconds;
+}
+
+double median(std::vector<double> v) {
+  std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
+  return v[v.size() / 2];
+}
+
+// Independent FMA chains: 4 cycles of latency on 2 ports need 8; the two factors take 2 more of the registers.
+constexpr int chains = simd::register_count >= 32 ? 24 : 12;
+
+// acc[i] = a * b + acc[i], `turns` times, all in registers; a and b come from memory so that nothing is folded.
+FACENET_NOINLINE float fma_chains(const float* ab, long turns) {
+  const vf a = simd::load(ab), b = simd::load(ab + simd::width);
+  vf acc[chains];
+  FACENET_UNROLL
+  for (int i = 0; i < chains; ++i) acc[i] = simd::set1(static_cast<float>(i));
+  for (long t = 0; t < turns; ++t) {
+    FACENET_UNROLL
+    for (int i = 0; i < chains; ++i) acc[i] = simd::fma(a, b, acc[i]);
+  }
+  vf sum = acc[0];
+  FACENET_UNROLL
+  for (int i = 1; i < chains; ++i) sum = simd::add(sum, acc[i]);
+  float lanes[simd::width];
+  simd::store(lanes, sum);
+  return lanes[0];
+}
+
+double fma_flops(long turns) { return 2.0 * chains * simd::width * static_cast<double>(turns); }
+
+constexpr std::size_t bandwidth_bytes = std::size_t{256} << 20;  // eight times a 32 MiB L3, and more than the weights
+constexpr std::size_t huge_page = std::size_t{2} << 20;
+
+struct FreeAligned {
+  void operator()(float* p) const { std::free(p); }
+};
+
+// Touched once, on huge pages where the system has them: what is measured is memory, not the TLB.
+const float* bandwidth_buffer() {
+  static const std::unique_ptr<float, FreeAligned> buffer = [] {
+    void* p = std::aligned_alloc(huge_page, bandwidth_bytes);
+    if (p == nullptr) return std::unique_ptr<float, FreeAligned>();
+#if defined(__linux__)
+    madvise(p, bandwidth_bytes, MADV_HUGEPAGE);
+#endif
+    float* f = static_cast<float*>(p);
+    std::fill(f, f + bandwidth_bytes / sizeof(float), 1.0f);
+    return std::unique_ptr<float, FreeAligned>(f);
+  }();
+  return buffer.get();
+}
+
+FACENET_NOINLINE float read_all(const float* p, std::size_t count) {
+  constexpr int streams = 8;  // independent sums, so that the loads and not the additions are the limit
+  vf acc[streams];
+  FACENET_UNROLL
+  for (int i = 0; i < streams; ++i) acc[i] = simd::zero();
+  for (std::size_t k = 0; k < count; k += streams * simd::width) {
+    FACENET_UNROLL
+    for (int i = 0; i < streams; ++i) acc[i] = simd::add(acc[i], simd::load(p + k + i * simd::width));
+  }
+  vf sum = acc[0];
+  FACENET_UNROLL
+  for (int i = 1; i < streams; ++i) sum = simd::add(sum, acc[i]);
+  float lanes[simd::width];
+  simd::store(lanes, sum);
+  return lanes[0];
+}
+
+volatile float sink;  // keeps the results alive
+
+}  // namespace
+
+/// "0.1.0 avx512 openmp": version, the ISA this library is compiled for, the threading back end.
+FNB_API const char* fnb_version() {
+  static const std::string text =
+      std::string(facenet::version) + " " + facenet::isa_name + " " + facenet::parallel_name;
+  return text.c_str();
+}
+
+/// The sentence of this thread's last failure.
+FNB_API const char* fnb_error() { return last_error.c_str(); }
+
+/// Peak of fused multiply-adds, single precision, in GFLOP/s for all `threads` together: the median of 9 slices of
+/// about 3 ms, each timed until its last thread is done. About 30 ms.
+FNB_API double fnb_peak_gflops(int threads) {
+  constexpr int slices = 9;
+  constexpr double slice_seconds = 3e-3;
+  if (threads < 1 || threads > 256) return 0;
+  float ab[2 * simd::width];
+  std::fill(ab, ab + 2 * simd::width, 1e-3f);
+  long turns = 1000;
+  for (;;) {  // how many turns fill a slice; also the warm-up that brings the clock up
+    const auto start = Clock::now();
+    sink = fma_chains(ab, turns);
+    const double seconds = seconds_since(start);
+    if (seconds > slice_seconds / 2) {
+      turns = static_cast<long>(static_cast<double>(turns) * slice_seconds / seconds);
+      break;
+    }
+    turns *= 2;
+  }
+  const double seconds = median(time_together(threads, slices, [&](int) {
+    const float r = fma_chains(ab, turns);
+    if (r < 0) sink = r;
+  }));
+  return threads * fma_flops(turns) / seconds * 1e-9;
+}
+
+/// Read bandwidth in GB/s (1e9 bytes) of `threads` threads, each reading its part of 256 MiB: the best of 3.
+FNB_API double fnb_bandwidth_gbs(int threads) {
+  if (threads < 1 || threads > 256) return 0;
+  const float* p = bandwidth_buffer();
+  if (p == nullptr) return 0;
+  constexpr std::size_t granule = 8 * simd::width * 16;
+  const std::size_t all = bandwidth_bytes / sizeof(float);
+  const std::size_t each = all / static_cast<std::size_t>(threads) / granule * granule;
+  const auto seconds = time_together(threads, 3, [&](int thread) {
+    const float r = read_all(p + static_cast<std::size_t>(thread) * each, each);
+    if (r < 0) sink = r;
+  });
+  return static_cast<double>(each * static_cast<std::size_t>(threads) * sizeof(float)) /
+         *std::min_element(seconds.begin(), seconds.end()) * 1e-9;
+}
+
+#if !FNB_HAS_ENGINE
+FNB_API void* fnb_open(const char*, int, int, int) {
+  last_error = "this library was built before include/facenet/embedder.hpp existed";
+  return nullptr;
+}
+FNB_API int fnb_run(void*, const float*, int, float*) { return 1; }
+FNB_API void fnb_close(void*) {}
+#endif

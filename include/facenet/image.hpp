@@ -1,0 +1,436 @@
+// Pixels in memory: views, crops, resizing, standardisation. Decodes nothing, opens nothing. Layer 5.
+//
+// Every operation repeats a reference to the bit or says how far it is from it: Pillow 9.4-12.0 for bilinear
+// resizing and crops, PyTorch for area resizing, facenet-pytorch and davidsandberg/facenet for crops with a margin.
+#pragma once
+
+#include <cmath>
+
+#include "facenet/memory.hpp"
+
+FACENET_BEGIN
+
+/// The longest side of a picture that any function here takes or makes.
+constexpr int max_image_side = 16384;
+
+/// The order of the three bytes of a pixel. BGR taken for RGB moves one known pair from distance 0.56 to 0.85,
+/// so nothing here has a default order.
+enum class ChannelOrder : std::uint8_t { rgb, bgr };
+
+/// Whole pixels: x0 <= x < x1, y0 <= y < y1.
+struct Rect {
+  int x0 = 0, y0 = 0, x1 = 0, y1 = 0;
+
+  constexpr std::int64_t width() const noexcept { return std::int64_t{x1} - x0; }
+  constexpr std::int64_t height() const noexcept { return std::int64_t{y1} - y0; }
+  friend constexpr bool operator==(Rect a, Rect b) noexcept {
+    return a.x0 == b.x0 && a.y0 == b.y0 && a.x1 == b.x1 && a.y1 == b.y1;
+  }
+};
+
+/// The same in fractions of a pixel, as a detector finds it.
+struct Box {
+  float x0 = 0, y0 = 0, x1 = 0, y1 = 0;
+};
+
+/// Someone else's pixels, three bytes each; owns nothing. Rows are `stride` bytes apart (negative: stored bottom up).
+struct ImageView {
+  const std::uint8_t* data = nullptr;  // the top left pixel
+  int width = 0, height = 0;
+  std::ptrdiff_t stride = 0;
+  ChannelOrder order = ChannelOrder::rgb;
+
+  constexpr ImageView() noexcept = default;
+  constexpr ImageView(const std::uint8_t* first, int w, int h, std::ptrdiff_t bytes_per_row,
+                      ChannelOrder channels) noexcept
+      : data(first), width(w), height(h), stride(bytes_per_row), order(channels) {}
+
+  const std::uint8_t* row(int y) const noexcept { return data + y * stride; }
+  constexpr Rect bounds() const noexcept { return {0, 0, width, height}; }
+  constexpr bool holds(Rect r) const noexcept {
+    return r.x0 >= 0 && r.y0 >= 0 && r.x0 < r.x1 && r.y0 < r.y1 && r.x1 <= width && r.y1 <= height;
+  }
+  /// The pixels of `r` without a copy. Requires holds(r).
+  ImageView crop(Rect r) const noexcept {
+    return {row(r.y0) + 3 * r.x0, static_cast<int>(r.width()), static_cast<int>(r.height()), stride, order};
+  }
+};
+
+namespace detail {
+
+inline Status check_size(std::int64_t w, std::int64_t h) noexcept {
+  if (w < 1 || h < 1) return {Errc::invalid_argument, "a picture needs at least one pixel"};
+  if (w > max_image_side || h > max_image_side)
+    return {Errc::limit_exceeded, "a picture may be at most 16384 pixels wide and high"};
+  return {};
+}
+
+inline Status check(const ImageView& v) noexcept {
+  FACENET_TRY(check_size(v.width, v.height));
+  if (v.data == nullptr) return {Errc::invalid_argument, "the picture has no pixels: its pointer is null"};
+  if (v.height > 1 && (v.stride < 0 ? -v.stride : v.stride) < std::ptrdiff_t{3} * v.width)
+    return {Errc::invalid_argument, "the rows of the picture overlap: its stride is below 3 bytes a pixel"};
+  return {};
+}
+
+}  // namespace detail
+
+/// Owns width x height pixels of three bytes, rows without a gap. Move-only.
+class Image {
+ public:
+  Image() noexcept = default;
+
+  /// Black pixels, or unset ones when `zero` is false. Errors: invalid_argument, limit_exceeded, out_of_memory.
+  static Result<Image> make(int w, int h, ChannelOrder order, bool zero = true) noexcept {
+    FACENET_TRY(detail::check_size(w, h));
+    auto pixels = Buffer<std::uint8_t>::make(static_cast<std::size_t>(w) * static_cast<std::size_t>(h) * 3, zero);
+    if (!pixels) return pixels.status();
+    Image image;
+    image.pixels_ = std::move(*pixels);
+    image.width_ = w;
+    image.height_ = h;
+    image.order_ = order;
+    return image;
+  }
+
+  int width() const noexcept { return width_; }
+  int height() const noexcept { return height_; }
+  ChannelOrder order() const noexcept { return order_; }
+  std::ptrdiff_t stride() const noexcept { return std::ptrdiff_t{3} * width_; }
+  std::size_t bytes() const noexcept { return pixels_.size(); }
+  std::uint8_t* data() noexcept { return pixels_.data(); }
+  const std::uint8_t* data() const noexcept { return pixels_.data(); }
+  std::uint8_t* row(int y) noexcept { return data() + y * stride(); }
+  const std::uint8_t* row(int y) const noexcept { return data() + y * stride(); }
+  ImageView view() const& noexcept { return {data(), width_, height_, stride(), order_}; }
+  operator ImageView() const& noexcept { return view(); }
+  operator ImageView() const&& = delete;  // the pixels would be gone before the view
+
+ private:
+  Buffer<std::uint8_t> pixels_;
+  int width_ = 0, height_ = 0;
+  ChannelOrder order_ = ChannelOrder::rgb;
+};
+
+/// A copy of `r`, black where it reaches past the picture, as Pillow's Image.crop.
+inline Result<Image> crop(ImageView src, Rect r) noexcept {
+  FACENET_TRY(detail::check(src));
+  FACENET_TRY(detail::check_size(r.width(), r.height()));
+  auto out = Image::make(static_cast<int>(r.width()), static_cast<int>(r.height()), src.order);
+  if (!out) return out;
+  const Rect in{r.x0 > 0 ? r.x0 : 0, r.y0 > 0 ? r.y0 : 0, r.x1 < src.width ? r.x1 : src.width,
+                r.y1 < src.height ? r.y1 : src.height};
+  if (in.x0 >= in.x1) return out;
+  for (int y = in.y0; y < in.y1; ++y)
+    std::memcpy(out->row(y - r.y0) + 3 * (in.x0 - r.x0), src.row(y) + 3 * in.x0,
+                static_cast<std::size_t>(in.x1 - in.x0) * 3);
+  return out;
+}
+
+/// The largest square in the middle; an odd pixel stays on the right or below.
+constexpr Rect centre_square(int w, int h) noexcept {
+  const int side = w < h ? w : h, x = (w - side) / 2, y = (h - side) / 2;
+  return {x, y, x + side, y + side};
+}
+
+// ---- bilinear, as Pillow -------------------------------------------------------------------------------------------
+
+namespace detail {
+
+// a * b rounded to double. Written as an expression, GCC joins it with the addition that follows into one fused
+// operation wherever the CPU has it, and the weights are no longer Pillow's. Only used once a weight.
+inline double rounded_product(double a, double b) noexcept {
+  volatile double p = a * b;
+  return p;
+}
+
+// The filter of one axis: output i is sum over k < count of weight[i * taps + k] * input[first + k] / 2^22.
+struct ResampleAxis {
+  struct Window {
+    int first, count;
+  };
+  static constexpr int precision = 32 - 8 - 2;  // 8 bits of pixel, 22 of weight, 1 of headroom, 1 of sign
+  Buffer<Window> windows;
+  Buffer<std::int32_t> weights;
+  int taps = 0;
+
+  // Triangle filter, as wide as the ratio when it shrinks: w = max(0, 1 - |distance| / max(1, ratio)), normalised over
+  // the pixels that exist. Pillow, src/libImaging/Resample.c: precompute_coeffs, normalize_coeffs_8bpc.
+  static Result<ResampleAxis> make(int in, float from, float to, int out) noexcept {
+    const double scale = static_cast<double>(to - from) / out, support = scale < 1.0 ? 1.0 : scale;
+    const double inverse = 1.0 / support;
+    ResampleAxis axis;
+    axis.taps = static_cast<int>(std::ceil(support)) * 2 + 1;
+    const auto taps = static_cast<std::size_t>(axis.taps), n = static_cast<std::size_t>(out);
+    auto windows = Buffer<Window>::make(n);
+    auto weights = Buffer<std::int32_t>::make(n * taps);
+    auto exact = Buffer<double>::make(taps);
+    if (!windows) return windows.status();
+    if (!weights) return weights.status();
+    if (!exact) return exact.status();
+    for (std::size_t i = 0; i < n; ++i) {
+      const double centre = static_cast<double>(from) + rounded_product(static_cast<double>(i) + 0.5, scale);
+      const int low = static_cast<int>(centre - support + 0.5), high = static_cast<int>(centre + support + 0.5);
+      const int first = low < 0 ? 0 : low, count = (high > in ? in : high) - first;
+      double sum = 0;
+      for (int k = 0; k < count; ++k) {
+        const double d = std::fabs(rounded_product(k + first - centre + 0.5, inverse));
+        (*exact)[static_cast<std::size_t>(k)] = d < 1.0 ? 1.0 - d : 0.0;
+        sum += (*exact)[static_cast<std::size_t>(k)];
+      }
+      for (int k = 0; k < count; ++k) {
+        const double w = sum != 0.0 ? (*exact)[static_cast<std::size_t>(k)] / sum : 0.0;
+        (*weights)[i * taps + static_cast<std::size_t>(k)] = static_cast<std::int32_t>(0.5 + w * (1 << precision));
+      }
+      (*windows)[i] = {first, count};
+    }
+    axis.windows = std::move(*windows);
+    axis.weights = std::move(*weights);
+    return axis;
+  }
+
+  // Rounded to nearest. Never negative; above 255 only when thousands of weights are each rounded up.
+  static std::uint8_t pixel(std::int32_t sum) noexcept {
+    const std::int32_t v = sum >> precision;
+    return static_cast<std::uint8_t>(v > 255 ? 255 : v);
+  }
+};
+
+inline void resample_row(const std::uint8_t* in, const ResampleAxis& axis, std::uint8_t* out) noexcept {
+  const std::int32_t* w = axis.weights.data();
+  for (const auto window : axis.windows) {
+    constexpr std::int32_t half = 1 << (ResampleAxis::precision - 1);
+    std::int32_t a = half, b = half, c = half;
+    const std::uint8_t* p = in + 3 * window.first;
+    for (int k = 0; k < window.count; ++k, p += 3) {
+      a += w[k] * p[0];
+      b += w[k] * p[1];
+      c += w[k] * p[2];
+    }
+    *out++ = ResampleAxis::pixel(a);
+    *out++ = ResampleAxis::pixel(b);
+    *out++ = ResampleAxis::pixel(c);
+    w += axis.taps;
+  }
+}
+
+// out[i] = sum over k of w[k] * (row k)[i], `bytes` columns, a block at a time so that the sums stay in the L1 cache.
+inline void resample_column(const std::uint8_t* in, std::ptrdiff_t stride, const std::int32_t* w, int count, int bytes,
+                            std::uint8_t* out) noexcept {
+  constexpr int block = 512;
+  std::int32_t sum[block];
+  for (int from = 0; from < bytes; from += block) {
+    const int n = bytes - from < block ? bytes - from : block;
+    for (int i = 0; i < n; ++i) sum[i] = 1 << (ResampleAxis::precision - 1);
+    for (int k = 0; k < count; ++k) {
+      const std::uint8_t* row = in + k * stride + from;
+      for (int i = 0; i < n; ++i) sum[i] += w[k] * row[i];
+    }
+    for (int i = 0; i < n; ++i) out[from + i] = ResampleAxis::pixel(sum[i]);
+  }
+}
+
+}  // namespace detail
+
+/// `box` of `src` resized to w x h: bit for bit Pillow's resize((w, h), Image.BILINEAR, box), which is antialiased.
+/// Horizontally first, over the rows needed only, rounded to bytes between the passes; an axis that keeps its size is
+/// left alone. Errors: invalid_argument (the box is empty or leaves the picture), limit_exceeded, out_of_memory.
+inline Result<Image> resize_bilinear(ImageView src, Box box, int w, int h) noexcept {
+  FACENET_TRY(detail::check(src));
+  auto out = Image::make(w, h, src.order, false);
+  if (!out) return out;
+  if (!(box.x0 >= 0 && box.y0 >= 0 && box.x0 < box.x1 && box.y0 < box.y1 && box.x1 <= static_cast<float>(src.width) &&
+        box.y1 <= static_cast<float>(src.height)))
+    return {Errc::invalid_argument, "the box to resize must hold something and lie inside the picture"};
+  const bool across = w != src.width || box.x0 != 0 || box.x1 != static_cast<float>(w);
+  const bool down = h != src.height || box.y0 != 0 || box.y1 != static_cast<float>(h);
+  const std::size_t row_bytes = static_cast<std::size_t>(w) * 3;
+  if (!across && !down) {
+    for (int y = 0; y < h; ++y) std::memcpy(out->row(y), src.row(y), row_bytes);
+    return out;
+  }
+  auto horizontal = detail::ResampleAxis::make(src.width, box.x0, box.x1, w);
+  auto vertical = detail::ResampleAxis::make(src.height, box.y0, box.y1, h);
+  if (!horizontal) return horizontal.status();
+  if (!vertical) return vertical.status();
+  const auto first = vertical->windows[0], last = vertical->windows[static_cast<std::size_t>(h) - 1];
+  const int top = down ? first.first : 0, bottom = down ? last.first + last.count : h;
+
+  Buffer<std::uint8_t> between;
+  const std::uint8_t* rows = src.row(top);
+  std::ptrdiff_t stride = src.stride;
+  if (across) {
+    std::uint8_t* to = out->data();
+    if (down) {
+      auto made = Buffer<std::uint8_t>::make(row_bytes * static_cast<std::size_t>(bottom - top), false);
+      if (!made) return made.status();
+      between = std::move(*made);
+      to = between.data();
+    }
+    rows = to;
+    stride = static_cast<std::ptrdiff_t>(row_bytes);
+    for (int y = top; y < bottom; ++y, to += row_bytes) detail::resample_row(src.row(y), *horizontal, to);
+  }
+  if (down)
+    for (int y = 0; y < h; ++y) {
+      const auto window = vertical->windows[static_cast<std::size_t>(y)];
+      detail::resample_column(rows + (window.first - top) * stride, stride,
+                              vertical->weights.data() + static_cast<std::ptrdiff_t>(y) * vertical->taps, window.count,
+                              3 * w, out->row(y));
+    }
+  return out;
+}
+
+inline Result<Image> resize_bilinear(ImageView src, int w, int h) noexcept {
+  return resize_bilinear(src, {0, 0, static_cast<float>(src.width), static_cast<float>(src.height)}, w, h);
+}
+
+/// Pillow's crop(r).resize((w, h), Image.BILINEAR): pixels outside of `r` have no influence, those past the edges
+/// are black.
+inline Result<Image> crop_resize(ImageView src, Rect r, int w, int h) noexcept {
+  if (src.holds(r)) return resize_bilinear(src.crop(r), w, h);
+  auto cropped = crop(src, r);
+  if (!cropped) return cropped;
+  return resize_bilinear(*cropped, w, h);
+}
+
+// ---- area, as PyTorch ----------------------------------------------------------------------------------------------
+
+/// out[y][x][c] = mean over rows floor(y * H / h) .. ceil((y + 1) * H / h) and the same columns: PyTorch's
+/// interpolate(mode="area"), adaptive average pooling. `out`: h * w * 3 floats in 0..255, channels in src's order.
+/// Equal to the bit up to 65,793 pixels a window (2^24 / 255); there PyTorch's float32 sum starts to round, ours does
+/// not. Errors: invalid_argument, limit_exceeded, out_of_memory (12 bytes a column).
+inline Status resize_area(ImageView src, int w, int h, float* out) noexcept {
+  FACENET_TRY(detail::check(src));
+  FACENET_TRY(detail::check_size(w, h));
+  const auto columns = static_cast<std::size_t>(src.width) * 3;
+  auto sums = Buffer<std::uint32_t>::make(columns, false);  // 16384 rows of 255 stay far below 2^32
+  if (!sums) return sums.status();
+  const auto begin = [](int i, int in, int n) { return static_cast<int>(std::int64_t{i} * in / n); };
+  const auto end = [](int i, int in, int n) { return static_cast<int>(((std::int64_t{i} + 1) * in + n - 1) / n); };
+  for (int y = 0; y < h; ++y) {
+    const int y0 = begin(y, src.height, h), y1 = end(y, src.height, h);
+    std::uint32_t* sum = sums->data();
+    std::memset(sum, 0, columns * sizeof *sum);
+    for (int r = y0; r < y1; ++r) {
+      const std::uint8_t* row = src.row(r);
+      for (std::size_t i = 0; i < columns; ++i) sum[i] += row[i];
+    }
+    const auto rows = static_cast<float>(y1 - y0);
+    for (int x = 0; x < w; ++x) {
+      const int x0 = begin(x, src.width, w), x1 = end(x, src.width, w);
+      std::uint64_t total[3] = {};
+      for (const std::uint32_t *s = sum + 3 * x0, *stop = sum + 3 * x1; s != stop; s += 3)
+        for (int c = 0; c < 3; ++c) total[c] += s[c];
+      // PyTorch divides twice, and two roundings are not one.
+      for (int c = 0; c < 3; ++c) *out++ = static_cast<float>(total[c]) / rows / static_cast<float>(x1 - x0);
+    }
+  }
+  return {};
+}
+
+// ---- bytes to the network's numbers --------------------------------------------------------------------------------
+
+/// What a model was trained on; a weight file's `scaling` says which.
+enum class Scaling : std::uint8_t {
+  fixed,      // (x - 127.5) / 128: facenet-pytorch, davidsandberg 2018
+  prewhiten,  // (x - mean) / max(deviation, 1 / sqrt(count)) of this picture: davidsandberg 2017, facenet.py
+  unit,       // x / 255
+  mean_255,   // (x - [122.782, 117.001, 104.298]) / 255, RGB: the dlib network of face-api
+};
+
+/// The number of each byte value, a row for each colour: value[0] red, [1] green, [2] blue. A table because
+/// no scale and shift in float32 gives the references' roundings for all four, and it is 3 KiB.
+struct Standardisation {
+  float value[3][256];
+};
+
+/// The table for `view`, which only prewhiten looks at. Requires a view with pixels.
+/// Prewhiten: mean and deviation over all pixels and channels, from a histogram, in double.
+inline Standardisation standardisation(ImageView view, Scaling scaling) noexcept {
+  constexpr float means[3] = {122.782f, 117.001f, 104.298f};
+  double mean = 0, inverse = 0;
+  if (scaling == Scaling::prewhiten) {
+    std::int64_t histogram[256] = {};
+    for (int y = 0; y < view.height; ++y) {
+      const std::uint8_t* row = view.row(y);
+      for (int i = 0; i < 3 * view.width; ++i) ++histogram[row[i]];
+    }
+    const double count = 3.0 * view.width * view.height;
+    for (int v = 0; v < 256; ++v) mean += static_cast<double>(histogram[v] * v);
+    mean /= count;
+    double square = 0;
+    for (int v = 0; v < 256; ++v) square += static_cast<double>(histogram[v]) * (v - mean) * (v - mean);
+    const double deviation = std::sqrt(square / count), least = 1.0 / std::sqrt(count);
+    inverse = 1.0 / (deviation > least ? deviation : least);
+  }
+  Standardisation s;
+  for (int c = 0; c < 3; ++c)
+    for (int v = 0; v < 256; ++v) {
+      const auto x = static_cast<float>(v);
+      float& to = s.value[c][v];
+      switch (scaling) {
+        case Scaling::fixed: to = (x - 127.5f) / 128.0f; break;
+        case Scaling::prewhiten: to = static_cast<float>((v - mean) * inverse); break;
+        case Scaling::unit: to = x / 255.0f; break;
+        case Scaling::mean_255: to = (x - means[c]) / 255.0f; break;
+      }
+    }
+  return s;
+}
+
+/// Writes height * width * 3 floats to `out` (NHWC), channels in the order the network `wants`.
+inline void standardise(ImageView view, const Standardisation& s, ChannelOrder wants, float* out) noexcept {
+  const int swap = view.order == wants ? 0 : 2, blue_first = wants == ChannelOrder::bgr ? 2 : 0;
+  const float *t0 = s.value[blue_first], *t1 = s.value[1], *t2 = s.value[2 - blue_first];
+  for (int y = 0; y < view.height; ++y) {
+    const std::uint8_t* p = view.row(y);
+    for (int x = 0; x < view.width; ++x, p += 3, out += 3) {
+      out[0] = t0[p[swap]];
+      out[1] = t1[p[1]];
+      out[2] = t2[p[2 - swap]];
+    }
+  }
+}
+
+/// Both steps. Errors: invalid_argument and limit_exceeded for a bad view.
+inline Status standardise(ImageView view, Scaling scaling, ChannelOrder wants, float* out) noexcept {
+  FACENET_TRY(detail::check(view));
+  standardise(view, standardisation(view, scaling), wants, out);
+  return {};
+}
+
+// ---- from a detector's box to the pixels of a face -----------------------------------------------------------------
+
+namespace detail {
+
+// [face - half a margin, face + half a margin] cut to the picture and truncated as Python's int() does, in double,
+// since the references' boxes have become Python floats by then. Coordinates no picture has (infinite, not a number)
+// give some rectangle that no picture holds instead of undefined behaviour.
+inline Rect widen(Box face, double margin_x, double margin_y, int width, int height) noexcept {
+  const auto whole = [](double v) {
+    constexpr double far = 1 << 24;
+    return v != v ? 0 : static_cast<int>(v > far ? far : v < -far ? -far : v);
+  };
+  const auto low = [&](float v, double m) { return whole(v - m / 2 > 0 ? v - m / 2 : 0.0); };
+  const auto high = [&](float v, double m, int end) { return whole(v + m / 2 < end ? v + m / 2 : end); };
+  return {low(face.x0, margin_x), low(face.y0, margin_y), high(face.x1, margin_x, width),
+          high(face.y1, margin_y, height)};
+}
+
+}  // namespace detail
+
+/// facenet-pytorch's extract_face: `margin` counts pixels of the finished crop of `image_size`, which are
+/// margin * side / (image_size - margin) in the picture. Requires margin < image_size. Empty for a box outside.
+inline Rect crop_output_margin(Box face, int margin, int image_size, int width, int height) noexcept {
+  const double m = margin, rest = image_size - margin;
+  return detail::widen(face, m * (static_cast<double>(face.x1) - static_cast<double>(face.x0)) / rest,
+                       m * (static_cast<double>(face.y1) - static_cast<double>(face.y0)) / rest, width, height);
+}
+
+/// davidsandberg/facenet's align_dataset_mtcnn.py: `margin` counts pixels of the picture, half on each side.
+inline Rect crop_source_margin(Box face, int margin, int width, int height) noexcept {
+  return detail::widen(face, margin, margin, width, height);
+}
+
+FACENET_END

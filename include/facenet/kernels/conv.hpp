@@ -1,0 +1,130 @@
+// Convolution by register tiles: 1x1 as GEMM, k x k as implicit GEMM (no im2col: NHWC rows are read where they lie).
+// Layer 2.
+#pragma once
+
+#include "facenet/kernels/gemm.hpp"
+
+FACENET_BEGIN
+
+namespace kernels {
+
+/// Names an epilogue type where a plan stores it.
+enum class Fuse : std::uint8_t { bias, bias_relu, bias_residual, bias_residual_relu };
+
+/// Where some of a convolution's panels go: siblings that read the same input are one GEMM with several outputs.
+struct Segment {
+  TensorView out;
+  int first_panel = 0;
+  Fuse fuse = Fuse::bias_relu;
+};
+
+struct ConvArgs {
+  static constexpr int max_segments = 4;
+  ConstTensorView in;  // data: the window of output pixel (0, 0), so inside a halo of zeros where there is padding
+  int stride = 1;
+  Shape out;           // h, w of the output; c: all segments together, each but the last a multiple of simd::panel
+  Runs runs{};
+  const void* weights = nullptr;  // panels(out.c) packed panels of float or Half
+  bool half = false;
+  const float* bias = nullptr;    // panels(out.c) * simd::panel
+  Segment segments[max_segments];
+  int segment_count = 1;
+
+  int pixels() const noexcept { return in.n * static_cast<int>(out.pixels()); }
+};
+
+/// Output pixels in one chunk at the most. Its A block is read once a panel, from L2.
+constexpr int conv_block = 240;
+
+namespace detail {
+
+/// Walks output pixels m, m + 1, … over rows and images.
+struct PixelWalk {
+  int x, y, image;
+  Shape out;
+  PixelWalk(int m, Shape s) noexcept
+      : x(m % s.w), y(m / s.w % s.h), image(m / (s.w * s.h)), out(s) {}
+  void next() noexcept {
+    if (++x < out.w) return;
+    x = 0;
+    if (++y < out.h) return;
+    y = 0;
+    ++image;
+  }
+};
+
+template <class E, class W>
+using TileFn = void (*)(const float* const*, Runs, const W*, const float*, float* const*, int);
+
+/// tile<E, 1>, tile<E, 2>, … tile<E, tile_rows>.
+template <class E, class W, std::size_t... I>
+inline TileFn<E, W> tile_for(int rows, std::index_sequence<I...>) noexcept {
+  static constexpr TileFn<E, W> table[] = {tile<E, I + 1, std::size_t{simd::tile_vectors}, W>...};
+  return table[rows - 1];
+}
+
+/// Calls f(first, rows) for tiles of nearly equal height: 64 = 9*6 + 2*5, not 10*6 + 4, since short tiles are slow.
+template <class F>
+inline void balanced_tiles(int pixels, F&& f) noexcept {
+  const int tiles = (pixels + simd::tile_rows - 1) / simd::tile_rows;
+  const int rows = pixels / tiles, longer = pixels % tiles;
+  for (int t = 0, first = 0; t < tiles; ++t) {
+    const int n = rows + (t < longer);
+    f(first, n);
+    first += n;
+  }
+}
+
+template <class E, class W>
+inline void conv_panel(const ConvArgs& g, const float* const* a, const std::int64_t* c, int pixels, int panel,
+                       const Segment& s) noexcept {
+  const W* b = static_cast<const W*>(g.weights) + std::int64_t{panel} * g.runs.count * g.runs.length * simd::panel;
+  const int channel = (panel - s.first_panel) * simd::panel;
+  const int left = s.out.shape.c - channel, columns = left < simd::panel ? left : simd::panel;
+  balanced_tiles(pixels, [&](int first, int rows) {
+    float* out[simd::tile_rows];
+    for (int i = 0; i < rows; ++i) out[i] = s.out.data + c[first + i] + channel;
+    tile_for<E, W>(rows, std::make_index_sequence<std::size_t{simd::tile_rows}>{})(
+        a + first, g.runs, b, g.bias + panel * simd::panel, out, columns);
+  });
+}
+
+template <class W>
+inline void conv_panel(const ConvArgs& g, const float* const* a, const std::int64_t* c, int pixels, int panel,
+                       const Segment& s) noexcept {
+  switch (s.fuse) {
+    case Fuse::bias: return conv_panel<Bias, W>(g, a, c, pixels, panel, s);
+    case Fuse::bias_relu: return conv_panel<BiasRelu, W>(g, a, c, pixels, panel, s);
+    case Fuse::bias_residual: return conv_panel<BiasResidual, W>(g, a, c, pixels, panel, s);
+    case Fuse::bias_residual_relu: return conv_panel<BiasResidualRelu, W>(g, a, c, pixels, panel, s);
+  }
+}
+
+}  // namespace detail
+
+/// Computes output pixels [m0, m1), m1 - m0 <= conv_block, of panels [p0, p1). Chunks write disjoint memory.
+inline void conv_chunk(const ConvArgs& g, int m0, int m1, int p0, int p1) noexcept {
+  const float* a[conv_block];
+  std::int64_t c[conv_block];
+  const int pixels = m1 - m0;
+  detail::PixelWalk at(m0, g.out);
+  for (int i = 0; i < pixels; ++i, at.next()) a[i] = g.in.pixel(at.image, at.y * g.stride, at.x * g.stride);
+  int s = -1;
+  for (int p = p0; p < p1; ++p) {
+    const int before = s;
+    if (s < 0) s = 0;
+    while (s + 1 < g.segment_count && g.segments[s + 1].first_panel <= p) ++s;
+    if (s != before) {
+      const TensorView& out = g.segments[s].out;
+      detail::PixelWalk to(m0, g.out);
+      for (int i = 0; i < pixels; ++i, to.next())
+        c[i] = to.image * out.image_stride + to.y * out.row_stride + to.x * out.pixel_stride;
+    }
+    if (g.half) detail::conv_panel<Half>(g, a, c, pixels, p, g.segments[s]);
+    else detail::conv_panel<float>(g, a, c, pixels, p, g.segments[s]);
+  }
+}
+
+}  // namespace kernels
+
+FACENET_END

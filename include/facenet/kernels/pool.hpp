@@ -1,0 +1,86 @@
+// Pooling, L2 normalisation and the conversion of pixels. Layer 2.
+#pragma once
+
+#include <cmath>
+
+#include "facenet/simd.hpp"
+#include "facenet/tensor.hpp"
+
+FACENET_BEGIN
+
+namespace kernels {
+
+namespace detail {
+
+/// Calls f(channel, count) for each vector of channels; count < width only for the last.
+template <class F>
+FACENET_INLINE void for_channels(int channels, F&& f) noexcept {
+  int c = 0;
+  for (; c + simd::width <= channels; c += simd::width) f(c, simd::width);
+  if (c < channels) f(c, channels - c);
+}
+FACENET_INLINE simd::vf load_n(const float* p, int n) noexcept {
+  return n == simd::width ? simd::load(p) : simd::load_partial(p, n);
+}
+FACENET_INLINE void store_n(float* p, simd::vf v, int n) noexcept {
+  if (n == simd::width) simd::store(p, v);
+  else simd::store_partial(p, v, n);
+}
+
+}  // namespace detail
+
+/// out[y][x][c] = max over the kh x kw window at (y * stride - pad_h, x * stride - pad_w), clipped to the picture.
+/// Output rows [row0, row1) of one image.
+inline void max_pool_rows(ConstTensorView in, TensorView out, int image, int kh, int kw, int stride, int pad_h,
+                          int pad_w, int row0, int row1) noexcept {
+  for (int y = row0; y < row1; ++y) {
+    const int y0 = y * stride - pad_h < 0 ? 0 : y * stride - pad_h;
+    const int y1 = y * stride - pad_h + kh > in.shape.h ? in.shape.h : y * stride - pad_h + kh;
+    for (int x = 0; x < out.shape.w; ++x) {
+      const int x0 = x * stride - pad_w < 0 ? 0 : x * stride - pad_w;
+      const int x1 = x * stride - pad_w + kw > in.shape.w ? in.shape.w : x * stride - pad_w + kw;
+      float* to = out.pixel(image, y, x);
+      detail::for_channels(out.shape.c, [&](int c, int n) {
+        simd::vf best = detail::load_n(in.pixel(image, y0, x0) + c, n);
+        for (int yy = y0; yy < y1; ++yy)
+          for (int xx = x0; xx < x1; ++xx) best = simd::max(best, detail::load_n(in.pixel(image, yy, xx) + c, n));
+        detail::store_n(to + c, best, n);
+      });
+    }
+  }
+}
+
+/// out[0][0][c] = mean over all pixels of in[..][..][c], summed in row order.
+inline void global_avg_pool(ConstTensorView in, TensorView out, int image) noexcept {
+  const simd::vf scale = simd::set1(1.0f / static_cast<float>(in.shape.pixels()));
+  detail::for_channels(in.shape.c, [&](int c, int n) {
+    simd::vf sum = simd::zero();
+    for (int y = 0; y < in.shape.h; ++y)
+      for (int x = 0; x < in.shape.w; ++x) sum = simd::add(sum, detail::load_n(in.pixel(image, y, x) + c, n));
+    detail::store_n(out.pixel(image, 0, 0) + c, simd::mul(sum, scale), n);
+  });
+}
+
+/// y = x / max(|x|, 1e-12), as torch.nn.functional.normalize. The norm is summed in double.
+inline void l2_normalise(const float* x, float* y, int n) noexcept {
+  double sum = 0;
+  for (int i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  const double norm = std::sqrt(sum);
+  const double scale = 1.0 / (norm > 1e-12 ? norm : 1e-12);
+  for (int i = 0; i < n; ++i) y[i] = static_cast<float>(static_cast<double>(x[i]) * scale);
+}
+
+/// Bytes to floats, out[i] = byte * scale[channel] + shift[channel]. One row of `width` RGB pixels.
+/// With scale 1/128 and shift -127.5/128 every result is exact: (x - 127.5) / 128 needs 9 bits.
+inline void convert_row(const std::uint8_t* rgb, int width, const float scale[3], const float shift[3],
+                        float* out) noexcept {
+  for (int x = 0; x < width; ++x)
+    for (int c = 0; c < 3; ++c) {
+      const float product = static_cast<float>(rgb[3 * x + c]) * scale[c];
+      out[3 * x + c] = product + shift[c];
+    }
+}
+
+}  // namespace kernels
+
+FACENET_END

@@ -1,0 +1,233 @@
+// A network as data: operators, shape inference, parameter and multiply-add counts, all constexpr. Layer 3.
+#pragma once
+
+#include "facenet/tensor.hpp"
+
+FACENET_BEGIN
+
+/// A parameter prefix such as "repeat_1.0.branch1.0", built at compile time: `at / "branch1" / 0`.
+struct Name {
+  static constexpr int capacity = 47;
+  char text[capacity + 1] = {};
+  int length = 0;
+
+  constexpr Name() noexcept = default;
+  constexpr Name(const char* s) noexcept {
+    while (*s != 0) push(*s++);
+  }
+  constexpr void push(char c) noexcept {
+    if (length < capacity) text[length++] = c;
+  }
+  constexpr Name operator/(const char* child) const noexcept {
+    Name n = *this;
+    if (n.length != 0) n.push('.');
+    while (*child != 0) n.push(*child++);
+    return n;
+  }
+  constexpr Name operator/(int index) const noexcept {
+    char digits[12] = {};
+    int at = 11;
+    do digits[--at] = static_cast<char>('0' + index % 10);
+    while ((index /= 10) != 0);
+    return *this / (digits + at);
+  }
+  constexpr bool operator==(const char* s) const noexcept {
+    int i = 0;
+    while (i < length && s[i] == text[i]) ++i;
+    return i == length && s[i] == 0;
+  }
+};
+
+/// The rectangle a convolution or pool looks at. k(3), k(1, 7).pad(0, 3), k(3).stride(2).
+struct Window {
+  int kh = 1, kw = 1, stride_ = 1, pad_h = 0, pad_w = 0;
+  bool ceil_ = false;  // pools: a last window that is only partly inside still counts (Caffe, MTCNN)
+
+  constexpr Window stride(int s) const noexcept {
+    Window w = *this;
+    w.stride_ = s;
+    return w;
+  }
+  constexpr Window pad(int h, int w_) const noexcept {
+    Window w = *this;
+    w.pad_h = h;
+    w.pad_w = w_;
+    return w;
+  }
+  constexpr Window ceil() const noexcept {
+    Window w = *this;
+    w.ceil_ = true;
+    return w;
+  }
+  constexpr int out(int in, int kernel, int padding) const noexcept {
+    const int free = in + 2 * padding - kernel;
+    return free < 0 ? 0 : (ceil_ ? (free + stride_ - 1) / stride_ : free / stride_) + 1;
+  }
+};
+constexpr Window k(int side) noexcept { return {side, side}; }
+constexpr Window k(int h, int w) noexcept { return {h, w}; }
+
+enum class OpKind : std::uint8_t {
+  input,
+  conv,          // out = act(W * x + b); with `skip`: out = act(skip + scale * (W * x + b))
+  linear,        // the whole input flattened (H, W, C) to one vector
+  max_pool,
+  global_avg_pool,
+  concat,        // along channels
+  l2_normalise,  // per pixel over channels: x / max(|x|, 1e-12)
+};
+enum class Act : std::uint8_t { none, relu };
+constexpr Act relu = Act::relu;
+
+/// How the state_dict stores a convolution's or linear layer's parameters before folding.
+enum class Params : std::uint8_t {
+  bias,           // <name>.weight, <name>.bias
+  conv_bn,        // <name>.conv.weight and <name>.bn.*: BasicConv2d, eps 1e-3
+  linear_bn,      // <name>.weight and last_bn.*: the bottleneck, eps 1e-3
+};
+
+struct Ref {
+  int op = -1;
+};
+
+struct Op {
+  static constexpr int max_inputs = 4;
+  OpKind kind = OpKind::input;
+  Act act = Act::none;
+  Params params = Params::bias;
+  int inputs[max_inputs] = {-1, -1, -1, -1};
+  int input_count = 0;
+  int skip = -1;      // conv: the residual's other input
+  float scale = 1;    // conv with skip
+  Window window;
+  Shape out;
+  Name name;
+};
+
+/// Operators in execution order; op 0 is the input. Build it with the functions below; ok() is false after a
+/// mistake (too many operators, shapes that do not fit), which a static_assert can catch.
+class Network {
+ public:
+  static constexpr int max_ops = 224;
+
+  constexpr Network(const char* architecture, Shape input) noexcept : architecture_(architecture) {
+    Op op;
+    op.name = "input";
+    op.out = input;
+    add(op);
+  }
+
+  constexpr Ref input() const noexcept { return {0}; }
+  constexpr const Name& architecture() const noexcept { return architecture_; }
+  constexpr int size() const noexcept { return size_; }
+  constexpr const Op& operator[](int i) const noexcept { return ops_[i]; }
+  constexpr Shape shape(Ref r) const noexcept { return ops_[r.op].out; }
+  constexpr bool ok() const noexcept { return ok_; }
+
+  /// Convolution, batch norm and ReLU: facenet-pytorch's BasicConv2d.
+  constexpr Ref conv(Name at, Ref x, int cout, Window w) noexcept {
+    Op op = windowed(OpKind::conv, at, x, cout, w);
+    op.act = relu;
+    op.params = Params::conv_bn;
+    return add(op);
+  }
+  /// act(skip + scale * (1x1 convolution of x, with bias)): the end of an Inception-ResNet block.
+  constexpr Ref residual(Name at, Ref x, Ref skip, float scale, Act act) noexcept {
+    Op op = windowed(OpKind::conv, at, x, shape(skip).c, k(1));
+    op.skip = skip.op;
+    op.scale = scale;
+    op.act = act;
+    if (op.out != shape(skip)) ok_ = false;
+    return add(op);
+  }
+  constexpr Ref max_pool(Name at, Ref x, Window w) noexcept {
+    return add(windowed(OpKind::max_pool, at, x, shape(x).c, w));
+  }
+  constexpr Ref global_avg_pool(Name at, Ref x) noexcept {
+    Op op = simple(OpKind::global_avg_pool, at, x);
+    op.out = {1, 1, shape(x).c};
+    return add(op);
+  }
+  constexpr Ref concat(Name at, Ref a, Ref b, Ref c = {}, Ref d = {}) noexcept {
+    Op op = simple(OpKind::concat, at, a);
+    for (Ref r : {b, c, d}) {
+      if (r.op < 0) continue;
+      op.inputs[op.input_count++] = r.op;
+      if (shape(r).h != op.out.h || shape(r).w != op.out.w) ok_ = false;
+      op.out.c += shape(r).c;
+    }
+    return add(op);
+  }
+  /// A linear layer over the flattened input, with the batch norm that follows it.
+  constexpr Ref linear_bn(Name at, Ref x, int cout) noexcept {
+    Op op = simple(OpKind::linear, at, x);
+    op.params = Params::linear_bn;
+    op.out = {1, 1, cout};
+    return add(op);
+  }
+  constexpr Ref l2_normalise(Name at, Ref x) noexcept { return add(simple(OpKind::l2_normalise, at, x)); }
+
+ private:
+  constexpr Op simple(OpKind kind, Name at, Ref x) const noexcept {
+    Op op;
+    op.kind = kind;
+    op.name = at;
+    op.inputs[op.input_count++] = x.op;
+    op.out = shape(x);
+    return op;
+  }
+  constexpr Op windowed(OpKind kind, Name at, Ref x, int cout, Window w) const noexcept {
+    Op op = simple(kind, at, x);
+    op.window = w;
+    op.out = {w.out(shape(x).h, w.kh, w.pad_h), w.out(shape(x).w, w.kw, w.pad_w), cout};
+    return op;
+  }
+  constexpr Ref add(const Op& op) noexcept {
+    if (size_ == max_ops || op.out.size() <= 0) {
+      ok_ = false;
+      return {size_ - 1};
+    }
+    ops_[size_] = op;
+    return {size_++};
+  }
+
+  Op ops_[max_ops] = {};
+  Name architecture_;
+  int size_ = 0;
+  bool ok_ = true;
+};
+
+constexpr bool has_weights(const Op& op) noexcept { return op.kind == OpKind::conv || op.kind == OpKind::linear; }
+
+/// Channels a weighted operator reads: the whole flattened input for `linear`.
+constexpr int in_channels(const Network& n, const Op& op) noexcept {
+  const Shape s = n[op.inputs[0]].out;
+  return op.kind == OpKind::linear ? static_cast<int>(s.size()) : s.c;
+}
+/// Elements of the weight tensor.
+constexpr std::int64_t weight_count(const Network& n, const Op& op) noexcept {
+  return std::int64_t{op.out.c} * in_channels(n, op) * op.window.kh * op.window.kw;
+}
+/// Multiply-adds for one image.
+constexpr std::int64_t macs(const Network& n, const Op& op) noexcept {
+  return has_weights(op) ? weight_count(n, op) * op.out.pixels() : 0;
+}
+constexpr std::int64_t macs(const Network& n) noexcept {
+  std::int64_t sum = 0;
+  for (int i = 0; i < n.size(); ++i) sum += macs(n, n[i]);
+  return sum;
+}
+/// Trainable parameters before folding: weights, and a bias or gamma and beta per output channel.
+constexpr std::int64_t parameters(const Network& n) noexcept {
+  std::int64_t sum = 0;
+  for (int i = 0; i < n.size(); ++i)
+    if (has_weights(n[i])) sum += weight_count(n, n[i]) + n[i].out.c * (n[i].params == Params::bias ? 1 : 2);
+  return sum;
+}
+constexpr int count(const Network& n, OpKind kind) noexcept {
+  int sum = 0;
+  for (int i = 0; i < n.size(); ++i) sum += n[i].kind == kind;
+  return sum;
+}
+
+FACENET_END

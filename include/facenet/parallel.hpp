@@ -1,0 +1,230 @@
+// The only place that knows of threads: a Team over OpenMP, std::thread workers, or nothing. Layer 1.
+// Chosen at compile time (config.hpp); all three give the same bits, since a chunk's work never depends on who does it.
+#pragma once
+
+#include <atomic>
+
+#include "facenet/simd.hpp"
+
+#if defined(FACENET_PARALLEL_OPENMP)
+#  include <omp.h>
+#endif
+#if !defined(FACENET_PARALLEL_SERIAL)
+#  include <condition_variable>
+#  include <mutex>
+#  include <thread>
+#endif
+#if defined(__linux__)
+#  include <sched.h>
+#  include <cstdio>
+#endif
+
+FACENET_BEGIN
+
+constexpr int max_threads = 256;
+
+namespace detail {
+
+#if defined(__linux__)
+/// The first two integers of a small file such as /sys/fs/cgroup/cpu.max; "max" reads as -1. Returns how many were read.
+inline int read_integers(const char* directory, const char* file, long long out[2]) noexcept {
+  char path[512], text[64];
+  if (std::snprintf(path, sizeof path, "%s/%s", directory, file) >= static_cast<int>(sizeof path)) return 0;
+  std::FILE* f = std::fopen(path, "r");
+  if (f == nullptr) return 0;
+  const std::size_t n = std::fread(text, 1, sizeof text - 1, f);
+  std::fclose(f);
+  text[n] = 0;
+  if (std::strncmp(text, "max", 3) == 0) return out[0] = -1, 1;
+  return std::sscanf(text, "%lld %lld", &out[0], &out[1]);
+}
+
+/// CPUs a container's quota pays for, rounded up; 0 when there is no quota. `root` is /sys/fs/cgroup outside tests.
+inline int cgroup_cpus(const char* root) noexcept {
+  long long v[2] = {-1, 0}, period[2] = {0, 0};
+  if (read_integers(root, "cpu.max", v) == 2 && v[0] > 0 && v[1] > 0)  // cgroup v2
+    return static_cast<int>((v[0] + v[1] - 1) / v[1]);
+  if (read_integers(root, "cpu/cpu.cfs_quota_us", v) >= 1 && v[0] > 0 &&  // cgroup v1
+      read_integers(root, "cpu/cpu.cfs_period_us", period) >= 1 && period[0] > 0)
+    return static_cast<int>((v[0] + period[0] - 1) / period[0]);
+  return 0;
+}
+#endif
+
+}  // namespace detail
+
+/// Threads to use when nobody says: the CPUs this process may run on, not more than a container's quota pays for.
+inline int default_threads(const char* cgroup_root = "/sys/fs/cgroup") noexcept {
+#if defined(FACENET_PARALLEL_SERIAL)
+  (void)cgroup_root;
+  return 1;
+#else
+  int n = static_cast<int>(std::thread::hardware_concurrency());
+#  if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
+  if (const int quota = detail::cgroup_cpus(cgroup_root); quota > 0 && quota < n) n = quota;
+#  else
+  (void)cgroup_root;
+#  endif
+  return n < 1 ? 1 : n > max_threads ? max_threads : n;
+#endif
+}
+
+/// Where a team's members meet. Spins for about 20 us, then yields: a stolen core must not stall its partner.
+class Barrier {
+ public:
+  void reset(int count) noexcept {
+    count_ = count;
+    waiting_.store(0, std::memory_order_relaxed);
+  }
+  void wait() noexcept {
+    if (count_ == 1) return;
+    const unsigned phase = phase_.load(std::memory_order_relaxed);
+    if (waiting_.fetch_add(1, std::memory_order_acq_rel) == count_ - 1) {
+      waiting_.store(0, std::memory_order_relaxed);
+      phase_.store(phase + 1, std::memory_order_release);
+      return;
+    }
+    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
+      if (spins < 1000) simd::pause();
+#if !defined(FACENET_PARALLEL_SERIAL)
+      else std::this_thread::yield();
+#endif
+    }
+  }
+
+ private:
+  alignas(cache_line) std::atomic<int> waiting_{0};
+  alignas(cache_line) std::atomic<unsigned> phase_{0};
+  int count_ = 1;
+};
+
+/// Hands out the chunks 0 … count-1 of one piece of work, each to one member.
+class ChunkCounter {
+ public:
+  void reset() noexcept { next_.store(0, std::memory_order_relaxed); }
+  int take() noexcept { return next_.fetch_add(1, std::memory_order_relaxed); }
+
+ private:
+  alignas(cache_line) std::atomic<int> next_{0};
+};
+
+/// A fixed number of threads that run one function together. run() is not re-entrant; one Team serves one caller.
+class Team {
+ public:
+  Team() noexcept = default;
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  /// Starts threads - 1 workers (the caller is member 0). Errors: invalid_argument, out_of_memory.
+  Status start(int threads) noexcept {
+    if (threads < 1 || threads > max_threads) return {Errc::invalid_argument, "threads must be 1 to 256"};
+    stop();
+#if defined(FACENET_PARALLEL_SERIAL)
+    threads = 1;
+#endif
+    count_ = threads;
+#if defined(FACENET_PARALLEL_POOL)
+    stopping_ = false;
+    const unsigned now = generation_.load(std::memory_order_relaxed);
+    for (int i = 1; i < count_; ++i) {
+#  if FACENET_EXCEPTIONS
+      try {
+        workers_[i] = std::thread([this, i, now] { work(i, now); });
+      } catch (...) {
+        count_ = i;
+        stop();
+        return {Errc::out_of_memory, "the system refused to start another thread"};
+      }
+#  else
+      workers_[i] = std::thread([this, i, now] { work(i, now); });
+#  endif
+    }
+#endif
+    return {};
+  }
+
+  int size() const noexcept { return count_; }
+
+  /// Calls f(member, members) once on each member at the same time and returns when all have returned.
+  template <class F>
+  void run(F&& f) noexcept {
+    barrier_.reset(count_);
+    if (count_ == 1) {
+      f(0, 1);
+      return;
+    }
+#if defined(FACENET_PARALLEL_OPENMP)
+#  pragma omp parallel num_threads(count_)
+    {
+      // A smaller team than asked for (nested regions, a thread limit) would wait for ever at a barrier of count_.
+#  pragma omp single
+      barrier_.reset(omp_get_num_threads());
+      f(omp_get_thread_num(), omp_get_num_threads());
+    }
+#elif defined(FACENET_PARALLEL_POOL)
+    call_ = [](void* object, int member, int members) { (*static_cast<std::remove_reference_t<F>*>(object))(member, members); };
+    object_ = &f;
+    done_.store(0, std::memory_order_relaxed);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      generation_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    f(0, count_);
+    for (int spins = 0; done_.load(std::memory_order_acquire) != count_ - 1; ++spins)
+      spins < 1000 ? simd::pause() : std::this_thread::yield();
+#endif
+  }
+
+  /// Inside run(): waits until every member has come here.
+  void barrier() noexcept { barrier_.wait(); }
+
+  ~Team() { stop(); }
+
+ private:
+  void stop() noexcept {
+#if defined(FACENET_PARALLEL_POOL)
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stopping_ = true;
+      generation_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    for (int i = 1; i < count_; ++i)
+      if (workers_[i].joinable()) workers_[i].join();
+#endif
+    count_ = 1;
+  }
+
+#if defined(FACENET_PARALLEL_POOL)
+  void work(int member, unsigned seen) noexcept {
+    for (;;) {
+      // A run right after another finds the worker still spinning; a later one wakes it through the condition.
+      for (int spins = 0; spins < 2000 && generation_.load(std::memory_order_acquire) == seen; ++spins) simd::pause();
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+        seen = generation_.load(std::memory_order_acquire);
+        if (stopping_) return;
+      }
+      call_(object_, member, count_);
+      done_.fetch_add(1, std::memory_order_release);
+    }
+  }
+
+  std::thread workers_[max_threads];
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::atomic<unsigned> generation_{0};
+  alignas(cache_line) std::atomic<int> done_{0};
+  void (*call_)(void*, int, int) = nullptr;
+  void* object_ = nullptr;
+  bool stopping_ = false;
+#endif
+  Barrier barrier_;
+  int count_ = 1;
+};
+
+FACENET_END

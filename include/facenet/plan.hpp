@@ -1,0 +1,671 @@
+// Compiles a network and its weights into packed weights, an arena plan and a flat list of steps, and runs it. Layer 4.
+//
+// A Plan is immutable and shared by any number of threads; each caller owns a Workspace. run() neither allocates nor
+// throws. Every output is one fixed chain of operations, so the bits do not depend on threads, batch or position.
+#pragma once
+
+#include <cstdio>
+
+#include "facenet/kernels/conv.hpp"
+#include "facenet/kernels/pool.hpp"
+#include "facenet/network.hpp"
+#include "facenet/parallel.hpp"
+#include "facenet/weights.hpp"
+
+FACENET_BEGIN
+
+// ---- Decisions: pure functions of shapes, tested by tables -----------------------------------------------------------
+
+enum class ConvAlgorithm : std::uint8_t { automatic, direct };
+
+inline const char* name(ConvAlgorithm a) noexcept {
+  constexpr const char* names[] = {"automatic", "direct"};
+  return names[static_cast<std::size_t>(a)];
+}
+
+/// What a decision about a convolution may look at.
+struct ConvShape {
+  Shape in, out;
+  Window window;
+};
+
+/// The algorithm for a convolution; `wanted` is returned where it can run, else the best that can.
+constexpr ConvAlgorithm choose_conv(const ConvShape&, ConvAlgorithm wanted) noexcept {
+  (void)wanted;
+  return ConvAlgorithm::direct;
+}
+
+/// How a convolution of `pixels` x `panels` is cut into chunks: blocks of pixels times groups of panels.
+struct Chunking {
+  int blocks, groups;
+  constexpr int count() const noexcept { return blocks * groups; }
+};
+/// One thread wants few chunks, several want about four each so that a slow one does not hold up the rest. The side
+/// that is cut is the one whose data is cheaper to read twice: pixels are read again for each group of panels, weights
+/// for each block of pixels.
+constexpr Chunking choose_chunks(int pixels, int panels, std::int64_t input_bytes, std::int64_t weight_bytes,
+                                 int threads) noexcept {
+  const int least = (pixels + kernels::conv_block - 1) / kernels::conv_block;
+  const int wanted = threads == 1 ? 1 : 4 * threads;
+  const int tiles = (pixels + simd::tile_rows - 1) / simd::tile_rows;
+  Chunking c{least, 1};
+  if (c.count() >= wanted) return c;
+  if (weight_bytes > input_bytes) {
+    c.groups = panels < wanted ? panels : wanted;
+    if (c.count() < wanted && tiles >= 2 * least) c.blocks = tiles < 2 * least ? tiles : 2 * least;
+  } else {
+    c.blocks = tiles < wanted ? tiles : wanted;
+    if (c.count() < wanted) c.groups = panels < 2 ? panels : 2;
+  }
+  return c;
+}
+
+/// In a batch, early operators run image by image (their activations stay in L2), and from this one on all images'
+/// pixels are merged (the weights are read once a batch): the first operator whose weights outweigh four times the
+/// activations of one image.
+constexpr int choose_merge(const Network& n) noexcept {
+  for (int i = 0; i < n.size(); ++i)
+    if (has_weights(n[i]) && weight_count(n, n[i]) > 4 * (n[n[i].inputs[0]].out.size() + n[i].out.size())) return i;
+  return n.size();
+}
+
+// ---- The plan -------------------------------------------------------------------------------------------------------
+
+struct PlanOptions {
+  bool half_weights = false;  // keep convolution weights as IEEE half in memory: half the traffic, cosine >= 0.9999
+  ConvAlgorithm conv = ConvAlgorithm::automatic;
+};
+
+/// One image for run(): RGB bytes to be standardised as byte * scale + shift, or ready NHWC floats.
+struct PlanInput {
+  const std::uint8_t* rgb = nullptr;
+  std::int64_t rgb_stride = 0;  // bytes from a row to the next
+  float scale[3] = {1, 1, 1}, shift[3] = {0, 0, 0};
+  const float* nhwc = nullptr;  // used instead of rgb when set; rows are dense
+};
+
+enum class StepKind : std::uint8_t { input, conv, max_pool, global_avg_pool, l2_normalise };
+
+/// One entry of the flat list: an operator, or several that were merged.
+struct Step {
+  StepKind kind = StepKind::input;
+  ConvAlgorithm algorithm = ConvAlgorithm::direct;
+  int op = 0;                                     // the first operator
+  int segment_ops[kernels::ConvArgs::max_segments] = {};  // conv: the operators merged into this step
+  int segment_count = 0;
+  int channels = 0;                               // conv: all segments together
+  std::int64_t weights = 0, weight_bytes = 0;     // in the packed weights
+  std::int64_t bias = 0;                          // floats into the packed biases
+  std::int64_t runs = 0;                          // into the table of run offsets
+  int run_count = 0, run_length = 0;
+  bool merged = false;                            // runs once for the whole batch
+};
+
+class Plan;
+
+/// What one caller needs to run a plan: activations for `batch` images and a team of threads.
+class Workspace {
+ public:
+  int batch() const noexcept { return batch_; }
+  int threads() const noexcept { return team_ ? team_->size() : 0; }
+  /// Bytes of the arena.
+  std::size_t bytes() const noexcept { return arena_.size() * sizeof(float); }
+
+  Workspace() noexcept = default;
+  Workspace(Workspace&& other) noexcept
+      : arena_(std::move(other.arena_)), team_(std::exchange(other.team_, nullptr)), batch_(other.batch_) {}
+  Workspace& operator=(Workspace&& other) noexcept {
+    arena_ = std::move(other.arena_);
+    std::swap(team_, other.team_);
+    batch_ = other.batch_;
+    return *this;
+  }
+  ~Workspace() {
+    if (team_ == nullptr) return;
+    team_->~SharedTeam();
+    detail::deallocate(team_);
+  }
+
+ private:
+  friend class Plan;
+  struct SharedTeam : Team {
+    ChunkCounter counter;
+  };
+  Buffer<float> arena_;
+  SharedTeam* team_ = nullptr;
+  int batch_ = 0;
+};
+
+class Plan {
+ public:
+  /// Reads all weights through `reader` and packs them. Errors: those of the reader, out_of_memory, unsupported.
+  static Result<Plan> compile(const Network& network, WeightsReader& reader, PlanOptions options = {}) noexcept {
+    Plan p;
+    FACENET_TRY(p.layout(network, options));
+    FACENET_TRY(p.pack(reader));
+    return p;
+  }
+  /// The same without a file: f(op) is called for each weighted operator and fills {OIHW weights, bias}. For tests,
+  /// benchmarks and tools that make weights themselves.
+  template <class F>
+  static Result<Plan> compile_with(const Network& network, PlanOptions options, F&& fill) noexcept {
+    Plan p;
+    FACENET_TRY(p.layout(network, options));
+    for (int i = 0; i < network.size(); ++i) {
+      const Op& op = network[i];
+      if (!has_weights(op)) continue;
+      auto w = Buffer<float>::make(static_cast<std::size_t>(weight_count(network, op)));
+      auto b = Buffer<float>::make(static_cast<std::size_t>(op.out.c));
+      if (!w) return w.status();
+      if (!b) return b.status();
+      fill(i, w->span(), b->span());
+      p.pack_layer(i, w->data(), b->data());
+    }
+    return p;
+  }
+
+  const Network& network() const noexcept { return network_[0]; }
+  Shape input_shape() const noexcept { return network()[0].out; }
+  int output_size() const noexcept { return network()[network().size() - 1].out.c; }
+  Span<const Step> steps() const noexcept { return {steps_.data(), static_cast<std::size_t>(step_count_)}; }
+  /// Bytes of packed weights.
+  std::size_t weight_bytes() const noexcept { return weights_.size(); }
+  /// Bytes of arena that a workspace for `batch` images takes.
+  std::size_t arena_bytes(int batch) const noexcept {
+    return static_cast<std::size_t>(single_size_ + merged_size_ * batch) * sizeof(float);
+  }
+
+  /// Errors: invalid_argument, out_of_memory.
+  Result<Workspace> workspace(int batch, int threads) const noexcept {
+    if (batch < 1 || batch > 4096) return {Errc::invalid_argument, "the batch must be 1 to 4096 images"};
+    Workspace w;
+    auto arena = Buffer<float>::make(arena_bytes(batch) / sizeof(float));  // zeros: halos stay zero from here on
+    if (!arena) return arena.status();
+    w.arena_ = std::move(*arena);
+    void* team = detail::allocate(sizeof(Workspace::SharedTeam));
+    if (team == nullptr) return {Errc::out_of_memory, "there is not enough memory"};
+    w.team_ = ::new (team) Workspace::SharedTeam;
+    FACENET_TRY(w.team_->start(threads));
+    w.batch_ = batch;
+    return w;
+  }
+
+  /// Runs n <= workspace.batch() images; out: n * output_size() floats. Error: invalid_argument.
+  Status run(Workspace& w, const PlanInput* inputs, int n, float* out) const noexcept {
+    if (n < 1 || n > w.batch_) return {Errc::invalid_argument, "more pictures than the workspace has room for"};
+    w.team_->counter.reset();
+    w.team_->run([&](int, int members) {
+      const simd::FlushDenormals mode;
+      int taken = 0;
+      auto step = [&](const Step& s, int image, int images) {
+        const int chunks = chunk_count(s, images, members);
+        if (members == 1) {
+          for (int c = 0; c < chunks; ++c) run_chunk(s, w, inputs, image, images, chunks, members, c);
+          return;
+        }
+        // One counter serves the whole run: in each step every member takes one ticket too many.
+        for (int c; (c = w.team_->counter.take() - taken) < chunks;)
+          run_chunk(s, w, inputs, image, images, chunks, members, c);
+        taken += chunks + members;
+        w.team_->barrier();
+      };
+      int s = 0;
+      for (int image = 0; image < n; ++image)
+        for (s = 0; s < step_count_ && !steps_[static_cast<std::size_t>(s)].merged; ++s)
+          step(steps_[static_cast<std::size_t>(s)], image, 1);
+      for (; s < step_count_; ++s) step(steps_[static_cast<std::size_t>(s)], 0, n);
+    });
+    const int last = network().size() - 1;
+    for (int i = 0; i < n; ++i)
+      std::memcpy(out + std::int64_t{i} * output_size(), view(w, last, i, 1).data,
+                  static_cast<std::size_t>(output_size()) * sizeof(float));
+    return {};
+  }
+
+  /// Runs one step alone on image 0, for tests that feed each layer a reference's input and for per-layer timing.
+  void run_step(Workspace& w, int index, const PlanInput* input = nullptr) const noexcept {
+    const simd::FlushDenormals mode;
+    const Step& s = steps_[static_cast<std::size_t>(index)];
+    const int chunks = chunk_count(s, 1, 1);
+    for (int c = 0; c < chunks; ++c) run_chunk(s, w, input, 0, 1, chunks, 1, c);
+  }
+
+  /// Where operator `op`'s output lies. Valid right after the step that computes it; a later step may reuse the memory.
+  TensorView view(Workspace& w, int op, int image = 0, int images = 1) const noexcept {
+    const Place& at = places_[static_cast<std::size_t>(op)];
+    const Storage& s = storages_[static_cast<std::size_t>(at.storage)];
+    float* base = w.arena_.data() + (s.merged ? single_size_ + s.offset * w.batch_ + image * s.size() : s.offset);
+    TensorView v{base, network()[op].out, images, s.shape.c, s.row(), s.size()};
+    v.data += s.halo_h * v.row_stride + s.halo_w * v.pixel_stride + at.channel;
+    return v;
+  }
+
+  /// Calls line(const char*) for each line of a table of the choices: layer, shape, algorithm, tile, MACs, bytes, arena.
+  template <class F>
+  void describe(F&& line) const noexcept {
+    char text[256];
+    std::snprintf(text, sizeof text, "%s for %s, %s: tile %dx%d, %s weights", network().architecture().text, isa_name,
+                  parallel_name, simd::tile_rows, simd::panel, options_.half_weights ? "half" : "float");
+    line(text);
+    std::snprintf(text, sizeof text, "%-30s %-13s %-13s %-15s %9s %9s %9s %s", "layer", "in", "out", "algorithm", "MMAC",
+                  "weights", "arena at", "batch");
+    line(text);
+    for (const Step& s : steps()) {
+      const Op& op = network()[s.op];
+      const Shape in = s.kind == StepKind::input ? op.out : network()[op.inputs[0]].out;
+      double mac = 0;
+      for (int i = 0; i < s.segment_count; ++i) mac += static_cast<double>(macs(network(), network()[s.segment_ops[i]]));
+      char layer[64], from[24], to[24];
+      std::snprintf(layer, sizeof layer, s.segment_count > 1 ? "%s +%d" : "%s", op.name.text, s.segment_count - 1);
+      std::snprintf(from, sizeof from, "%dx%dx%d", in.h, in.w, in.c);
+      std::snprintf(to, sizeof to, "%dx%dx%d", op.out.h, op.out.w, s.kind == StepKind::conv ? s.channels : op.out.c);
+      const Storage& st = storages_[static_cast<std::size_t>(places_[static_cast<std::size_t>(s.op)].storage)];
+      std::snprintf(text, sizeof text, "%-30s %-13s %-13s %-15s %9.2f %9lld %9lld %s", layer, from, to, step_name(s),
+                    mac / 1e6, static_cast<long long>(s.weight_bytes),
+                    static_cast<long long>(st.offset * std::int64_t{sizeof(float)}), s.merged ? "merged" : "by image");
+      line(text);
+    }
+    std::snprintf(text, sizeof text, "%d steps, %.1f MMAC, weights %.1f MB, arena %.2f MB + %.2f MB an image",
+                  step_count_, static_cast<double>(macs(network())) / 1e6, static_cast<double>(weight_bytes()) / 1e6,
+                  static_cast<double>(single_size_) * 4e-6, static_cast<double>(merged_size_) * 4e-6);
+    line(text);
+  }
+
+  static const char* step_name(const Step& s) noexcept {
+    switch (s.kind) {
+      case StepKind::input: return "pixels";
+      case StepKind::conv: return name(s.algorithm);
+      case StepKind::max_pool: return "max pool";
+      case StepKind::global_avg_pool: return "average";
+      case StepKind::l2_normalise: return "normalise";
+    }
+    return "";
+  }
+
+ private:
+  /// A block of the arena: an activation that others may be slices of, with a halo of zeros for padded convolutions.
+  struct Storage {
+    Shape shape;
+    int halo_h = 0, halo_w = 0;
+    int first = 0, last = 0;   // steps between which it is in use
+    bool merged = false;       // one per image of the batch
+    std::int64_t offset = 0;   // floats; for merged ones times the batch
+    constexpr std::int64_t row() const noexcept { return std::int64_t{shape.w + 2 * halo_w} * shape.c; }
+    constexpr std::int64_t size() const noexcept {
+      return static_cast<std::int64_t>(round_up(static_cast<std::size_t>((shape.h + 2 * halo_h) * row()), 16));
+    }
+    constexpr bool halo() const noexcept { return halo_h > 0 || halo_w > 0; }
+  };
+  struct Place {
+    int storage = -1, channel = 0;
+  };
+
+  static bool is_conv(const Op& op) noexcept { return op.kind == OpKind::conv || op.kind == OpKind::linear; }
+
+  // -- compile ------------------------------------------------------------------------------------------------------
+
+  Status layout(const Network& network, PlanOptions options) noexcept {
+    if (!network.ok()) return {Errc::invalid_argument, "the network description has a mistake"};
+    auto copy = Buffer<Network>::make(1, false);
+    if (!copy) return copy.status();
+    network_ = std::move(*copy);
+    std::memcpy(static_cast<void*>(network_.data()), &network, sizeof network);
+    options_ = options;
+    options_.half_weights = options.half_weights && simd::half_in_memory;
+    const auto ops = static_cast<std::size_t>(network.size());
+    auto steps = Buffer<Step>::make(ops);
+    auto places = Buffer<Place>::make(ops);
+    auto storages = Buffer<Storage>::make(ops);
+    if (!steps) return steps.status();
+    if (!places) return places.status();
+    if (!storages) return storages.status();
+    steps_ = std::move(*steps);
+    places_ = std::move(*places);
+    storages_ = std::move(*storages);
+    for (Place& p : places_) p = {};
+    FACENET_TRY(make_steps());
+    FACENET_TRY(place_outputs());
+    lifetimes();
+    arrange();
+    FACENET_TRY(tabulate_runs());
+    return reserve_weights();
+  }
+
+  /// Convolutions that can share one GEMM: 1x1 over the same input, each but the last a whole number of panels wide.
+  bool siblings(int a, int b) const noexcept {
+    const Op &x = network()[a], &y = network()[b];
+    const auto plain = [](const Op& op) {
+      return op.kind == OpKind::conv && op.skip < 0 && op.window.kh == 1 && op.window.kw == 1 &&
+             op.window.stride_ == 1 && op.window.pad_h == 0 && op.window.pad_w == 0;
+    };
+    return plain(x) && plain(y) && x.inputs[0] == y.inputs[0];
+  }
+
+  Status make_steps() noexcept {
+    const Network& n = network();
+    bool done[Network::max_ops] = {};
+    const int merge_at = choose_merge(n);
+    for (int i = 0; i < n.size(); ++i) {
+      const Op& op = n[i];
+      if (done[i] || op.kind == OpKind::concat) continue;
+      Step s;
+      s.op = i;
+      s.merged = i >= merge_at;
+      switch (op.kind) {
+        case OpKind::input: s.kind = StepKind::input; break;
+        case OpKind::max_pool: s.kind = StepKind::max_pool; break;
+        case OpKind::global_avg_pool: s.kind = StepKind::global_avg_pool; break;
+        case OpKind::l2_normalise: s.kind = StepKind::l2_normalise; break;
+        case OpKind::conv:
+        case OpKind::linear:
+          s.kind = StepKind::conv;
+          s.algorithm = choose_conv({n[op.inputs[0]].out, op.out, op.window}, options_.conv);
+          for (int j = i; j < n.size() && s.segment_count < kernels::ConvArgs::max_segments; ++j) {
+            if (j != i && (done[j] || !siblings(i, j) || s.channels % simd::panel != 0)) continue;
+            done[j] = true;
+            s.segment_ops[s.segment_count++] = j;
+            s.channels += n[j].out.c;
+          }
+          break;
+        case OpKind::concat: break;
+      }
+      steps_[static_cast<std::size_t>(step_count_++)] = s;
+    }
+    return {};
+  }
+
+  Status place_outputs() noexcept {
+    const Network& n = network();
+    for (int i = n.size() - 1; i >= 0; --i) {  // backwards: a concatenation of concatenations is slices of slices
+      if (n[i].kind != OpKind::concat) continue;
+      Place& whole = places_[static_cast<std::size_t>(i)];
+      if (whole.storage < 0) whole = {new_storage(n[i].out), 0};
+      int channel = whole.channel;
+      for (int k = 0; k < n[i].input_count; ++k) {
+        const int in = n[i].inputs[k];
+        Place& slice = places_[static_cast<std::size_t>(in)];
+        if (slice.storage >= 0 || n[in].skip >= 0 || n[in].kind == OpKind::input)
+          return Status(Errc::unsupported, "a concatenation's input must be used by it alone").in(n[i].name.text);
+        slice = {whole.storage, channel};
+        channel += n[in].out.c;
+      }
+    }
+    for (int i = 0; i < n.size(); ++i) {
+      Place& at = places_[static_cast<std::size_t>(i)];
+      if (n[i].skip >= 0) {  // the trunk is updated in place, so nobody may read it later
+        for (int j = i + 1; j < n.size(); ++j)
+          if (reads(n[j], n[i].skip))
+            return Status(Errc::unsupported, "a residual's trunk is read after the addition").in(n[i].name.text);
+        at = places_[static_cast<std::size_t>(n[i].skip)];
+      } else if (at.storage < 0) {
+        at = {new_storage(n[i].out), 0};
+      }
+    }
+    return {};
+  }
+  static bool reads(const Op& op, int what) noexcept {
+    for (int k = 0; k < op.input_count; ++k)
+      if (op.inputs[k] == what) return true;
+    return op.skip == what;
+  }
+  int new_storage(Shape shape) noexcept {
+    Storage s;
+    s.shape = shape;
+    s.first = INT32_MAX;
+    s.last = -1;
+    storages_[static_cast<std::size_t>(storage_count_)] = s;
+    return storage_count_++;
+  }
+  Storage& storage_of(int op) noexcept {
+    return storages_[static_cast<std::size_t>(places_[static_cast<std::size_t>(op)].storage)];
+  }
+
+  void lifetimes() noexcept {
+    const Network& n = network();
+    for (int s = 0; s < step_count_; ++s) {
+      const Step& step = steps_[static_cast<std::size_t>(s)];
+      const auto touch = [&](int op) {
+        Storage& st = storage_of(op);
+        if (s < st.first) st.first = s;
+        if (s > st.last) st.last = s;
+        st.merged = st.merged || step.merged;
+      };
+      touch(step.op);
+      for (int k = 0; k < step.segment_count; ++k) touch(step.segment_ops[k]);
+      const Op& op = n[step.op];
+      for (int k = 0; k < op.input_count; ++k) touch(op.inputs[k]);
+      if (step.kind == StepKind::conv && step.algorithm == ConvAlgorithm::direct) {
+        Storage& in = storage_of(op.inputs[0]);
+        if (op.window.pad_h > in.halo_h) in.halo_h = op.window.pad_h;
+        if (op.window.pad_w > in.halo_w) in.halo_w = op.window.pad_w;
+      }
+    }
+    storage_of(n.size() - 1).last = step_count_;
+    // A merged block that an image-by-image step writes must keep every image's part while the next image runs.
+    for (int i = 0; i < storage_count_; ++i) {
+      Storage& st = storages_[static_cast<std::size_t>(i)];
+      if (st.merged && st.first < step_count_ && !steps_[static_cast<std::size_t>(st.first)].merged) st.first = 0;
+    }
+  }
+
+  /// Gives each block the lowest place that is free while it is in use, the largest blocks first. A block with a halo
+  /// shares only with blocks of the same layout: the halo is zeroed once, when the workspace is made.
+  void arrange() noexcept {
+    bool placed[Network::max_ops] = {};
+    for (int round = 0; round < storage_count_; ++round) {
+      int best = -1;
+      for (int i = 0; i < storage_count_; ++i)
+        if (!placed[i] && (best < 0 || larger(i, best))) best = i;
+      Storage& s = storages_[static_cast<std::size_t>(best)];
+      s.offset = 0;
+      for (bool moved = true; moved;) {
+        moved = false;
+        for (int i = 0; i < storage_count_; ++i) {
+          const Storage& o = storages_[static_cast<std::size_t>(i)];
+          if (!placed[i] || o.merged != s.merged) continue;
+          const bool in_time = o.first <= s.last && s.first <= o.last;
+          const bool same_halo = o.shape == s.shape && o.halo_h == s.halo_h && o.halo_w == s.halo_w;
+          const bool clash = in_time || ((o.halo() || s.halo()) && !(same_halo && o.offset == s.offset));
+          if (clash && s.offset < o.offset + o.size() && o.offset < s.offset + s.size()) {
+            s.offset = o.offset + o.size();
+            moved = true;
+          }
+        }
+      }
+      placed[best] = true;
+      std::int64_t& total = s.merged ? merged_size_ : single_size_;
+      if (s.offset + s.size() > total) total = s.offset + s.size();
+    }
+  }
+  bool larger(int a, int b) const noexcept {
+    return storages_[static_cast<std::size_t>(a)].size() > storages_[static_cast<std::size_t>(b)].size();
+  }
+
+  Status tabulate_runs() noexcept {
+    const Network& n = network();
+    for (int pass = 0; pass < 2; ++pass) {  // count, then fill
+      std::int64_t used = 0;
+      for (int i = 0; i < step_count_; ++i) {
+        Step& s = steps_[static_cast<std::size_t>(i)];
+        if (s.kind != StepKind::conv || s.algorithm != ConvAlgorithm::direct) continue;
+        const Op& op = n[s.op];
+        const Shape in = n[op.inputs[0]].out;
+        const Storage& st = storage_of(op.inputs[0]);
+        // A linear layer is a window over the whole input.
+        const int kh = op.kind == OpKind::linear ? in.h : op.window.kh, kw = op.kind == OpKind::linear ? in.w : op.window.kw;
+        const bool dense = in.c == st.shape.c;
+        s.runs = used;
+        s.run_count = dense ? kh : kh * kw;
+        s.run_length = dense ? kw * in.c : in.c;
+        for (int r = 0; r < s.run_count; ++r, ++used)
+          if (pass == 1)
+            runs_[static_cast<std::size_t>(used)] = static_cast<std::int32_t>(
+                dense ? r * st.row() : r / kw * st.row() + r % kw * std::int64_t{st.shape.c});
+      }
+      if (pass == 0) {
+        auto runs = Buffer<std::int32_t>::make(static_cast<std::size_t>(used));
+        if (!runs) return runs.status();
+        runs_ = std::move(*runs);
+      }
+    }
+    return {};
+  }
+
+  Status reserve_weights() noexcept {
+    std::int64_t bytes = 0, biases = 0;
+    for (int i = 0; i < step_count_; ++i) {
+      Step& s = steps_[static_cast<std::size_t>(i)];
+      if (s.kind != StepKind::conv) continue;
+      const std::int64_t element = options_.half_weights ? sizeof(Half) : sizeof(float);
+      s.weights = bytes;
+      s.weight_bytes = std::int64_t{kernels::panels(s.channels)} * simd::panel * s.run_count * s.run_length * element;
+      s.bias = biases;
+      bytes += static_cast<std::int64_t>(round_up(static_cast<std::size_t>(s.weight_bytes), cache_line));
+      biases += std::int64_t{kernels::panels(s.channels)} * simd::panel;
+    }
+    auto weights = Buffer<unsigned char>::make(static_cast<std::size_t>(bytes), false);
+    auto bias = Buffer<float>::make(static_cast<std::size_t>(biases));
+    if (!weights) return weights.status();
+    if (!bias) return bias.status();
+    weights_ = std::move(*weights);
+    biases_ = std::move(*bias);
+    return {};
+  }
+
+  Status pack(WeightsReader& reader) noexcept {
+    return reader.for_each_layer(network(), [&](int op, Span<const float> weight, Span<const float> bias) -> Status {
+      pack_layer(op, weight.data(), bias.data());
+      return {};
+    });
+  }
+
+  void pack_layer(int index, const float* oihw, const float* bias) noexcept {
+    const Op& op = network()[index];
+    for (int i = 0; i < step_count_; ++i) {
+      const Step& s = steps_[static_cast<std::size_t>(i)];
+      int channel = 0;
+      for (int k = 0; k < s.segment_count; channel += network()[s.segment_ops[k++]].out.c) {
+        if (s.segment_ops[k] != index) continue;
+        float* b = biases_.data() + s.bias + channel;
+        for (int c = 0; c < op.out.c; ++c) b[c] = bias[c] * op.scale;
+        unsigned char* to = weights_.data() + s.weights;
+        const std::int64_t first = std::int64_t{channel} * s.run_count * s.run_length;
+        const int cin = in_channels(network(), op);
+        if (options_.half_weights)
+          kernels::pack_panels(oihw, op.out.c, cin, op.window.kh, op.window.kw, op.scale,
+                               reinterpret_cast<Half*>(to) + first);
+        else
+          kernels::pack_panels(oihw, op.out.c, cin, op.window.kh, op.window.kw, op.scale,
+                               reinterpret_cast<float*>(to) + first);
+      }
+    }
+  }
+
+  // -- run ----------------------------------------------------------------------------------------------------------
+
+  static constexpr int rows_per_chunk = 8;  // pools and pixels: about 50 KB of output
+
+  Chunking conv_chunks(const Step& s, int images, int members) const noexcept {
+    const Op& op = network()[s.op];
+    return choose_chunks(images * static_cast<int>(op.out.pixels()), kernels::panels(s.channels),
+                         images * network()[op.inputs[0]].out.size() * std::int64_t{sizeof(float)}, s.weight_bytes, members);
+  }
+
+  int chunk_count(const Step& s, int images, int members) const noexcept {
+    const Op& op = network()[s.op];
+    switch (s.kind) {
+      case StepKind::input:
+      case StepKind::max_pool: return images * ((op.out.h + rows_per_chunk - 1) / rows_per_chunk);
+      case StepKind::conv: return conv_chunks(s, images, members).count();
+      case StepKind::global_avg_pool:
+      case StepKind::l2_normalise: return images;
+    }
+    return 0;
+  }
+
+  void run_chunk(const Step& s, Workspace& w, const PlanInput* inputs, int image, int images, int chunks, int members,
+                 int chunk) const noexcept {
+    if (s.kind == StepKind::conv) return run_conv(s, w, image, images, members, chunk);
+    const Op& op = network()[s.op];
+    const int slices = chunks / images, which = chunk / slices, row = chunk % slices * rows_per_chunk;
+    const int end = row + rows_per_chunk < op.out.h ? row + rows_per_chunk : op.out.h;
+    switch (s.kind) {
+      case StepKind::input: return run_input(view(w, s.op, image), inputs[image], row, end);
+      case StepKind::max_pool:
+        return kernels::max_pool_rows(view(w, op.inputs[0], image, images), view(w, s.op, image, images), which,
+                                      op.window.kh, op.window.kw, op.window.stride_, op.window.pad_h, op.window.pad_w,
+                                      row, end);
+      case StepKind::global_avg_pool:
+        return kernels::global_avg_pool(view(w, op.inputs[0], image, images), view(w, s.op, image, images), which);
+      case StepKind::l2_normalise:
+        return kernels::l2_normalise(view(w, op.inputs[0], image + which).data, view(w, s.op, image + which).data,
+                                     op.out.c);
+      case StepKind::conv: return;
+    }
+  }
+
+  static void run_input(TensorView to, const PlanInput& in, int row, int end) noexcept {
+    const int width = to.shape.w;
+    for (int y = row; y < end; ++y) {
+      float* out = to.pixel(0, y, 0);
+      if (in.nhwc != nullptr)
+        std::memcpy(out, in.nhwc + std::int64_t{y} * width * to.shape.c,
+                    static_cast<std::size_t>(width * to.shape.c) * sizeof(float));
+      else
+        kernels::convert_row(in.rgb + y * in.rgb_stride, width, in.scale, in.shift, out);
+    }
+  }
+
+  kernels::ConvArgs conv_args(const Step& s, Workspace& w, int image, int images) const noexcept {
+    const Op& op = network()[s.op];
+    kernels::ConvArgs g;
+    g.in = view(w, op.inputs[0], image, images);
+    g.in.data -= op.window.pad_h * g.in.row_stride + op.window.pad_w * g.in.pixel_stride;
+    g.stride = op.window.stride_;
+    g.out = {op.out.h, op.out.w, s.channels};
+    g.runs = {runs_.data() + s.runs, s.run_count, s.run_length};
+    g.weights = weights_.data() + s.weights;
+    g.half = options_.half_weights;
+    g.bias = biases_.data() + s.bias;
+    g.segment_count = s.segment_count;
+    int channel = 0;
+    for (int k = 0; k < s.segment_count; ++k) {
+      const Op& o = network()[s.segment_ops[k]];
+      kernels::Segment& to = g.segments[k];
+      to.out = view(w, s.segment_ops[k], image, images);
+      to.first_panel = channel / simd::panel;
+      to.fuse = o.skip >= 0 ? (o.act == relu ? kernels::Fuse::bias_residual_relu : kernels::Fuse::bias_residual)
+                            : (o.act == relu ? kernels::Fuse::bias_relu : kernels::Fuse::bias);
+      channel += o.out.c;
+    }
+    return g;
+  }
+
+  void run_conv(const Step& s, Workspace& w, int image, int images, int members, int chunk) const noexcept {
+    const kernels::ConvArgs g = conv_args(s, w, image, images);
+    const Chunking cut = conv_chunks(s, images, members);
+    const auto part = [](int total, int parts, int i) {
+      return static_cast<int>(std::int64_t{total} * i / parts);
+    };
+    const int block = chunk / cut.groups, group = chunk % cut.groups, panels = kernels::panels(s.channels);
+    // Whole tiles to each block, so that only the last one has short tiles.
+    const int tiles = (g.pixels() + simd::tile_rows - 1) / simd::tile_rows;
+    const int m0 = part(tiles, cut.blocks, block) * simd::tile_rows;
+    const int m1 = part(tiles, cut.blocks, block + 1) * simd::tile_rows;
+    kernels::conv_chunk(g, m0, m1 < g.pixels() ? m1 : g.pixels(), part(panels, cut.groups, group),
+                        part(panels, cut.groups, group + 1));
+  }
+
+  Buffer<Network> network_;
+  Buffer<Step> steps_;
+  Buffer<Place> places_;
+  Buffer<Storage> storages_;
+  Buffer<std::int32_t> runs_;
+  Buffer<unsigned char> weights_;
+  Buffer<float> biases_;
+  PlanOptions options_;
+  int step_count_ = 0, storage_count_ = 0;
+  std::int64_t single_size_ = 0, merged_size_ = 0;  // floats
+};
+
+FACENET_END

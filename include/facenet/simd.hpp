@@ -1,0 +1,203 @@
+// The only door to SIMD: one float vector `vf` and what the kernels need of it. Layer 1.
+// xsimd does the work; where it has no batch (or FACENET_SCALAR is set) a float stands in behind the same names.
+#pragma once
+
+#include "facenet/memory.hpp"
+
+#if !defined(FACENET_SCALAR)
+#  include <xsimd/xsimd.hpp>
+#endif
+#if defined(__SSE2__)
+#  include <immintrin.h>
+#endif
+
+FACENET_BEGIN
+
+/// IEEE 754 half precision, as stored; arithmetic is always in float.
+struct Half {
+  std::uint16_t bits;
+};
+
+namespace simd {
+
+// Register tiles: MR pixels by NV vectors of output channels. Every ISA's accumulators, NV vectors of weights and one
+// broadcast pixel must fit the registers (asserted in gemm.hpp), and MR * NV >= 9 hides an FMA of 4 cycles on two ports.
+#if defined(FACENET_SCALAR)
+using vf = float;
+constexpr int width = 1, register_count = 16, tile_rows = 3, tile_vectors = 4;
+#elif defined(FACENET_ISA_AVX512)
+using arch = xsimd::avx512bw;
+constexpr int register_count = 32, tile_rows = 12, tile_vectors = 2;
+#elif defined(FACENET_ISA_AVX2)
+using arch = xsimd::fma3<xsimd::avx2>;  // xsimd::avx2 alone has no FMA
+constexpr int register_count = 16, tile_rows = 6, tile_vectors = 2;
+#elif defined(FACENET_ISA_NEON64)
+using arch = xsimd::neon64;
+constexpr int register_count = 32, tile_rows = 6, tile_vectors = 4;
+#elif defined(FACENET_ISA_WASM)
+using arch = xsimd::wasm;
+constexpr int register_count = 16, tile_rows = 4, tile_vectors = 2;
+#else
+#  if defined(__SSE4_2__)
+using arch = xsimd::sse4_2;
+#  else
+using arch = xsimd::sse2;
+#  endif
+constexpr int register_count = 16, tile_rows = 6, tile_vectors = 2;
+#endif
+
+#if !defined(FACENET_SCALAR)
+using vf = xsimd::batch<float, arch>;
+constexpr int width = static_cast<int>(vf::size);
+#endif
+
+/// Output channels in one packed panel of weights.
+constexpr int panel = tile_vectors * width;
+
+#if defined(FACENET_SCALAR)
+FACENET_INLINE vf load(const float* p) noexcept { return *p; }
+FACENET_INLINE void store(float* p, vf v) noexcept { *p = v; }
+FACENET_INLINE vf set1(float x) noexcept { return x; }
+FACENET_INLINE vf fma(vf a, vf b, vf c) noexcept { return a * b + c; }
+FACENET_INLINE vf max(vf a, vf b) noexcept { return a > b ? a : b; }
+FACENET_INLINE vf min(vf a, vf b) noexcept { return a < b ? a : b; }
+#else
+/// `width` floats from any address, and back.
+FACENET_INLINE vf load(const float* p) noexcept { return vf::load_unaligned(p); }
+FACENET_INLINE void store(float* p, vf v) noexcept { v.store_unaligned(p); }
+FACENET_INLINE vf set1(float x) noexcept { return vf(x); }
+/// a * b + c, rounded once where the ISA has FMA and twice where not (SSE, WebAssembly).
+FACENET_INLINE vf fma(vf a, vf b, vf c) noexcept { return xsimd::fma(a, b, c); }
+#  if defined(FACENET_ISA_AVX512)
+// The unmasked forms warn of an uninitialised variable inside GCC 12's own header.
+FACENET_INLINE vf max(vf a, vf b) noexcept { return vf(_mm512_maskz_max_ps(0xffff, a, b)); }
+FACENET_INLINE vf min(vf a, vf b) noexcept { return vf(_mm512_maskz_min_ps(0xffff, a, b)); }
+#  else
+FACENET_INLINE vf max(vf a, vf b) noexcept { return xsimd::max(a, b); }
+FACENET_INLINE vf min(vf a, vf b) noexcept { return xsimd::min(a, b); }
+#  endif
+#endif
+FACENET_INLINE vf add(vf a, vf b) noexcept { return a + b; }
+FACENET_INLINE vf sub(vf a, vf b) noexcept { return a - b; }
+FACENET_INLINE vf mul(vf a, vf b) noexcept { return a * b; }
+FACENET_INLINE vf zero() noexcept { return set1(0.0f); }
+
+/// The first n (0 < n < width) floats at p, zeros behind them; and the way back.
+inline vf load_partial(const float* p, int n) noexcept {
+  float t[width] = {};
+  for (int i = 0; i < n; ++i) t[i] = p[i];
+  return load(t);
+}
+inline void store_partial(float* p, vf v, int n) noexcept {
+  float t[width];
+  store(t, v);
+  for (int i = 0; i < n; ++i) p[i] = t[i];
+}
+
+/// One half as a float, exactly, subnormals and infinities included.
+inline float half_to_float(Half h) noexcept {
+  // Shifted into place, the exponent is short of 127 - 15; a multiplication by 2^112 is exact and mends subnormals too.
+  std::uint32_t bits = (h.bits & 0x7fffu) << 13;
+  float f;
+  std::memcpy(&f, &bits, sizeof f);
+  f *= 0x1p112f;
+  std::memcpy(&bits, &f, sizeof bits);
+  if ((h.bits & 0x7c00u) == 0x7c00u) bits |= 0x7f800000u;
+  bits |= (h.bits & 0x8000u) << 16;
+  std::memcpy(&f, &bits, sizeof f);
+  return f;
+}
+/// The nearest half, ties to even; overflow becomes infinity.
+inline Half float_to_half(float f) noexcept {
+  std::uint32_t x;
+  std::memcpy(&x, &f, sizeof x);
+  const auto sign = static_cast<std::uint16_t>((x >> 16) & 0x8000u);
+  x &= 0x7fffffffu;
+  if (x >= 0x7f800000u) return {static_cast<std::uint16_t>(sign | (x > 0x7f800000u ? 0x7e00u : 0x7c00u))};
+  if (x >= 0x477ff000u) return {static_cast<std::uint16_t>(sign | 0x7c00u)};
+  if (x >= 0x38800000u) {  // a normal half: rebias, round the 13 lost bits
+    const std::uint32_t r = x - (112u << 23) + 0xfffu + ((x >> 13) & 1u);
+    return {static_cast<std::uint16_t>(sign | (r >> 13))};
+  }
+  if (x < 0x33000000u) return {sign};  // below half of the smallest subnormal
+  const std::uint32_t shift = 126u - (x >> 23), m = (x & 0x7fffffu) | 0x800000u;
+  const std::uint32_t half = 1u << (shift - 1), q = m >> shift, rest = m & ((1u << shift) - 1);
+  return {static_cast<std::uint16_t>(sign | (q + (rest > half || (rest == half && (q & 1u)) ? 1u : 0u)))};
+}
+
+/// `width` weights as floats. The half-precision form converts in registers on AVX-512, AVX2 (F16C) and NEON.
+FACENET_INLINE vf load(const Half* p) noexcept {
+#if defined(FACENET_ISA_AVX512)
+  return vf(_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+#elif defined(FACENET_ISA_AVX2) && defined(__F16C__)
+  return vf(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(FACENET_ISA_NEON64)
+  return vf(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits))));
+#else
+  float t[width];
+  for (int i = 0; i < width; ++i) t[i] = half_to_float(p[i]);
+  return load(t);
+#endif
+}
+/// Whether half-precision weights are worth keeping in memory here, or are expanded on load.
+#if defined(FACENET_ISA_AVX512) || (defined(FACENET_ISA_AVX2) && defined(__F16C__)) || defined(FACENET_ISA_NEON64)
+constexpr bool half_in_memory = true;
+#else
+constexpr bool half_in_memory = false;
+#endif
+
+/// Asks for the cache line at p, into L1 or only as far as L2.
+FACENET_INLINE void prefetch(const void* p) noexcept {
+#if defined(__GNUC__)
+  __builtin_prefetch(p, 0, 3);
+#else
+  (void)p;
+#endif
+}
+FACENET_INLINE void prefetch_l2(const void* p) noexcept {
+#if defined(__GNUC__)
+  __builtin_prefetch(p, 0, 2);
+#else
+  (void)p;
+#endif
+}
+
+/// One turn of a spinning wait.
+FACENET_INLINE void pause() noexcept {
+#if defined(__SSE2__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  __asm__ __volatile__("yield");
+#endif
+}
+
+/// Denormals are flushed to zero on this thread while it lives: arithmetic on them is up to 100 times slower on some
+/// CPUs, and speed must not depend on the data. The caller's mode comes back at the end.
+class FlushDenormals {
+ public:
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+#if defined(__SSE2__)
+  FlushDenormals() noexcept : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040u); }  // FTZ | DAZ
+  ~FlushDenormals() { _mm_setcsr(saved_); }
+
+ private:
+  unsigned saved_;
+#elif defined(__aarch64__)
+  FlushDenormals() noexcept {
+    __asm__ __volatile__("mrs %0, fpcr" : "=r"(saved_));
+    __asm__ __volatile__("msr fpcr, %0" : : "r"(saved_ | (std::uint64_t{1} << 24)));
+  }
+  ~FlushDenormals() { __asm__ __volatile__("msr fpcr, %0" : : "r"(saved_)); }
+
+ private:
+  std::uint64_t saved_ = 0;
+#else
+  FlushDenormals() noexcept {}
+  ~FlushDenormals() {}
+#endif
+};
+
+}  // namespace simd
+
+FACENET_END

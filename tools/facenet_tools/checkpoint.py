@@ -1,0 +1,153 @@
+"""facenet-pytorch checkpoints: the network's layers, reading a state_dict strictly, folding batch norm.
+
+Source of names and shapes: facenet_pytorch/models/inception_resnet_v1.py of facenet-pytorch 2.6.0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+from typing import Iterator
+
+import torch
+from facenet_pytorch import InceptionResnetV1
+from facenet_pytorch.models.inception_resnet_v1 import BasicConv2d
+from torch import nn
+
+from facenet_tools.cli import ToolError
+
+UNTRAINED_KEY = "facenet_untrained"
+StateDict = dict[str, torch.Tensor]
+
+_IGNORED = re.compile(r"logits\.|.*num_batches_tracked$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One convolution or the final linear layer; norm is the prefix of its batch norm, if it has one."""
+
+    name: str
+    weight: str
+    bias: str | None = None
+    norm: str | None = None
+    eps: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Folded:
+    """float64: weight [O, I, kh, kw] or [O, I], bias [O]."""
+
+    name: str
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+
+def build_model(dim: int = 512) -> InceptionResnetV1:
+    """The reference network in eval mode, with the final layer widened or narrowed to dim outputs."""
+    model = InceptionResnetV1()
+    if dim != model.last_linear.out_features:
+        model.last_linear = nn.Linear(model.last_linear.in_features, dim, bias=False)
+        model.last_bn = nn.BatchNorm1d(dim, eps=model.last_bn.eps)
+    return model.eval().requires_grad_(False)
+
+
+def layers(model: InceptionResnetV1) -> Iterator[Layer]:
+    """The 132 convolutions and the linear layer in network order (the modules are registered in that order)."""
+    for name, module in model.named_modules():
+        if isinstance(module, BasicConv2d):
+            yield Layer(name, f"{name}.conv.weight", norm=f"{name}.bn", eps=module.bn.eps)
+        elif isinstance(module, nn.Conv2d) and name.endswith(".conv2d"):
+            yield Layer(name, f"{name}.weight", bias=f"{name}.bias")
+        elif name == "last_linear":
+            yield Layer(name, f"{name}.weight", norm="last_bn", eps=model.last_bn.eps)
+
+
+def fold(state: StateDict, model: InceptionResnetV1) -> Iterator[Folded]:
+    """Batch norm folded in float64: w' = w * gamma / sqrt(var + eps), b' = beta - mean * gamma / sqrt(var + eps)."""
+    for layer in layers(model):
+        weight = state[layer.weight].double()
+        if layer.norm is None:
+            yield Folded(layer.name, weight, state[layer.bias].double())
+            continue
+        gamma, beta, mean, var = (
+            state[f"{layer.norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale = gamma / torch.sqrt(var + layer.eps)
+        yield Folded(layer.name, weight * scale.reshape(-1, *[1] * (weight.dim() - 1)), beta - mean * scale)
+
+
+def read(path: str) -> StateDict:
+    """Reads a .pt file of either serialisation; only tensors are unpickled, so a hostile file runs no code."""
+    if not pathlib.Path(path).is_file():
+        problem = "is not a file" if pathlib.Path(path).exists() else "does not exist"
+        raise ToolError(f"{path}: {problem}; give a facenet-pytorch .pt checkpoint.")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ToolError(f"{path}: cannot be read ({error.strerror or error}); check its permissions.") from error
+    except Exception as error:  # torch raises anything from EOFError to RuntimeError on a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+        raise ToolError(
+            f"{path}: not a readable PyTorch checkpoint of tensors ({reason}); download or save the state_dict again."
+        ) from error
+    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise ToolError(f"{path}: holds {type(loaded).__name__}, not a state_dict; save model.state_dict().")
+    return {str(key): value for key, value in loaded.items()}
+
+
+def check(state: StateDict, path: str) -> tuple[StateDict, int]:
+    """Returns the network's own entries and the embedding size; fails with every fault listed.
+
+    logits.*, num_batches_tracked and a module. prefix (DataParallel) are handled; the marker of
+    make_checkpoint.py is dropped.
+    """
+    real: StateDict = {}
+    for key, value in state.items():
+        name = key.removeprefix("module.")
+        if name == UNTRAINED_KEY or _IGNORED.match(name):
+            continue
+        if name in real:
+            raise ToolError(f"{path}: {name} is there with and without the module. prefix; save the state_dict again.")
+        real[name] = value
+    linear = real.get("last_linear.weight")
+    dim = linear.shape[0] if linear is not None and linear.dim() == 2 and linear.shape[0] else 512
+    expected = {k: tuple(v.shape) for k, v in build_model(dim).state_dict().items() if not _IGNORED.match(k)}
+    _check_names(real, expected, path)
+    _check_values(real, path)
+    return real, dim
+
+
+def is_untrained(state: StateDict) -> bool:
+    """True when make_checkpoint.py made it."""
+    return any(key.removeprefix("module.") == UNTRAINED_KEY for key in state)
+
+
+def _check_names(real: StateDict, expected: dict[str, tuple[int, ...]], path: str) -> None:
+    missing = [name for name in expected if name not in real]
+    unexpected = [name for name in real if name not in expected]
+    wrong = [
+        f"{name} is {list(real[name].shape)}, not {list(shape)}"
+        for name, shape in expected.items()
+        if name in real and tuple(real[name].shape) != shape
+    ]
+    if not (missing or unexpected or wrong):
+        return
+    lists = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", wrong))
+    details = "".join(f"\n  {what}: {name}" for what, names in lists for name in names)
+    raise ToolError(
+        f"{path}: not a state_dict of facenet-pytorch's InceptionResnetV1 ({len(missing)} keys are missing, "
+        f"{len(unexpected)} unexpected, {len(wrong)} of the wrong shape); give one, or remove what is extra:{details}"
+    )
+
+
+def _check_values(real: StateDict, path: str) -> None:
+    integers = [name for name, value in real.items() if not value.is_floating_point()]
+    broken = [name for name, value in real.items() if name not in integers and not torch.isfinite(value).all()]
+    negative = [name for name, value in real.items() if name.endswith("running_var") and (value < 0).any()]
+    lists = (("not floating point", integers), ("with NaN or infinity", broken), ("with negative variance", negative))
+    for what, names in lists:
+        if names:
+            raise ToolError(f"{path}: {what}: {', '.join(names)}; this checkpoint is damaged, save it again.")
