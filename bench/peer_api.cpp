@@ -9,17 +9,11 @@
 #include <thread>
 #include <vector>
 
-#include "facenet/simd.hpp"
+#include "facenet/models/inception_resnet_v1.hpp"
+#include "facenet/plan.hpp"
 
 #if defined(__linux__)
 #  include <sys/mman.h>
-#endif
-
-#if __has_include("facenet/embedder.hpp")
-#  include "facenet/embedder.hpp"
-#  define FNB_HAS_ENGINE 1
-#else
-#  define FNB_HAS_ENGINE 0
 #endif
 
 #if defined(_WIN32)
@@ -191,11 +185,56 @@ FNB_API double fnb_bandwidth_gbs(int threads) {
          *std::min_element(seconds.begin(), seconds.end()) * 1e-9;
 }
 
-#if !FNB_HAS_ENGINE
-FNB_API void* fnb_open(const char*, int, int, int) {
-  last_error = "this library was built before include/facenet/embedder.hpp existed";
-  return nullptr;
+namespace {
+
+// A plan with its workspace. The peers get pixels that are floats already, so the plan is called below the Embedder,
+// which would standardise bytes.
+struct Engine {
+  facenet::Plan plan;
+  facenet::Workspace workspace;
+  std::vector<facenet::PlanInput> inputs;  // one an image, so that fnb_run does not allocate
+};
+
+void fail(const facenet::Status& status) {
+  char text[512];
+  last_error = status.print(text, sizeof text);
 }
-FNB_API int fnb_run(void*, const float*, int, float*) { return 1; }
-FNB_API void fnb_close(void*) {}
-#endif
+
+}  // namespace
+
+/// Loads a weight file for `threads` threads and up to `max_batch` images; half != 0 keeps the weights in half
+/// precision. Null on failure, with the reason in fnb_error().
+FNB_API void* fnb_open(const char* weights, int threads, int max_batch, int half) {
+  if (half != 0 && !simd::half_in_memory) {
+    last_error = std::string("half-precision weights are expanded on load for ") + facenet::isa_name;
+    return nullptr;
+  }
+  auto reader = facenet::WeightsReader::open(weights);
+  if (!reader) return fail(reader.status()), nullptr;
+  const auto network = std::make_unique<const facenet::Network>(
+      facenet::models::inception_resnet_v1(reader->metadata().embedding_dim));
+  facenet::PlanOptions options;
+  options.half_weights = half != 0;
+  auto plan = facenet::Plan::compile(*network, *reader, options);
+  if (!plan) return fail(plan.status()), nullptr;
+  auto workspace = plan->workspace(max_batch, threads);
+  if (!workspace) return fail(workspace.status()), nullptr;
+  return new Engine{std::move(*plan), std::move(*workspace),
+                    std::vector<facenet::PlanInput>(static_cast<std::size_t>(max_batch))};
+}
+
+/// nhwc: float [batch, 160, 160, 3], standardised; out: float [batch, dim]. 0, or 1 with the reason in fnb_error().
+FNB_API int fnb_run(void* handle, const float* nhwc, int batch, float* out) {
+  auto& engine = *static_cast<Engine*>(handle);
+  if (batch < 1 || batch > engine.workspace.batch()) {
+    last_error = "the batch is larger than fnb_open was told";
+    return 1;
+  }
+  const auto pixels = engine.plan.input_shape().size();
+  for (int i = 0; i < batch; ++i) engine.inputs[static_cast<std::size_t>(i)].nhwc = nhwc + i * pixels;
+  const facenet::Status status = engine.plan.run(engine.workspace, engine.inputs.data(), batch, out);
+  if (!status.ok()) fail(status);
+  return status.ok() ? 0 : 1;
+}
+
+FNB_API void fnb_close(void* handle) { delete static_cast<Engine*>(handle); }

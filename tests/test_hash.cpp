@@ -1,6 +1,8 @@
 #include "facenet/hash.hpp"
 
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#ifndef DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#  define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#endif
 #include <doctest/doctest.h>
 
 #include <string>
@@ -41,25 +43,25 @@ TEST_CASE("XXH64 equals the reference implementation") {
     std::uint64_t seed, hash;
   };
   const Vector vectors[] = {
-      {0, 0x0u, 0xef46db3751d8e999u}, {0, 0x9e3779b185ebca8du, 0x0b303d920ec349dfu},
-      {1, 0x0u, 0x4fce394cc88952d8u}, {1, 0x9e3779b185ebca8du, 0xae63ffe552303bebu},
-      {3, 0x0u, 0xbbed21604e82cdeau}, {3, 0x9e3779b185ebca8du, 0x62d386d6b0c16334u},
-      {4, 0x0u, 0x55cacd24f349def9u}, {4, 0x9e3779b185ebca8du, 0x95144698875251e8u},
-      {7, 0x0u, 0x0e4b821b30546b60u}, {7, 0x9e3779b185ebca8du, 0x3a95a0e752853dbcu},
-      {8, 0x0u, 0x4d3b59c1b4db429du}, {8, 0x9e3779b185ebca8du, 0x133e9ca5a98040a4u},
-      {11, 0x0u, 0xe947fde9b1d87027u}, {11, 0x9e3779b185ebca8du, 0x11afbb0fe69017a5u},
-      {12, 0x0u, 0xfc38e00aea5d9577u}, {12, 0x9e3779b185ebca8du, 0xd37452d9a7146e28u},
-      {31, 0x0u, 0x4768f109559451e6u}, {31, 0x9e3779b185ebca8du, 0x31ba32bd9b68ffa4u},
-      {32, 0x0u, 0xbaaecbfca0b4ea76u}, {32, 0x9e3779b185ebca8du, 0x1b89ceb09709ad21u},
-      {33, 0x0u, 0x78513d29f25e8146u}, {33, 0x9e3779b185ebca8du, 0xbbc7de11155fdfabu},
-      {35, 0x0u, 0xa39eec4e0bee17fcu}, {35, 0x9e3779b185ebca8du, 0x09e5a83d308cfe3bu},
-      {36, 0x0u, 0x832d6f8604a6ad40u}, {36, 0x9e3779b185ebca8du, 0xb1ed0ae0de13b020u},
-      {39, 0x0u, 0xa210368dc666dc89u}, {39, 0x9e3779b185ebca8du, 0x4ac6e0b7768059c2u},
-      {40, 0x0u, 0x4e4b9015985a34c0u}, {40, 0x9e3779b185ebca8du, 0x397d9feb80cd9ef9u},
-      {63, 0x0u, 0x155dcd37f8b7ea13u}, {63, 0x9e3779b185ebca8du, 0x717011d0a2359cc6u},
-      {64, 0x0u, 0xee2090bfd055a39eu}, {64, 0x9e3779b185ebca8du, 0xb1d6a8cbc4173239u},
-      {100, 0x0u, 0xbe544f366195408eu}, {100, 0x9e3779b185ebca8du, 0xcf754809c844ab04u},
-      {222, 0x0u, 0xaa930952ad211f1cu}, {222, 0x9e3779b185ebca8du, 0xd06eb5d4193148b0u},
+      {0, 0x0u, 0xef46db3751d8e999u},    {0, 0x9e3779b185ebca8du, 0x0b303d920ec349dfu},
+      {1, 0x0u, 0x4fce394cc88952d8u},    {1, 0x9e3779b185ebca8du, 0xae63ffe552303bebu},
+      {3, 0x0u, 0xbbed21604e82cdeau},    {3, 0x9e3779b185ebca8du, 0x62d386d6b0c16334u},
+      {4, 0x0u, 0x55cacd24f349def9u},    {4, 0x9e3779b185ebca8du, 0x95144698875251e8u},
+      {7, 0x0u, 0x0e4b821b30546b60u},    {7, 0x9e3779b185ebca8du, 0x3a95a0e752853dbcu},
+      {8, 0x0u, 0x4d3b59c1b4db429du},    {8, 0x9e3779b185ebca8du, 0x133e9ca5a98040a4u},
+      {11, 0x0u, 0xe947fde9b1d87027u},   {11, 0x9e3779b185ebca8du, 0x11afbb0fe69017a5u},
+      {12, 0x0u, 0xfc38e00aea5d9577u},   {12, 0x9e3779b185ebca8du, 0xd37452d9a7146e28u},
+      {31, 0x0u, 0x4768f109559451e6u},   {31, 0x9e3779b185ebca8du, 0x31ba32bd9b68ffa4u},
+      {32, 0x0u, 0xbaaecbfca0b4ea76u},   {32, 0x9e3779b185ebca8du, 0x1b89ceb09709ad21u},
+      {33, 0x0u, 0x78513d29f25e8146u},   {33, 0x9e3779b185ebca8du, 0xbbc7de11155fdfabu},
+      {35, 0x0u, 0xa39eec4e0bee17fcu},   {35, 0x9e3779b185ebca8du, 0x09e5a83d308cfe3bu},
+      {36, 0x0u, 0x832d6f8604a6ad40u},   {36, 0x9e3779b185ebca8du, 0xb1ed0ae0de13b020u},
+      {39, 0x0u, 0xa210368dc666dc89u},   {39, 0x9e3779b185ebca8du, 0x4ac6e0b7768059c2u},
+      {40, 0x0u, 0x4e4b9015985a34c0u},   {40, 0x9e3779b185ebca8du, 0x397d9feb80cd9ef9u},
+      {63, 0x0u, 0x155dcd37f8b7ea13u},   {63, 0x9e3779b185ebca8du, 0x717011d0a2359cc6u},
+      {64, 0x0u, 0xee2090bfd055a39eu},   {64, 0x9e3779b185ebca8du, 0xb1d6a8cbc4173239u},
+      {100, 0x0u, 0xbe544f366195408eu},  {100, 0x9e3779b185ebca8du, 0xcf754809c844ab04u},
+      {222, 0x0u, 0xaa930952ad211f1cu},  {222, 0x9e3779b185ebca8du, 0xd06eb5d4193148b0u},
       {4096, 0x0u, 0x210b788fa8daecb1u}, {4096, 0x9e3779b185ebca8du, 0xeeae2e958aceb644u},
   };
   const auto bytes = sequence(4096);

@@ -36,19 +36,22 @@ TEXT
 die() { printf 'bootstrap: %s\n' "$*" >&2; exit 2; }
 
 # step NAME COMMAND... : runs the command, its output in a log that is shown when it fails; prints the time.
+# With OPTIONAL set a failure sets skipped; otherwise it ends the script. Call it plainly: under `if`, `&&` or `||`
+# bash ignores `set -e`, inside the step too.
 step() {
   local name=$1 log=.deps/bootstrap.log began=$EPOCHREALTIME status=0
   shift
   printf '%-44s' "bootstrap: $name" >&2
-  # Not under `if` or `||`: bash would then ignore `set -e` inside the step.
   set +e
   ( set -e; "$@" ) >"$log" 2>&1 9>&-
   status=$?
   set -e
   printf '%6.1f s\n' "$(seconds_since "$began")" >&2
+  skipped=0
   if ((status)) && [[ ${OPTIONAL:-} ]]; then
-    echo "bootstrap: $name: skipped, this step failed (status $status) and the rest works without it." >&2
-    return 1
+    echo "bootstrap: $name: skipped, this failed (see $log) and all the rest works without it." >&2
+    skipped=1
+    return 0
   fi
   if ((status)); then
     tail -n 25 "$log" >&2
@@ -84,8 +87,9 @@ install_packages() {
 
 debian_packages() {
   local missing
-  command -v dpkg-query >/dev/null && command -v apt-get >/dev/null ||
-    die "this is not Debian or a relative of it; install what these Debian 12 packages hold, then follow HACKING.md: $*"
+  if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    die "this is not Debian or a relative of it; install what these Debian 12 packages hold: $*"
+  fi
   missing=$(missing_packages "$@")
   [[ -n $missing ]] || return 0
   ((EUID == 0)) || sudo -n true 2>/dev/null ||
@@ -151,8 +155,8 @@ once() {
   shift 3
   if is_done "$stamp" "$key" && [[ -e $result ]]; then return 0; fi
   rm -f ".deps/stamps/$stamp"
-  step "$@" || return 0   # step returns non-zero only for an optional step
-  mark_done "$stamp" "$key"
+  step "$@"
+  ((skipped)) || mark_done "$stamp" "$key"
 }
 
 main() {
@@ -178,7 +182,7 @@ main() {
   once xsimd "$(fingerprint "$XSIMD_CARRIER")" .deps/include/xsimd/xsimd.hpp "xsimd headers" get_xsimd
   once astronaut "$(fingerprint "$PICTURE_CARRIER")" .deps/samples/astronaut.png "sample picture" get_astronaut
   if command -v npm >/dev/null; then
-    once faces "$(fingerprint "$FACES_CARRIER")" .deps/samples/sample6.jpg "sample photographs" get_faces
+    OPTIONAL=1 once faces "$(fingerprint "$FACES_CARRIER")" .deps/samples/sample6.jpg "sample photographs" get_faces
   else
     echo "bootstrap: npm is not installed: the photographs sample1.jpg to sample6.jpg are skipped." >&2
   fi

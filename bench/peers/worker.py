@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -194,19 +195,21 @@ class Torch(Engine):
         torch.set_num_interop_threads(1)
         # Only the model's file is wanted: the package's own __init__ would import torchvision as well.
         package = types.ModuleType("facenet_pytorch")
-        package.__path__ = [job["models"]["facenet_pytorch"]]
+        package.__path__ = importlib.util.find_spec("facenet_pytorch").submodule_search_locations
         sys.modules["facenet_pytorch"] = package
         self.model_class = importlib.import_module("facenet_pytorch.models.inception_resnet_v1").InceptionResnetV1
         version = torch.__version__.split("+")[0]
-        return version + (" (Debian)" if job["models"].get("debian_torch") else "")
+        return version + (" (Debian)" if job["debian_torch"] else "")
 
     def load(self, job, images):
         torch = self.lib
         self.no_grad = torch.inference_mode()
         self.no_grad.__enter__()
         self.model = self.model_class(pretrained=None, classify=False)
-        state = torch.load(job["models"]["state"], map_location="cpu")
-        self.model.load_state_dict(state)
+        if job["dim"] != self.model.last_linear.out_features:
+            self.model.last_linear = torch.nn.Linear(self.model.last_linear.in_features, job["dim"], bias=False)
+            self.model.last_bn = torch.nn.BatchNorm1d(job["dim"], eps=self.model.last_bn.eps)
+        self.model.load_state_dict(torch.load(job["models"]["state"], map_location="cpu"))
         self.model.eval()
         self.images = torch.from_numpy(images)
         if self.channels_last:
@@ -338,7 +341,8 @@ def main() -> None:
     try:
         serve(json.loads(sys.stdin.readline()), reply)
     except Exception as error:  # whatever a peer throws is a line of the table
-        reply({"failed": f"{type(error).__name__}: {error}"})
+        kind = "" if type(error) is RuntimeError else f"{type(error).__name__}: "
+        reply({"failed": f"{kind}{error}"})
         raise
 
 

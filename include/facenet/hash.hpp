@@ -14,11 +14,13 @@ constexpr bool big_endian = true;
 constexpr bool big_endian = false;
 #endif
 
+constexpr std::uint16_t swap_bytes(std::uint16_t v) noexcept { return static_cast<std::uint16_t>(v << 8 | v >> 8); }
 constexpr std::uint32_t swap_bytes(std::uint32_t v) noexcept {
   return v << 24 | (v & 0xff00u) << 8 | (v >> 8 & 0xff00u) | v >> 24;
 }
 constexpr std::uint64_t swap_bytes(std::uint64_t v) noexcept {
-  return std::uint64_t{swap_bytes(static_cast<std::uint32_t>(v))} << 32 | swap_bytes(static_cast<std::uint32_t>(v >> 32));
+  return std::uint64_t{swap_bytes(static_cast<std::uint32_t>(v))} << 32 |
+         swap_bytes(static_cast<std::uint32_t>(v >> 32));
 }
 
 /// A little-endian (`load_be`: big-endian) unsigned integer from any address.

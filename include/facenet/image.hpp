@@ -7,15 +7,12 @@
 #include <cmath>
 
 #include "facenet/memory.hpp"
+#include "facenet/pixel_format.hpp"
 
 FACENET_BEGIN
 
 /// The longest side of a picture that any function here takes or makes.
 constexpr int max_image_side = 16384;
-
-/// The order of the three bytes of a pixel. BGR taken for RGB moves one known pair from distance 0.56 to 0.85,
-/// so nothing here has a default order.
-enum class ChannelOrder : std::uint8_t { rgb, bgr };
 
 /// Whole pixels: x0 <= x < x1, y0 <= y < y1.
 struct Rect {
@@ -288,6 +285,7 @@ inline Result<Image> resize_bilinear(ImageView src, int w, int h) noexcept {
 /// Pillow's crop(r).resize((w, h), Image.BILINEAR): pixels outside of `r` have no influence, those past the edges
 /// are black.
 inline Result<Image> crop_resize(ImageView src, Rect r, int w, int h) noexcept {
+  FACENET_TRY(detail::check(src));
   if (src.holds(r)) return resize_bilinear(src.crop(r), w, h);
   auto cropped = crop(src, r);
   if (!cropped) return cropped;
@@ -330,14 +328,6 @@ inline Status resize_area(ImageView src, int w, int h, float* out) noexcept {
 }
 
 // ---- bytes to the network's numbers --------------------------------------------------------------------------------
-
-/// What a model was trained on; a weight file's `scaling` says which.
-enum class Scaling : std::uint8_t {
-  fixed,      // (x - 127.5) / 128: facenet-pytorch, davidsandberg 2018
-  prewhiten,  // (x - mean) / max(deviation, 1 / sqrt(count)) of this picture: davidsandberg 2017, facenet.py
-  unit,       // x / 255
-  mean_255,   // (x - [122.782, 117.001, 104.298]) / 255, RGB: the dlib network of face-api
-};
 
 /// The number of each byte value, a row for each colour: value[0] red, [1] green, [2] blue. A table because
 /// no scale and shift in float32 gives the references' roundings for all four, and it is 3 KiB.
@@ -405,15 +395,21 @@ inline Status standardise(ImageView view, Scaling scaling, ChannelOrder wants, f
 namespace detail {
 
 // [face - half a margin, face + half a margin] cut to the picture and truncated as Python's int() does, in double,
-// since the references' boxes have become Python floats by then. Coordinates no picture has (infinite, not a number)
-// give some rectangle that no picture holds instead of undefined behaviour.
+// since the references' boxes have become Python floats by then. Not a number gives an empty rectangle, and a
+// coordinate beyond any picture is held at 2^24, instead of undefined behaviour.
 inline Rect widen(Box face, double margin_x, double margin_y, int width, int height) noexcept {
   const auto whole = [](double v) {
     constexpr double far = 1 << 24;
     return v != v ? 0 : static_cast<int>(v > far ? far : v < -far ? -far : v);
   };
-  const auto low = [&](float v, double m) { return whole(v - m / 2 > 0 ? v - m / 2 : 0.0); };
-  const auto high = [&](float v, double m, int end) { return whole(v + m / 2 < end ? v + m / 2 : end); };
+  const auto low = [&](float edge, double margin) {
+    const double v = static_cast<double>(edge) - margin / 2;
+    return whole(v < 0 ? 0 : v);
+  };
+  const auto high = [&](float edge, double margin, int end) {
+    const double v = static_cast<double>(edge) + margin / 2;
+    return whole(v > end ? end : v);
+  };
   return {low(face.x0, margin_x), low(face.y0, margin_y), high(face.x1, margin_x, width),
           high(face.y1, margin_y, height)};
 }

@@ -8,6 +8,7 @@
 
 #include "facenet/kernels/conv.hpp"
 #include "facenet/kernels/pool.hpp"
+#include "facenet/kernels/winograd.hpp"
 #include "facenet/network.hpp"
 #include "facenet/parallel.hpp"
 #include "facenet/weights.hpp"
@@ -16,10 +17,10 @@ FACENET_BEGIN
 
 // ---- Decisions: pure functions of shapes, tested by tables -----------------------------------------------------------
 
-enum class ConvAlgorithm : std::uint8_t { automatic, direct };
+enum class ConvAlgorithm : std::uint8_t { automatic, direct, winograd };
 
 inline const char* name(ConvAlgorithm a) noexcept {
-  constexpr const char* names[] = {"automatic", "direct"};
+  constexpr const char* names[] = {"automatic", "direct", "winograd 4x4"};
   return names[static_cast<std::size_t>(a)];
 }
 
@@ -27,15 +28,24 @@ inline const char* name(ConvAlgorithm a) noexcept {
 struct ConvShape {
   Shape in, out;
   Window window;
+  bool plain_relu = true;  // ends in bias and ReLU, without a residual
 };
 
+constexpr bool can_winograd(const ConvShape& s) noexcept {
+  return s.window.kh == 3 && s.window.kw == 3 && s.window.stride_ == 1 && s.plain_relu && s.in.c % simd::width == 0 &&
+         s.out.c % simd::width == 0;
+}
 /// The algorithm for a convolution; `wanted` is returned where it can run, else the best that can.
-constexpr ConvAlgorithm choose_conv(const ConvShape&, ConvAlgorithm wanted) noexcept {
-  (void)wanted;
-  return ConvAlgorithm::direct;
+/// Winograd does 36/16 products an output for 9, less the tiles that stick out; it pays where at least 16 tiles share
+/// the weights, which are 4 times larger and come from memory.
+constexpr ConvAlgorithm choose_conv(const ConvShape& s, ConvAlgorithm wanted) noexcept {
+  if (!can_winograd(s) || wanted == ConvAlgorithm::direct) return ConvAlgorithm::direct;
+  const int tiles = ((s.out.h + 3) / 4) * ((s.out.w + 3) / 4);
+  return wanted == ConvAlgorithm::winograd || tiles >= 16 ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
 }
 
-/// How a convolution of `pixels` x `panels` is cut into chunks: blocks of pixels times groups of panels.
+/// How a convolution of `pixels` (or Winograd tiles) x `panels` is cut into chunks: blocks of at most `block` pixels
+/// times groups of panels.
 struct Chunking {
   int blocks, groups;
   constexpr int count() const noexcept { return blocks * groups; }
@@ -43,9 +53,9 @@ struct Chunking {
 /// One thread wants few chunks, several want about four each so that a slow one does not hold up the rest. The side
 /// that is cut is the one whose data is cheaper to read twice: pixels are read again for each group of panels, weights
 /// for each block of pixels.
-constexpr Chunking choose_chunks(int pixels, int panels, std::int64_t input_bytes, std::int64_t weight_bytes,
-                                 int threads) noexcept {
-  const int least = (pixels + kernels::conv_block - 1) / kernels::conv_block;
+constexpr Chunking choose_chunks(int pixels, int block, int panels, std::int64_t input_bytes,
+                                 std::int64_t weight_bytes, int threads) noexcept {
+  const int least = (pixels + block - 1) / block;
   const int wanted = threads == 1 ? 1 : 4 * threads;
   const int tiles = (pixels + simd::tile_rows - 1) / simd::tile_rows;
   Chunking c{least, 1};
@@ -76,12 +86,13 @@ struct PlanOptions {
   ConvAlgorithm conv = ConvAlgorithm::automatic;
 };
 
-/// One image for run(): RGB bytes to be standardised as byte * scale + shift, or ready NHWC floats.
+/// One image for run(): bytes to be standardised, or ready NHWC floats.
 struct PlanInput {
   const std::uint8_t* rgb = nullptr;
-  std::int64_t rgb_stride = 0;  // bytes from a row to the next
-  float scale[3] = {1, 1, 1}, shift[3] = {0, 0, 0};
-  const float* nhwc = nullptr;  // used instead of rgb when set; rows are dense
+  std::ptrdiff_t stride = 0;              // bytes from a row to the next
+  const float (*value)[256] = nullptr;    // value[channel][byte]; none: (byte - 127.5) / 128
+  bool swap = false;                      // the bytes are in the other order than the network's channels
+  const float* nhwc = nullptr;            // used instead of rgb when set; rows are dense
 };
 
 enum class StepKind : std::uint8_t { input, conv, max_pool, global_avg_pool, l2_normalise };
@@ -113,9 +124,12 @@ class Workspace {
 
   Workspace() noexcept = default;
   Workspace(Workspace&& other) noexcept
-      : arena_(std::move(other.arena_)), team_(std::exchange(other.team_, nullptr)), batch_(other.batch_) {}
+      : arena_(std::move(other.arena_)),
+        scratch_(std::move(other.scratch_)),
+        team_(std::exchange(other.team_, nullptr)), batch_(other.batch_) {}
   Workspace& operator=(Workspace&& other) noexcept {
     arena_ = std::move(other.arena_);
+    scratch_ = std::move(other.scratch_);
     std::swap(team_, other.team_);
     batch_ = other.batch_;
     return *this;
@@ -128,10 +142,11 @@ class Workspace {
 
  private:
   friend class Plan;
+  float* scratch(int member, std::int64_t each) noexcept { return scratch_.data() + member * each; }
   struct SharedTeam : Team {
     ChunkCounter counter;
   };
-  Buffer<float> arena_;
+  Buffer<float> arena_, scratch_;
   SharedTeam* team_ = nullptr;
   int batch_ = 0;
 };
@@ -182,6 +197,10 @@ class Plan {
     auto arena = Buffer<float>::make(arena_bytes(batch) / sizeof(float));  // zeros: halos stay zero from here on
     if (!arena) return arena.status();
     w.arena_ = std::move(*arena);
+    if (threads < 1 || threads > max_threads) return {Errc::invalid_argument, "threads must be 1 to 256"};
+    auto scratch = Buffer<float>::make(static_cast<std::size_t>(scratch_size_ * threads));
+    if (!scratch) return scratch.status();
+    w.scratch_ = std::move(*scratch);
     void* team = detail::allocate(sizeof(Workspace::SharedTeam));
     if (team == nullptr) return {Errc::out_of_memory, "there is not enough memory"};
     w.team_ = ::new (team) Workspace::SharedTeam;
@@ -194,18 +213,18 @@ class Plan {
   Status run(Workspace& w, const PlanInput* inputs, int n, float* out) const noexcept {
     if (n < 1 || n > w.batch_) return {Errc::invalid_argument, "more pictures than the workspace has room for"};
     w.team_->counter.reset();
-    w.team_->run([&](int, int members) {
+    w.team_->run([&](int member, int members) {
       const simd::FlushDenormals mode;
       int taken = 0;
       auto step = [&](const Step& s, int image, int images) {
         const int chunks = chunk_count(s, images, members);
         if (members == 1) {
-          for (int c = 0; c < chunks; ++c) run_chunk(s, w, inputs, image, images, chunks, members, c);
+          for (int c = 0; c < chunks; ++c) run_chunk(s, w, inputs, image, images, chunks, member, members, c);
           return;
         }
         // One counter serves the whole run: in each step every member takes one ticket too many.
         for (int c; (c = w.team_->counter.take() - taken) < chunks;)
-          run_chunk(s, w, inputs, image, images, chunks, members, c);
+          run_chunk(s, w, inputs, image, images, chunks, member, members, c);
         taken += chunks + members;
         w.team_->barrier();
       };
@@ -227,7 +246,7 @@ class Plan {
     const simd::FlushDenormals mode;
     const Step& s = steps_[static_cast<std::size_t>(index)];
     const int chunks = chunk_count(s, 1, 1);
-    for (int c = 0; c < chunks; ++c) run_chunk(s, w, input, 0, 1, chunks, 1, c);
+    for (int c = 0; c < chunks; ++c) run_chunk(s, w, input, 0, 1, chunks, 0, 1, c);
   }
 
   /// Where operator `op`'s output lies. Valid right after the step that computes it; a later step may reuse the memory.
@@ -359,7 +378,9 @@ class Plan {
         case OpKind::conv:
         case OpKind::linear:
           s.kind = StepKind::conv;
-          s.algorithm = choose_conv({n[op.inputs[0]].out, op.out, op.window}, options_.conv);
+          s.algorithm = choose_conv(
+              {n[op.inputs[0]].out, op.out, op.window, op.kind == OpKind::conv && op.skip < 0 && op.act == relu},
+              options_.conv);
           for (int j = i; j < n.size() && s.segment_count < kernels::ConvArgs::max_segments; ++j) {
             if (j != i && (done[j] || !siblings(i, j) || s.channels % simd::panel != 0)) continue;
             done[j] = true;
@@ -518,7 +539,11 @@ class Plan {
       if (s.kind != StepKind::conv) continue;
       const std::int64_t element = options_.half_weights ? sizeof(Half) : sizeof(float);
       s.weights = bytes;
-      s.weight_bytes = std::int64_t{kernels::panels(s.channels)} * simd::panel * s.run_count * s.run_length * element;
+      const int cin = in_channels(network(), network()[s.op]);
+      const bool winograd = s.algorithm == ConvAlgorithm::winograd;
+      s.weight_bytes = element * kernels::panels(s.channels) * simd::panel *
+                       (winograd ? std::int64_t{kernels::winograd_points} * cin : std::int64_t{s.run_count} * s.run_length);
+      if (winograd && kernels::winograd_scratch(cin) > scratch_size_) scratch_size_ = kernels::winograd_scratch(cin);
       s.bias = biases;
       bytes += static_cast<std::int64_t>(round_up(static_cast<std::size_t>(s.weight_bytes), cache_line));
       biases += std::int64_t{kernels::panels(s.channels)} * simd::panel;
@@ -549,26 +574,35 @@ class Plan {
         float* b = biases_.data() + s.bias + channel;
         for (int c = 0; c < op.out.c; ++c) b[c] = bias[c] * op.scale;
         unsigned char* to = weights_.data() + s.weights;
-        const std::int64_t first = std::int64_t{channel} * s.run_count * s.run_length;
-        const int cin = in_channels(network(), op);
-        if (options_.half_weights)
-          kernels::pack_panels(oihw, op.out.c, cin, op.window.kh, op.window.kw, op.scale,
-                               reinterpret_cast<Half*>(to) + first);
-        else
-          kernels::pack_panels(oihw, op.out.c, cin, op.window.kh, op.window.kw, op.scale,
-                               reinterpret_cast<float*>(to) + first);
+        if (options_.half_weights) pack_weights(s, op, channel, oihw, reinterpret_cast<Half*>(to));
+        else pack_weights(s, op, channel, oihw, reinterpret_cast<float*>(to));
       }
     }
+  }
+  template <class T>
+  void pack_weights(const Step& s, const Op& op, int channel, const float* oihw, T* to) noexcept {
+    const int cin = in_channels(network(), op);
+    if (s.algorithm == ConvAlgorithm::winograd) return kernels::pack_winograd(oihw, op.out.c, cin, op.scale, to);
+    kernels::pack_panels(oihw, op.out.c, cin, op.window.kh, op.window.kw, op.scale,
+                         to + std::int64_t{channel} * s.run_count * s.run_length);
   }
 
   // -- run ----------------------------------------------------------------------------------------------------------
 
   static constexpr int rows_per_chunk = 8;  // pools and pixels: about 50 KB of output
 
+  /// Pixels, or Winograd tiles, of `images` images.
+  int conv_units(const Step& s, int images) const noexcept {
+    const Shape out = network()[s.op].out;
+    return images * (s.algorithm == ConvAlgorithm::winograd ? ((out.h + 3) / 4) * ((out.w + 3) / 4)
+                                                           : static_cast<int>(out.pixels()));
+  }
   Chunking conv_chunks(const Step& s, int images, int members) const noexcept {
-    const Op& op = network()[s.op];
-    return choose_chunks(images * static_cast<int>(op.out.pixels()), kernels::panels(s.channels),
-                         images * network()[op.inputs[0]].out.size() * std::int64_t{sizeof(float)}, s.weight_bytes, members);
+    const Shape in = network()[network()[s.op].inputs[0]].out;
+    const int block =
+        s.algorithm == ConvAlgorithm::winograd ? kernels::winograd_block(in.c) : kernels::conv_block;
+    return choose_chunks(conv_units(s, images), block, kernels::panels(s.channels),
+                         images * in.size() * std::int64_t{sizeof(float)}, s.weight_bytes, members);
   }
 
   int chunk_count(const Step& s, int images, int members) const noexcept {
@@ -583,9 +617,9 @@ class Plan {
     return 0;
   }
 
-  void run_chunk(const Step& s, Workspace& w, const PlanInput* inputs, int image, int images, int chunks, int members,
-                 int chunk) const noexcept {
-    if (s.kind == StepKind::conv) return run_conv(s, w, image, images, members, chunk);
+  void run_chunk(const Step& s, Workspace& w, const PlanInput* inputs, int image, int images, int chunks, int member,
+                 int members, int chunk) const noexcept {
+    if (s.kind == StepKind::conv) return run_conv(s, w, image, images, member, members, chunk);
     const Op& op = network()[s.op];
     const int slices = chunks / images, which = chunk / slices, row = chunk % slices * rows_per_chunk;
     const int end = row + rows_per_chunk < op.out.h ? row + rows_per_chunk : op.out.h;
@@ -612,7 +646,7 @@ class Plan {
         std::memcpy(out, in.nhwc + std::int64_t{y} * width * to.shape.c,
                     static_cast<std::size_t>(width * to.shape.c) * sizeof(float));
       else
-        kernels::convert_row(in.rgb + y * in.rgb_stride, width, in.scale, in.shift, out);
+        kernels::convert_row(in.rgb + y * in.stride, width, in.value, in.swap, out);
     }
   }
 
@@ -641,19 +675,35 @@ class Plan {
     return g;
   }
 
-  void run_conv(const Step& s, Workspace& w, int image, int images, int members, int chunk) const noexcept {
-    const kernels::ConvArgs g = conv_args(s, w, image, images);
+  kernels::WinogradArgs winograd_args(const Step& s, Workspace& w, int image, int images) const noexcept {
+    const Op& op = network()[s.op];
+    kernels::WinogradArgs g;
+    g.in = view(w, op.inputs[0], image, images);
+    g.pad_h = op.window.pad_h;
+    g.pad_w = op.window.pad_w;
+    g.out = view(w, s.op, image, images);
+    g.weights = weights_.data() + s.weights;
+    g.half = options_.half_weights;
+    g.bias = biases_.data() + s.bias;
+    return g;
+  }
+
+  void run_conv(const Step& s, Workspace& w, int image, int images, int member, int members, int chunk) const noexcept {
     const Chunking cut = conv_chunks(s, images, members);
-    const auto part = [](int total, int parts, int i) {
-      return static_cast<int>(std::int64_t{total} * i / parts);
-    };
+    const auto part = [](int total, int parts, int i) { return static_cast<int>(std::int64_t{total} * i / parts); };
     const int block = chunk / cut.groups, group = chunk % cut.groups, panels = kernels::panels(s.channels);
-    // Whole tiles to each block, so that only the last one has short tiles.
-    const int tiles = (g.pixels() + simd::tile_rows - 1) / simd::tile_rows;
-    const int m0 = part(tiles, cut.blocks, block) * simd::tile_rows;
-    const int m1 = part(tiles, cut.blocks, block + 1) * simd::tile_rows;
-    kernels::conv_chunk(g, m0, m1 < g.pixels() ? m1 : g.pixels(), part(panels, cut.groups, group),
-                        part(panels, cut.groups, group + 1));
+    // Whole register tiles of pixels to each block, so that only the last one has short tiles; Winograd's few tiles
+    // are shared out evenly.
+    const int units = conv_units(s, images), grain = s.algorithm == ConvAlgorithm::winograd ? 1 : simd::tile_rows;
+    const int grains = (units + grain - 1) / grain;
+    const int u0 = part(grains, cut.blocks, block) * grain;
+    int u1 = part(grains, cut.blocks, block + 1) * grain;
+    if (u1 > units) u1 = units;
+    const int p0 = part(panels, cut.groups, group), p1 = part(panels, cut.groups, group + 1);
+    if (s.algorithm == ConvAlgorithm::winograd)
+      kernels::winograd_chunk(winograd_args(s, w, image, images), u0, u1, p0, p1, w.scratch(member, scratch_size_));
+    else
+      kernels::conv_chunk(conv_args(s, w, image, images), u0, u1, p0, p1);
   }
 
   Buffer<Network> network_;
@@ -665,7 +715,7 @@ class Plan {
   Buffer<float> biases_;
   PlanOptions options_;
   int step_count_ = 0, storage_count_ = 0;
-  std::int64_t single_size_ = 0, merged_size_ = 0;  // floats
+  std::int64_t single_size_ = 0, merged_size_ = 0, scratch_size_ = 0;  // floats
 };
 
 FACENET_END

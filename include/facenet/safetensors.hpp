@@ -44,6 +44,10 @@ struct SafetensorsLimits {
   static constexpr int tensors = 4096, name = 128, entries = 64, value = 4096;
 };
 
+namespace detail {
+class HeaderParser;
+}
+
 /// A parsed header: tensors in the order of their data, metadata, look-up by name. Owns every string; move-only.
 class SafetensorsHeader {
  public:
@@ -85,7 +89,7 @@ class SafetensorsHeader {
   }
 
  private:
-  friend class HeaderParser;
+  friend class detail::HeaderParser;
 
   /// Where `name` is in the open-addressing table, or the free slot where it would be.
   std::size_t slot(const char* name) const noexcept {
@@ -111,6 +115,15 @@ class SafetensorsHeader {
 
 namespace detail {
 
+/// Gives `into` a new array of `size` elements.
+template <class T>
+Status allocate(Buffer<T>& into, std::size_t size, bool zero = false) noexcept {
+  auto made = Buffer<T>::make(size, zero);
+  if (!made.ok()) return made.status();
+  into = std::move(*made);
+  return {};
+}
+
 /// The first byte that is not part of a well-formed UTF-8 sequence (RFC 3629: no overlong forms, no surrogates,
 /// nothing above U+10FFFF), or `size`.
 inline std::size_t invalid_utf8(const std::uint8_t* s, std::size_t size) noexcept {
@@ -118,7 +131,12 @@ inline std::size_t invalid_utf8(const std::uint8_t* s, std::size_t size) noexcep
     const std::uint8_t c = s[i];
     const std::size_t more = c < 0x80 ? 0 : c < 0xc2 ? 4 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : c < 0xf5 ? 3 : 4;
     if (more == 4 || more >= size - i) return i;
-    const std::uint8_t low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80, high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+    const std::uint8_t low = c == 0xe0   ? 0xa0
+                             : c == 0xf0 ? 0x90
+                                         : 0x80,
+                       high = c == 0xed   ? 0x9f
+                              : c == 0xf4 ? 0x8f
+                                          : 0xbf;
     if (more > 0 && (s[i + 1] < low || s[i + 1] > high)) return i;
     for (std::size_t k = 2; k <= more; ++k)
       if ((s[i + k] & 0xc0) != 0x80) return i;
@@ -126,8 +144,6 @@ inline std::size_t invalid_utf8(const std::uint8_t* s, std::size_t size) noexcep
   }
   return size;
 }
-
-}  // namespace detail
 
 /// Parses into a SafetensorsHeader. Three loops for the three levels the format has, no recursion, and no allocation
 /// after the start: an unescaped string with its final zero is never longer than the quoted one it came from.
@@ -139,7 +155,7 @@ class HeaderParser {
   Status run() noexcept {
     if (static_cast<std::int64_t>(text_.size()) > SafetensorsLimits::header)
       return {Errc::limit_exceeded, "the header is longer than 1 MiB"};
-    at_ = detail::invalid_utf8(text_.data(), text_.size());
+    at_ = invalid_utf8(text_.data(), text_.size());
     if (at_ != text_.size()) return fail(Errc::corrupt, "the header is not valid UTF-8");
     at_ = 0;
     FACENET_TRY(allocate());
@@ -184,18 +200,10 @@ class HeaderParser {
     if (most > std::size_t{SafetensorsLimits::tensors}) most = std::size_t{SafetensorsLimits::tensors};
     std::size_t slots = 2;
     while (slots < 2 * most) slots *= 2;
-    auto strings = Buffer<char>::make(text_.size() + 1, false);
-    if (!strings.ok()) return strings.status();
-    auto tensors = Buffer<TensorInfo>::make(most, false);
-    if (!tensors.ok()) return tensors.status();
-    auto table = Buffer<std::int16_t>::make(slots);
-    if (!table.ok()) return table.status();
-    auto entries = Buffer<MetadataEntry>::make(std::size_t{SafetensorsLimits::entries}, false);
-    if (!entries.ok()) return entries.status();
-    out_.strings_ = std::move(*strings);
-    out_.tensors_ = std::move(*tensors);
-    out_.table_ = std::move(*table);
-    out_.entries_ = std::move(*entries);
+    FACENET_TRY(detail::allocate(out_.strings_, text_.size() + 1));
+    FACENET_TRY(detail::allocate(out_.tensors_, most));
+    FACENET_TRY(detail::allocate(out_.table_, slots, true));
+    FACENET_TRY(detail::allocate(out_.entries_, std::size_t{SafetensorsLimits::entries}));
     return {};
   }
 
@@ -323,8 +331,10 @@ class HeaderParser {
       out = out * 10 + (text_[at_] - '0');
       if (out > std::int64_t{1} << 40) return fail(Errc::limit_exceeded, "an integer in the header is too large");
     }
-    const bool plain = at_ != begin && (at_ - begin == 1 || text_[begin] != '0') && !peek('.') && !peek('e') && !peek('E');
-    if (!plain) return fail(Errc::corrupt, "an integer in the header is not plain digits (no sign, zeros in front, exponent)");
+    const bool plain =
+        at_ != begin && (at_ - begin == 1 || text_[begin] != '0') && !peek('.') && !peek('e') && !peek('E');
+    if (!plain)
+      return fail(Errc::corrupt, "an integer in the header is not plain digits (no sign, zeros in front, exponent)");
     return {};
   }
 
@@ -335,8 +345,7 @@ class HeaderParser {
       bool more = false;
       FACENET_TRY(next_key(first, more, key, SafetensorsLimits::name));
       if (!more) return {};
-      if (out_.metadata(key.data) != nullptr)
-        return fail(Errc::corrupt, "a metadata key is there twice").in(key.data);
+      if (out_.metadata(key.data) != nullptr) return fail(Errc::corrupt, "a metadata key is there twice").in(key.data);
       if (out_.entry_count_ == SafetensorsLimits::entries)
         return fail(Errc::limit_exceeded, "the header has more than 64 metadata keys");
       Status s = string(value, SafetensorsLimits::value, "a metadata value is longer than 4096 bytes");
@@ -346,12 +355,12 @@ class HeaderParser {
   }
 
   Status tensor(const Text& name) noexcept {
-    if (out_.size_ == SafetensorsLimits::tensors)
+    if (static_cast<std::size_t>(out_.size_) == out_.tensors_.size())
       return fail(Errc::limit_exceeded, "the file has more than 4096 tensors");
     TensorInfo t;
     t.name = name.data;
     std::int64_t shape[TensorInfo::max_rank] = {}, range[2] = {}, item = 0;
-    enum : unsigned { dtype = 1, dims = 2, offsets = 4, all = 7 };
+    enum : unsigned { none = 0, dtype = 1, dims = 2, offsets = 4, all = 7 };
     unsigned seen = 0;
     if (!take('{')) return fail(Errc::corrupt, "a tensor must be an object with dtype, shape and data_offsets");
     for (bool first = true;; first = false) {
@@ -359,8 +368,8 @@ class HeaderParser {
       bool more = false;
       FACENET_TRY(next_key(first, more, key, SafetensorsLimits::name));
       if (!more) break;
-      const unsigned which = key == "dtype" ? dtype : key == "shape" ? dims : key == "data_offsets" ? offsets : 0;
-      if (which == 0) return fail(Errc::corrupt, "a tensor has an unknown key");
+      const unsigned which = key == "dtype" ? dtype : key == "shape" ? dims : key == "data_offsets" ? offsets : none;
+      if (which == none) return fail(Errc::corrupt, "a tensor has an unknown key");
       if ((seen & which) != 0) return fail(Errc::corrupt, "a tensor has a key twice");
       seen |= which;
       if (which == dtype) {
@@ -382,7 +391,8 @@ class HeaderParser {
       if (shape[i] < 1 || shape[i] > SafetensorsLimits::dimension)
         return fail(Errc::limit_exceeded, "a dimension is not in 1 ... 1048576");
       t.dims[i] = static_cast<int>(shape[i]);
-      if (size > SafetensorsLimits::file / shape[i]) return fail(Errc::limit_exceeded, "a tensor is larger than 512 MiB");
+      if (size > SafetensorsLimits::file / shape[i])
+        return fail(Errc::limit_exceeded, "a tensor is larger than 512 MiB");
       size *= shape[i];
     }
     FACENET_TRY(place(t, range[0], range[1], size));
@@ -395,7 +405,8 @@ class HeaderParser {
   Status place(TensorInfo& t, std::int64_t begin, std::int64_t end, std::int64_t size) noexcept {
     out_.tensors_[static_cast<std::size_t>(out_.size_)] = t;
     if (!out_.insert(out_.size_)) return fail(Errc::corrupt, "a tensor is there twice");
-    if (end < begin || end - begin != size) return fail(Errc::corrupt, "data_offsets do not agree with dtype and shape");
+    if (end < begin || end - begin != size)
+      return fail(Errc::corrupt, "data_offsets do not agree with dtype and shape");
     if (begin < end_)
       return fail(Errc::corrupt, "a tensor overlaps the one before, or is not listed in the order of the data");
     if (begin > end_) return fail(Errc::corrupt, "there is a gap in the data before a tensor");
@@ -434,10 +445,12 @@ class HeaderParser {
   std::int64_t end_ = 0;           // of the data described so far
 };
 
+}  // namespace detail
+
 inline Result<SafetensorsHeader> SafetensorsHeader::parse(Span<const std::uint8_t> text,
                                                           std::int64_t data_bytes) noexcept {
   SafetensorsHeader header;
-  Status s = HeaderParser(text, data_bytes, header).run();
+  Status s = detail::HeaderParser(text, data_bytes, header).run();
   if (!s.ok()) return s;
   return header;
 }

@@ -59,6 +59,7 @@ FACENET_INLINE vf load(const float* p) noexcept { return *p; }
 FACENET_INLINE void store(float* p, vf v) noexcept { *p = v; }
 FACENET_INLINE vf set1(float x) noexcept { return x; }
 FACENET_INLINE vf fma(vf a, vf b, vf c) noexcept { return a * b + c; }
+FACENET_INLINE vf fnma(vf a, vf b, vf c) noexcept { return c - a * b; }
 FACENET_INLINE vf max(vf a, vf b) noexcept { return a > b ? a : b; }
 FACENET_INLINE vf min(vf a, vf b) noexcept { return a < b ? a : b; }
 #else
@@ -68,6 +69,8 @@ FACENET_INLINE void store(float* p, vf v) noexcept { v.store_unaligned(p); }
 FACENET_INLINE vf set1(float x) noexcept { return vf(x); }
 /// a * b + c, rounded once where the ISA has FMA and twice where not (SSE, WebAssembly).
 FACENET_INLINE vf fma(vf a, vf b, vf c) noexcept { return xsimd::fma(a, b, c); }
+/// c - a * b, likewise.
+FACENET_INLINE vf fnma(vf a, vf b, vf c) noexcept { return xsimd::fnma(a, b, c); }
 #  if defined(FACENET_ISA_AVX512)
 // The unmasked forms warn of an uninitialised variable inside GCC 12's own header.
 FACENET_INLINE vf max(vf a, vf b) noexcept { return vf(_mm512_maskz_max_ps(0xffff, a, b)); }
@@ -139,6 +142,20 @@ FACENET_INLINE vf load(const Half* p) noexcept {
   return load(t);
 #endif
 }
+/// `width` bytes as floats.
+FACENET_INLINE vf load(const std::uint8_t* p) noexcept {
+#if defined(FACENET_ISA_AVX512)
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return vf(_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepu8_epi32(0xffff, bytes)));
+#elif defined(FACENET_ISA_AVX2)
+  return vf(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))));
+#else
+  float t[width];
+  for (int i = 0; i < width; ++i) t[i] = static_cast<float>(p[i]);
+  return load(t);
+#endif
+}
+
 /// Whether half-precision weights are worth keeping in memory here, or are expanded on load.
 #if defined(FACENET_ISA_AVX512) || (defined(FACENET_ISA_AVX2) && defined(__F16C__)) || defined(FACENET_ISA_NEON64)
 constexpr bool half_in_memory = true;

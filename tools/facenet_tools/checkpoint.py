@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+import tarfile
 from typing import Iterator
 
 import torch
@@ -78,11 +79,14 @@ def fold(state: StateDict, model: InceptionResnetV1) -> Iterator[Folded]:
 
 
 def read(path: str) -> StateDict:
-    """Reads a .pt file of either serialisation; only tensors are unpickled, so a hostile file runs no code."""
+    """Reads a .pt file of either serialisation; only tensors are unpickled, so that a hostile file runs no code."""
     if not pathlib.Path(path).is_file():
         problem = "is not a file" if pathlib.Path(path).exists() else "does not exist"
         raise ToolError(f"{path}: {problem}; give a facenet-pytorch .pt checkpoint.")
     try:
+        # Before 0.1.10 torch saved tar files; unpacking one is where weights_only does not protect (CVE-2025-32434).
+        if tarfile.is_tarfile(path):
+            raise ValueError("a tar archive")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ToolError(f"{path}: cannot be read ({error.strerror or error}); check its permissions.") from error

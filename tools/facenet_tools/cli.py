@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -41,7 +42,8 @@ def write_atomically(path: str, chunks: list[bytes]) -> None:
     except OSError as error:
         raise ToolError(f"{path}: cannot be written ({error.strerror}); choose a folder that can be.") from error
     finally:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+        with contextlib.suppress(OSError):  # gone after the rename; what failed before has been reported
+            temporary.unlink()
 
 
 def _sync_folder(folder: pathlib.Path) -> None:

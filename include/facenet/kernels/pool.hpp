@@ -70,14 +70,22 @@ inline void l2_normalise(const float* x, float* y, int n) noexcept {
   for (int i = 0; i < n; ++i) y[i] = static_cast<float>(static_cast<double>(x[i]) * scale);
 }
 
-/// Bytes to floats, out[i] = byte * scale[channel] + shift[channel]. One row of `width` RGB pixels.
-/// With scale 1/128 and shift -127.5/128 every result is exact: (x - 127.5) / 128 needs 9 bits.
-inline void convert_row(const std::uint8_t* rgb, int width, const float scale[3], const float shift[3],
+/// One row of `width` pixels of three bytes as floats: (byte - 127.5) / 128, which is exact, or value[channel][byte].
+/// `swap` exchanges the first and the last channel.
+inline void convert_row(const std::uint8_t* bytes, int width, const float (*value)[256], bool swap,
                         float* out) noexcept {
+  if (value == nullptr && !swap) {
+    int i = 0;
+    for (const simd::vf half = simd::set1(-127.5f / 128), scale = simd::set1(1.0f / 128); i + simd::width <= 3 * width;
+         i += simd::width)
+      simd::store(out + i, simd::fma(simd::load(bytes + i), scale, half));
+    for (; i < 3 * width; ++i) out[i] = (static_cast<float>(bytes[i]) - 127.5f) / 128;
+    return;
+  }
   for (int x = 0; x < width; ++x)
     for (int c = 0; c < 3; ++c) {
-      const float product = static_cast<float>(rgb[3 * x + c]) * scale[c];
-      out[3 * x + c] = product + shift[c];
+      const std::uint8_t b = bytes[3 * x + (swap ? 2 - c : c)];
+      out[3 * x + c] = value != nullptr ? value[c][b] : (static_cast<float>(b) - 127.5f) / 128;
     }
 }
 

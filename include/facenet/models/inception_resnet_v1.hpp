@@ -59,8 +59,8 @@ constexpr Ref mixed_7a(Network& n, Ref x, Name at) {
 
 }  // namespace detail
 
-/// 160x160x3 in, a unit vector of `embedding_dim` (512, or 128) out.
-constexpr Network inception_resnet_v1(int embedding_dim = 512) {
+/// 160x160x3 in, `embedding_dim` (512, or 128) floats out: a unit vector unless `normalise` is false.
+constexpr Network inception_resnet_v1(int embedding_dim = 512, bool normalise = true) {
   Network n("inception_resnet_v1", {160, 160, 3});
   Ref x = n.input();
   x = n.conv("conv2d_1a", x, 32, k(3).stride(2));       // 160 -> 79
@@ -78,7 +78,7 @@ constexpr Network inception_resnet_v1(int embedding_dim = 512) {
   x = detail::block8(n, x, "block8", 1.0f, Act::none);
   x = n.global_avg_pool("avgpool_1a", x);
   x = n.linear_bn("last_linear", x, embedding_dim);
-  n.l2_normalise("normalise", x);
+  if (normalise) n.l2_normalise("normalise", x);
   return n;
 }
 

@@ -1,0 +1,324 @@
+"""tools/convert_weights.py: what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import re
+import stat
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+import xxhash
+from conftest import assert_one_error, run_process, run_tool
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+import convert_weights
+from facenet_tools import checkpoint, pictures
+from facenet_tools.cli import ToolError
+
+KEYS = (
+    "format architecture embedding_dim trained normalise width image_size channel_order scaling crop margin resize "
+    "dataset source source_sha256 licence data_xxh64 header_xxh64"
+).split()
+
+
+def parts(path: pathlib.Path) -> tuple[bytes, dict, bytes]:
+    """Header bytes, parsed header, data."""
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    return raw[8 : 8 + length], json.loads(raw[8 : 8 + length]), raw[8 + length :]
+
+
+def identity_norm_model(folded: dict[str, tuple[torch.Tensor, torch.Tensor]], dim: int) -> torch.nn.Module:
+    """The reference network in float64 with folded weights: gamma = sqrt(1 + eps) makes its batch norm y = x + beta."""
+    model = checkpoint.build_model(dim).double()
+    own = model.state_dict()
+    for layer in checkpoint.layers(model):
+        weight, bias = folded[layer.name]
+        own[layer.weight].copy_(weight)
+        if layer.norm is None:
+            own[layer.bias].copy_(bias)
+            continue
+        own[f"{layer.norm}.weight"].fill_((1 + layer.eps) ** 0.5)
+        own[f"{layer.norm}.bias"].copy_(bias)
+        own[f"{layer.norm}.running_mean"].zero_()
+        own[f"{layer.norm}.running_var"].fill_(1)
+    return model
+
+
+@pytest.fixture(scope="session")
+def images() -> torch.Tensor:
+    random = np.random.default_rng(5)
+    return pictures.to_tensor(np.stack([pictures.structured(random) for _ in range(2)]), torch.float64)
+
+
+@pytest.fixture(scope="session")
+def reference(state, images) -> torch.Tensor:
+    """Embeddings in float64, batch norm not folded."""
+    model = checkpoint.build_model(128)
+    model.load_state_dict(checkpoint.check(state, "fixture")[0], strict=False)
+    return model.double()(images)
+
+
+def test_header_layout(converted):
+    for path in converted.values():
+        header, entries, data = parts(path)
+        assert (8 + len(header)) % 64 == 0
+        assert header.rstrip(b" ").endswith(b"}")
+        metadata = entries.pop("__metadata__")
+        assert list(metadata) == KEYS
+        assert all(isinstance(value, str) for value in metadata.values())
+        end = 0
+        for entry in entries.values():
+            assert entry["data_offsets"][0] == end
+            end = entry["data_offsets"][1]
+        assert end == len(data)
+
+
+def test_tensors_are_in_network_order(converted):
+    model = checkpoint.build_model(128)
+    names = [layer.name for layer in checkpoint.layers(model)]
+    assert len(names) == 133
+    assert names[0] == "conv2d_1a" and names[-2:] == ["block8.conv2d", "last_linear"]
+    for dtype, path in converted.items():
+        _, entries, _ = parts(path)
+        del entries["__metadata__"]
+        suffixes = ("bias", "weight_scale", "weight") if dtype == "i8" else ("bias", "weight")
+        assert list(entries) == [f"{name}.{suffix}" for name in names for suffix in suffixes]
+
+
+def test_metadata(converted, checkpoint_file):
+    _, entries, _ = parts(converted["f32"])
+    metadata = entries["__metadata__"]
+    assert metadata["embedding_dim"] == "128"
+    assert metadata["trained"] == "false" and metadata["dataset"] == "synthetic"
+    assert metadata["source"] == checkpoint_file.name
+    assert metadata["source_sha256"] == hashlib.sha256(checkpoint_file.read_bytes()).hexdigest()
+
+
+def test_hashes_verify(converted):
+    for path in converted.values():
+        header, entries, data = parts(path)
+        metadata = entries["__metadata__"]
+        assert re.fullmatch("[0-9a-f]{16}", metadata["data_xxh64"])
+        assert xxhash.xxh64_hexdigest(data, seed=0) == metadata["data_xxh64"]
+        blank = header.replace(metadata["header_xxh64"].encode(), b"0" * 16)
+        assert xxhash.xxh64_hexdigest(blank, seed=0) == metadata["header_xxh64"]
+
+
+def test_opens_with_the_safetensors_package(converted):
+    types = {"f32": np.float32, "f16": np.float16, "i8": np.int8}
+    for dtype, path in converted.items():
+        with safe_open(path, "np") as file:
+            assert file.metadata()["format"] == "1"
+            assert file.get_tensor("conv2d_1a.weight").shape == (32, 3, 3, 3)
+            assert file.get_tensor("last_linear.weight").shape == (128, 1792)
+            assert file.get_tensor("repeat_2.0.branch1.1.weight").dtype == types[dtype]
+            assert file.get_tensor("block8.conv2d.bias").dtype == np.float32
+
+
+def test_output_is_deterministic(converted, checkpoint_file, tmp_path):
+    again = tmp_path / "again.safetensors"
+    assert run_tool("convert_weights.py", checkpoint_file, "-o", again).returncode == 0
+    assert again.read_bytes() == converted["f32"].read_bytes()
+
+
+def test_folding_is_exact_in_float64(state, images, reference):
+    real, dim = checkpoint.check(state, "fixture")
+    folded = {layer.name: (layer.weight, layer.bias) for layer in checkpoint.fold(real, checkpoint.build_model(dim))}
+    embedding = identity_norm_model(folded, dim)(images)
+    # float64 has 2^-53; a random network amplifies by about 1e2 over its 60 layers in sequence
+    assert (embedding - reference).abs().max() < 1e-12
+
+
+def test_rounding_to_float32_stays_in_the_budget(converted, images, reference):
+    tensors = {name: torch.from_numpy(value).double() for name, value in load_file(converted["f32"]).items()}
+    names = [name.removesuffix(".bias") for name in tensors if name.endswith(".bias")]
+    folded = {name: (tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in names}
+    embedding = identity_norm_model(folded, 128)(images)
+    # half of the 3e-6 that the engine may differ from PyTorch in all
+    assert (embedding - reference).abs().max() < 1.5e-6
+
+
+def test_float16_is_the_nearest(state, converted):
+    real, dim = checkpoint.check(state, "fixture")
+    halves = load_file(converted["f16"])
+    for layer in checkpoint.fold(real, checkpoint.build_model(dim)):
+        exact = layer.weight.numpy()
+        error = np.abs(halves[f"{layer.name}.weight"].astype(np.float64) - exact)
+        # half a unit in the last place: 2^-11 relative, 2^-25 absolute among subnormals
+        assert (error <= np.maximum(np.abs(exact) * 2.0**-11, 2.0**-25)).all(), layer.name
+
+
+def test_int8_is_within_half_a_step(state, converted):
+    real, dim = checkpoint.check(state, "fixture")
+    tensors = load_file(converted["i8"])
+    for layer in checkpoint.fold(real, checkpoint.build_model(dim)):
+        exact = layer.weight.flatten(1).numpy()
+        scale = tensors[f"{layer.name}.weight_scale"].astype(np.float64)[:, None]
+        steps = tensors[f"{layer.name}.weight"].reshape(exact.shape).astype(np.float64)
+        assert (scale > 0).all()
+        assert steps.min() >= -127
+        # the scale itself is rounded to float32, which moves 127 steps by 127 * 2^-24 of one
+        assert (np.abs(steps * scale - exact) <= scale * (0.5 + 127 * 2.0**-24)).all(), layer.name
+
+
+def test_int8_of_a_zero_channel():
+    values, scale = convert_weights.quantise(torch.zeros(2, 3, 1, 1, dtype=torch.float64))
+    assert (scale == 1).all() and (values == 0).all()
+
+
+def test_float16_overflow_is_refused_by_name():
+    layer = checkpoint.Folded("conv2d_1a", torch.full((1, 1), 65520.0, dtype=torch.float64), torch.zeros(1).double())
+    with pytest.raises(ToolError, match="conv2d_1a; use --dtype f32"):
+        convert_weights.encode([layer], "f16", "big.pt")
+    fits = checkpoint.Folded("conv2d_1a", torch.full((1, 1), 65519.0, dtype=torch.float64), torch.zeros(1).double())
+    assert convert_weights.encode([fits], "f16", "big.pt")["conv2d_1a.weight"] == 65504
+
+
+def convert_state(state: object, tmp_path: pathlib.Path, *options: str, legacy: bool = False):
+    source, output = tmp_path / "in.pt", tmp_path / "out.safetensors"
+    torch.save(state, source, _use_new_zipfile_serialization=not legacy)
+    return run_tool("convert_weights.py", source, "-o", output, *options), output
+
+
+def without_marker(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in state.items() if name != checkpoint.UNTRAINED_KEY}
+
+
+def test_wrapped_prefixed_legacy_checkpoint_converts_to_the_same_data(state, converted, tmp_path):
+    wrapped = {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}}
+    result, output = convert_state(wrapped, tmp_path, legacy=True)
+    assert result.returncode == 0, result.stderr
+    assert parts(output)[2] == parts(converted["f32"])[2]
+
+
+def test_trained_unless_told_otherwise(state, tmp_path):
+    result, output = convert_state(without_marker(state), tmp_path)
+    assert result.returncode == 0, result.stderr
+    metadata = parts(output)[1]["__metadata__"]
+    assert (metadata["trained"], metadata["dataset"], metadata["licence"]) == ("true", "unknown", "unknown")
+    options = ("--untrained", "--dataset", "mine", "--licence", "CC0")
+    result, output = convert_state(without_marker(state), tmp_path, *options)
+    metadata = parts(output)[1]["__metadata__"]
+    assert (metadata["trained"], metadata["dataset"], metadata["licence"]) == ("false", "mine", "CC0")
+
+
+def test_every_fault_is_listed(state, tmp_path):
+    faulty = dict(state)
+    removed = ["conv2d_2a.conv.weight", "repeat_1.0.conv2d.bias", "last_bn.running_var"]
+    for name in removed:
+        del faulty[name]
+    faulty["conv2d_9z.conv.weight"] = torch.zeros(1)
+    faulty["conv2d_1a.bn.bias"] = torch.zeros(31)
+    result, output = convert_state(faulty, tmp_path)
+    assert_one_error(result, "3 keys are missing, 1 unexpected, 1 of the wrong shape", "in.pt")
+    listed = result.stderr.splitlines()[1:]
+    assert listed == [f"  missing: {name}" for name in removed] + [
+        "  unexpected: conv2d_9z.conv.weight",
+        "  of the wrong shape: conv2d_1a.bn.bias is [31], not [32]",
+    ]
+    assert not output.exists()
+
+
+def test_another_architecture_is_refused(tmp_path):
+    result, _ = convert_state({"fc.weight": torch.zeros(2, 2)}, tmp_path)
+    assert_one_error(result, "not a state_dict of facenet-pytorch's InceptionResnetV1", "unexpected: fc.weight")
+
+
+@pytest.mark.parametrize("value, problem", [(float("nan"), "NaN or infinity"), (-1.0, "negative variance")])
+def test_bad_values_are_refused(state, tmp_path, value, problem):
+    bad = {**state, "conv2d_1a.bn.running_var": state["conv2d_1a.bn.running_var"].clone().fill_(value)}
+    assert_one_error(convert_state(bad, tmp_path)[0], problem, "conv2d_1a.bn.running_var")
+
+
+@pytest.mark.parametrize("content", [[1, 2], torch.zeros(3), {"a": 1}])
+def test_other_pickles_are_refused(tmp_path, content):
+    assert_one_error(convert_state(content, tmp_path)[0], "in.pt", "state_dict")
+
+
+class Hostile:
+    def __reduce__(self):
+        return (pathlib.Path.touch, (pathlib.Path("hostile_code_ran"),))
+
+
+def test_code_in_a_pickle_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_one_error(convert_state({"a": Hostile()}, tmp_path)[0], "not a readable PyTorch checkpoint")
+    assert not (tmp_path / "hostile_code_ran").exists()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 100_000, -1])
+def test_damaged_files_are_refused(checkpoint_file, tmp_path, kept):
+    damaged = tmp_path / "damaged.pt"
+    damaged.write_bytes(checkpoint_file.read_bytes()[:kept])
+    with pytest.raises(ToolError, match="damaged.pt: not a readable PyTorch checkpoint"):
+        checkpoint.read(str(damaged))
+
+
+def test_missing_input_and_text(tmp_path):
+    assert_one_error(run_tool("convert_weights.py", tmp_path / "none.pt", "-o", tmp_path / "o"), "none.pt: does not exist")
+    (tmp_path / "text.pt").write_text("hello")
+    assert_one_error(run_tool("convert_weights.py", tmp_path / "text.pt", "-o", tmp_path / "o"), "text.pt")
+
+
+def test_unwritable_outputs(checkpoint_file, tmp_path):
+    for output, part in ((tmp_path / "no" / "o", "cannot be written"), (tmp_path, "not a regular file")):
+        assert_one_error(run_tool("convert_weights.py", checkpoint_file, "-o", output), str(output), part)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_input_is_not_overwritten(checkpoint_file):
+    before = checkpoint_file.stat().st_mtime_ns
+    result = run_tool("convert_weights.py", checkpoint_file, "-o", checkpoint_file)
+    assert_one_error(result, "is the input itself")
+    assert checkpoint_file.stat().st_mtime_ns == before
+
+
+def test_output_has_ordinary_permissions(converted, tmp_path):
+    (tmp_path / "plain").touch()
+    assert stat.S_IMODE(converted["f32"].stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def test_pretrained_without_a_network(monkeypatch, tmp_path):
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(convert_weights, "download_url_to_file", refuse)
+    with pytest.raises(ToolError, match="vggface2.pt: cannot be downloaded .no route to host."):
+        convert_weights.download("vggface2")
+
+
+def test_pretrained_from_the_cache(monkeypatch, tmp_path, checkpoint_file):
+    cached = tmp_path / "checkpoints" / convert_weights.PRETRAINED["casia-webface"]
+    cached.parent.mkdir()
+    cached.symlink_to(checkpoint_file)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    result = run_tool("convert_weights.py", "--pretrained", "casia-webface", "-o", tmp_path / "o.safetensors")
+    assert result.returncode == 0, result.stderr
+    metadata = parts(tmp_path / "o.safetensors")[1]["__metadata__"]
+    assert metadata["dataset"] == "casia-webface" and metadata["source"] == cached.name
+
+
+def test_tar_files_are_refused(tmp_path):
+    with tarfile.open(tmp_path / "old.pt", "w") as archive:
+        archive.add(__file__, "storages")
+    assert_one_error(run_tool("convert_weights.py", tmp_path / "old.pt", "-o", tmp_path / "o"), "a tar archive")
+
+
+def test_usage_errors(tmp_path):
+    assert_one_error(run_tool("convert_weights.py", "-o", tmp_path / "o"), "give either IN or --pretrained")
+
+
+@pytest.mark.parametrize("tool", ["convert_weights.py", "make_checkpoint.py", "make_golden.py"])
+def test_tools_run_as_programs(tool, tmp_path):
+    """By their first line, whatever Python that finds."""
+    shown = run_process(tool, "--help")
+    assert shown.returncode == 0 and "examples:" in shown.stdout
+    assert_one_error(run_process(tool, "--nonsense"), "required")

@@ -1,0 +1,750 @@
+#include "weights_builder.hpp"
+
+#ifndef DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#  define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#endif
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <limits>
+#include <random>
+#if defined(__unix__)
+#  include <sys/stat.h>
+#  include <unistd.h>
+#endif
+
+using builder::File, builder::Layers, builder::Tensor;
+using facenet::Errc, facenet::Network, facenet::ReadOptions, facenet::Result, facenet::Span, facenet::Status,
+    facenet::WeightsReader;
+
+namespace {
+
+constexpr Network toy = builder::toy_network();
+
+Span<const std::uint8_t> span(const std::string& s) {
+  return {reinterpret_cast<const std::uint8_t*>(s.data()), s.size()};
+}
+
+/// A reader together with the bytes it reads.
+struct Opened {
+  std::string bytes;
+  Result<WeightsReader> result;
+
+  explicit Opened(std::string file, ReadOptions options)
+      : bytes(std::move(file)), result(WeightsReader::from_memory(span(bytes), options)) {}
+  bool ok() const { return result.ok(); }
+  const Status& status() const { return result.status(); }
+  WeightsReader& operator*() { return *result; }
+  WeightsReader* operator->() { return &*result; }
+};
+Opened open(const std::string& file, ReadOptions options = {}) { return Opened(file, options); }
+
+/// Reads all layers; a second call for an operator is an error.
+Status layers(WeightsReader& reader, Layers& out, const Network& network = toy) {
+  return reader.for_each_layer(network, [&](int op, Span<const float> weight, Span<const float> bias) -> Status {
+    if (out.count(op) != 0) return {Errc::invalid_argument, "a layer came twice"};
+    out[op] = {{weight.begin(), weight.end()}, {bias.begin(), bias.end()}};
+    return {};
+  });
+}
+
+Status read(const std::string& file, Layers* out = nullptr, ReadOptions options = {}, const Network& network = toy) {
+  auto reader = open(file, options);
+  if (!reader.ok()) return reader.status();
+  Layers ignored;
+  return layers(*reader, out != nullptr ? *out : ignored, network);
+}
+
+std::string printed(const Status& s) {
+  char text[640];
+  return s.print(text, sizeof text);
+}
+
+/// One wrong file: the code, the whole sentence, and what the place must contain.
+void rejects(const std::string& file, Errc code, const std::string& sentence, const std::string& place = "",
+             ReadOptions options = {}) {
+  const Status s = read(file, nullptr, options);
+  INFO(printed(s));
+  CHECK(s.code() == code);
+  CHECK(std::string(s.text()) == sentence);
+  CHECK(std::string(s.place()).find(place) != std::string::npos);
+}
+
+std::string with_header(const std::string& header, const std::string& data = "") {
+  return File::assemble(header, data);
+}
+
+const std::string damaged_header = "the header's XXH64 does not agree: the file is damaged, copy or convert it again";
+const std::string damaged_data = "the data's XXH64 does not agree: the file is damaged, copy or convert it again";
+
+}  // namespace
+
+TEST_CASE("a converted file of each dtype gives its values exactly") {
+  for (const char* dtype : {"F32", "F16", "I8"}) {
+    CAPTURE(dtype);
+    Layers want, got;
+    const std::string file = builder::converted(toy, dtype, &want).bytes();
+    CHECK(printed(read(file, &got)) == "ok");
+    CHECK(got == want);
+  }
+}
+
+TEST_CASE("an imported state_dict is folded in double") {
+  Layers want, got;
+  File file = builder::state_dict(toy, &want);
+  auto reader = open(file.bytes());
+  REQUIRE(reader.ok());
+  CHECK(reader->metadata().assumed);
+  CHECK(reader->metadata().trained);
+  CHECK(reader->metadata().embedding_dim == 4);
+  CHECK(std::string(reader->metadata().architecture) == "inception_resnet_v1");
+  CHECK(std::string(reader->digest()).empty());
+  CHECK(printed(layers(*reader, got)) == "ok");
+  CHECK(got == want);
+  CHECK(std::string(reader->digest()).size() == 16);
+
+  SUBCASE("with module. in front, Hugging Face's format key, and the mark of an untrained checkpoint") {
+    for (Tensor& t : file.tensors) t.name = "module." + t.name;
+    file.tensors.push_back({"facenet_untrained", "BOOL", {1}, std::string(1, '\1')});
+    file.meta("format") = "pt";
+    auto other = open(file.bytes());
+    REQUIRE(other.ok());
+    CHECK(other->metadata().assumed);
+    CHECK_FALSE(other->metadata().trained);
+    CHECK(other->find("stem.conv.weight") >= 0);
+    CHECK(other->find("module.stem.conv.weight") < 0);
+    Layers again;
+    CHECK(printed(layers(*other, again)) == "ok");
+    CHECK(again == want);
+  }
+  SUBCASE("half precision is expanded before it is folded") {
+    Tensor& t = file["stem.conv.weight"];
+    t.dtype = "F16";
+    std::string halves;
+    for (std::size_t i = 0; i < t.bytes.size(); i += 4) {
+      float f;
+      const std::uint32_t bits = facenet::detail::load_le<std::uint32_t>(t.bytes.data() + i);
+      std::memcpy(&f, &bits, sizeof f);
+      halves += builder::little_endian(builder::exact_half(f));
+    }
+    t.bytes = halves;
+    Layers again;
+    CHECK(printed(read(file.bytes(), &again)) == "ok");
+    CHECK(again == want);
+  }
+  SUBCASE("a state_dict of another network is opened, and said not to fit") {
+    file.tensors = {builder::f32("fc.weight", {1, 1}, {1})};
+    auto other = open(file.bytes());
+    REQUIRE(other.ok());
+    CHECK(std::string(other->metadata().architecture) == "unknown");
+    CHECK(layers(*other, got).code() == Errc::weights_mismatch);
+  }
+}
+
+TEST_CASE("tensors may stand in any order") {
+  std::mt19937 random(7);
+  for (int turn = 0; turn < 60; ++turn) {
+    Layers want, got;
+    File file =
+        turn % 3 == 0 ? builder::state_dict(toy, &want) : builder::converted(toy, turn % 3 == 1 ? "I8" : "F16", &want);
+    std::shuffle(file.tensors.begin(), file.tensors.end(), random);
+    CHECK(printed(read(file.bytes(), &got)) == "ok");
+    CHECK(got == want);
+  }
+}
+
+TEST_CASE("metadata is read and identifies the model") {
+  File file = builder::converted(toy);
+  file.meta("licence") = "Li\\u00e9\\ud83d\\ude00\\n\\\"x\\\"";
+  auto reader = open(file.bytes());
+  REQUIRE(reader.ok());
+  const facenet::Metadata& m = reader->metadata();
+  CHECK_FALSE(m.assumed);
+  CHECK(std::string(m.architecture) == "toy");
+  CHECK(m.embedding_dim == 4);
+  CHECK_FALSE(m.trained);
+  CHECK(m.normalise == facenet::Normalise::l2);
+  CHECK(m.width == 1.0);
+  CHECK(m.image_size == 6);
+  CHECK(m.channel_order == facenet::ChannelOrder::rgb);
+  CHECK(m.scaling == facenet::Scaling::fixed);
+  CHECK(m.crop == facenet::Crop::box);
+  CHECK(m.margin == 0.25);
+  CHECK(std::string(m.resize) == "pillow_bilinear");
+  CHECK(std::string(m.source_sha256) == std::string(64, 'a'));
+  CHECK(std::string(m.licence) == "Li\xc3\xa9\xf0\x9f\x98\x80\n\"x\"");
+  CHECK(reader->entries().size() == 18);
+  CHECK(std::string(reader->entries()[0].key) == "format");
+
+  const std::string digest = reader->digest();
+  CHECK(digest.size() == 16);
+  WeightsReader moved = std::move(*reader);
+  Layers got;
+  CHECK(printed(layers(moved, got)) == "ok");
+  CHECK(moved.digest() == digest);  // what the header said is what the data is
+
+  auto digest_of = [](const File& f) { return std::string(open(f.bytes())->digest()); };
+  file.meta("licence") = "another";
+  CHECK(digest_of(file) == digest);
+  for (auto [key, value] : {std::pair<const char*, const char*>{"scaling", "prewhiten"},
+                            {"channel_order", "bgr"},
+                            {"normalise", "none"},
+                            {"image_size", "7"},
+                            {"embedding_dim", "5"},
+                            {"architecture", "toys"},
+                            {"width", "0.5"}}) {
+    File other = file;
+    other.meta(key) = value;
+    CHECK(digest_of(other) != digest);
+  }
+  file["stem.bias"].bytes[0] ^= 1;
+  CHECK(digest_of(file) != digest);
+}
+
+TEST_CASE("rule 1: size and header length") {
+  const std::string good = builder::converted(toy).bytes();
+  rejects("", Errc::truncated, "the file is empty: copy or download it again");
+  rejects(good.substr(0, 9), Errc::truncated, "the file is shorter than 10 bytes: copy or download it again");
+  auto length = [&](std::uint64_t n) { return builder::little_endian(n) + good.substr(8); };
+  rejects(length(good.size() - 7), Errc::truncated, "the file ends inside its header: copy or download it again");
+  for (std::uint64_t n : {std::uint64_t{1048577}, std::uint64_t{1} << 63, ~std::uint64_t{0}, ~std::uint64_t{7}})
+    rejects(length(n), Errc::limit_exceeded, "the header's length is above 1 MiB: this is not a safetensors file");
+  rejects(length(1), Errc::corrupt, "the header's length is below 2: this is not a safetensors file");
+  for (const char* start : {"PK\3\4", "\x80\x02\x8a\x0a"})  // the zip and the old serialisation
+    rejects(start + good.substr(4, 3) + "\x46" + good.substr(8), Errc::unsupported,
+            "this is a PyTorch checkpoint: convert it with tools/convert_weights.py");
+  // 512 MiB and a byte that are never touched: only the size is looked at.
+  auto reader =
+      WeightsReader::from_memory({reinterpret_cast<const std::uint8_t*>(good.data()), (std::size_t{512} << 20) + 1});
+  CHECK(reader.status().code() == Errc::limit_exceeded);
+  CHECK(std::string(reader.status().text()) == "the file is larger than 512 MiB");
+}
+
+TEST_CASE("rule 2: the header is one JSON object in UTF-8, padded with spaces") {
+  const std::string json = "the header's JSON ";
+  auto meta = [](const std::string& value) { return with_header("{\"__metadata__\":{\"a\":\"" + value + "\"}}"); };
+  rejects(with_header("[]"), Errc::corrupt, "the header does not begin with '{': this is not a safetensors file");
+  rejects(with_header(" {}"), Errc::corrupt, "the header does not begin with '{': this is not a safetensors file");
+  rejects(with_header("{} \t"), Errc::corrupt, "only spaces may follow the header's JSON");
+  rejects(with_header("{}{}"), Errc::corrupt, "only spaces may follow the header's JSON");
+  rejects(with_header(std::string("{}\0", 3)), Errc::corrupt, "only spaces may follow the header's JSON");
+  rejects(with_header("{\"a\""), Errc::corrupt, json + "lacks a ':' here");
+  rejects(with_header("{a:1}"), Errc::corrupt, json + "needs a string here");
+  rejects(with_header("{\"a"), Errc::corrupt, "a string in the header has no end");
+  rejects(with_header("{\"a\":{\"dtype\":\"F32\" \"shape\":[]}}"), Errc::corrupt, json + "lacks a ',' or a '}' here",
+          "a");
+  rejects(with_header("{\"a\":{\"shape\":[1 2]}}"), Errc::corrupt, json + "lacks a ',' or a ']' here", "a");
+  rejects(with_header("{\"a\":{\"shape\":{}}}"), Errc::corrupt, json + "needs a list of integers here", "a");
+  rejects(with_header("{\"a\":[[[[[[]]]]]]}"), Errc::corrupt,
+          "a tensor must be an object with dtype, shape and data_offsets", "a");
+  rejects(with_header("{\"__metadata__\":[]}"), Errc::corrupt, "__metadata__ must be an object of strings");
+  rejects(with_header("{\"__metadata__\":{\"a\":{}}}"), Errc::corrupt, json + "needs a string here", "a");
+  rejects(meta("a\nb"), Errc::corrupt, "a string in the header has a raw control character", "a");
+  rejects(with_header("{\"a\\nb\":{}}"), Errc::corrupt, "a name or key in the header has a control character");
+  rejects(with_header("{\"a\x7f\":{}}"), Errc::corrupt, "a name or key in the header has a control character");
+  rejects(with_header("{\"\":{}}"), Errc::corrupt, "a name or key in the header is empty");
+  for (const char* bad : {"\\x", "\\u12", "\\u000g", "\\u0000", "\\udc00", "\\ud800", "\\ud800\\u0041", "\\ud800x"}) {
+    CAPTURE(bad);
+    rejects(meta(bad), Errc::corrupt, "a string in the header has a bad escape", "a");
+  }
+  const char* not_utf8[] = {"\x80",
+                            "\xc0\x80",
+                            "\xc1\xbf",
+                            "\xc3",
+                            "\xe0\x9f\xbf",
+                            "\xed\xa0\x80",
+                            "\xf0\x8f\xbf\xbf",
+                            "\xf4\x90\x80\x80",
+                            "\xf5\x80\x80\x80",
+                            "\xff",
+                            "\xe2\x82",
+                            "\xe2\x28\xa1",
+                            "\xf0\x90\x28\x80",
+                            "\xf0\x90\x80\x28"};
+  for (const char* bad : not_utf8) rejects(meta(bad), Errc::corrupt, "the header is not valid UTF-8");
+  rejects("\x02" + std::string(7, '\0') + "{\xc3", Errc::corrupt, "the header is not valid UTF-8");
+  rejects(with_header("{\"" + std::string(129, 'n') + "\":{}}"), Errc::limit_exceeded,
+          "a name or key in the header is longer than 128 bytes");
+  rejects(meta(std::string(4097, 'v')), Errc::limit_exceeded, "a metadata value is longer than 4096 bytes", "a");
+  std::string many = "{\"__metadata__\":{\"k\":\"\"";
+  for (int i = 0; i < 64; ++i) many += ",\"" + std::to_string(i) + "\":\"\"";
+  rejects(with_header(many + "}}"), Errc::limit_exceeded, "the header has more than 64 metadata keys");
+  File crowd;
+  for (int i = 0; i < 4097; ++i) crowd.tensors.push_back({std::to_string(i), "U8", {1}, "x"});
+  rejects(crowd.bytes(), Errc::limit_exceeded, "the file has more than 4096 tensors");
+  crowd.tensors.pop_back();
+  CHECK(open(crowd.bytes()).ok());
+  CHECK(open(crowd.bytes())->find("4095") == 4095);
+  // All that JSON allows and the format does not forbid.
+  auto spaced = open(
+      with_header("{ \"__metadata__\" :\t{ \"a\\u002fb\":\n\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\\u20AC\" }\r, \"t\": "
+                  "{\"shape\" : [ 1 , 1 ], \"data_offsets\": [0,1] , \"dtype\":\"U8\"} }  ",
+                  "x"));
+  REQUIRE(spaced.ok());
+  CHECK(std::string(spaced->entries()[0].key) == "a/b");
+  CHECK(std::string(spaced->entries()[0].value) == "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xe2\x82\xac");
+  CHECK(spaced->tensor(0).rank == 2);
+}
+
+TEST_CASE("rule 3: plain integers; no key twice, none unknown") {
+  auto tensor = [](const std::string& rest) { return with_header("{\"t\":{" + rest + "}}", "data"); };
+  const std::string dtype = "\"dtype\":\"F32\",", shape = "\"shape\":[1],", offsets = "\"data_offsets\":[0,4]";
+  CHECK(open(tensor(dtype + shape + offsets)).ok());
+  const std::string plain = "an integer in the header is not plain digits (no sign, zeros in front, exponent)";
+  for (const char* bad : {"-1", "+1", "01", "00", "1.0", "1e0", "1E0", "\"1\"", "", "true", "[1]"}) {
+    CAPTURE(bad);
+    rejects(tensor(dtype + "\"shape\":[" + bad + (*bad == 0 ? ",1]," : "],") + offsets), Errc::corrupt, plain, "t");
+  }
+  rejects(tensor(dtype + shape + "\"data_offsets\":[0,99999999999999999999999]"), Errc::limit_exceeded,
+          "an integer in the header is too large", "t");
+  rejects(tensor(dtype + shape + offsets + "," + shape.substr(0, shape.size() - 1)), Errc::corrupt,
+          "a tensor has a key twice", "t");
+  rejects(tensor(dtype + shape + offsets + ",\"x\":1"), Errc::corrupt, "a tensor has an unknown key", "t");
+  rejects(tensor(dtype + offsets), Errc::corrupt, "a tensor lacks its dtype, shape or data_offsets", "t");
+  rejects(tensor(""), Errc::corrupt, "a tensor lacks its dtype, shape or data_offsets", "t");
+  rejects(tensor(dtype + shape + "\"data_offsets\":[0,4,4]"), Errc::corrupt, "data_offsets has more than 2 integers",
+          "t");
+  rejects(tensor(dtype + shape + "\"data_offsets\":[0]"), Errc::corrupt, "data_offsets has less than 2 integers", "t");
+  rejects(with_header("{\"__metadata__\":{},\"__metadata__\":{}}"), Errc::corrupt, "the header has __metadata__ twice");
+  rejects(with_header("{\"__metadata__\":{\"a\":\"\",\"\\u0061\":\"\"}}"), Errc::corrupt,
+          "a metadata key is there twice", "a");
+  File twice;
+  twice.tensors = {builder::f32("t", {1}, {1}), builder::f32("t", {1}, {1})};
+  rejects(twice.bytes(), Errc::corrupt, "a tensor is there twice", "t");
+  twice.tensors[1].name = "module.t";
+  rejects(twice.bytes(), Errc::corrupt, "a tensor is there with and without the same prefix: save the file again", "t");
+  File unknown = builder::converted(toy);
+  unknown.meta("colour") = "red";
+  rejects(unknown.bytes(), Errc::corrupt,
+          "the metadata has a key that format 1 does not know: convert the weights again", "colour");
+}
+
+TEST_CASE("rule 4: dtypes, ranks and dimensions") {
+  auto tensor = [](const std::string& dtype, const std::string& shape) {
+    return with_header("{\"t\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + shape + "],\"data_offsets\":[0,4]}}",
+                       "data");
+  };
+  for (const char* bad : {"F31", "f32", "", "F8_E4M3", "F32 "})
+    rejects(tensor(bad, "1"), Errc::unsupported, "a tensor has an unknown dtype", "t");
+  rejects(tensor("F32", "1,1,1,1,1"), Errc::corrupt, "a tensor has more than 4 dimensions", "t");
+  rejects(tensor("F32", "0"), Errc::limit_exceeded, "a dimension is not in 1 ... 1048576", "t");
+  rejects(tensor("F32", "1048577"), Errc::limit_exceeded, "a dimension is not in 1 ... 1048576", "t");
+  rejects(tensor("F32", "1048576,1048576,1048576,1048576"), Errc::limit_exceeded, "a tensor is larger than 512 MiB",
+          "t");
+  rejects(tensor("I8", "1048576,513"), Errc::limit_exceeded, "a tensor is larger than 512 MiB", "t");
+  File file = builder::converted(toy);
+  file.tensors.push_back({"selftest.count", "I64", {}, std::string(8, '\0')});
+  rejects(file.bytes(), Errc::unsupported, "a tensor's dtype is not F32, F16, I8 or U8", "selftest.count");
+  File import = builder::state_dict(toy);
+  import["stem.conv.weight"].dtype = "I32";
+  rejects(import.bytes(), Errc::weights_mismatch,
+          "a layer's tensor cannot have this dtype: convert it with tools/convert_weights.py", "stem.conv.weight");
+  file = builder::converted(toy, "I8");
+  file["stem.weight_scale"] = {"stem.weight_scale", "F16", {5}, std::string(10, '\1')};
+  rejects(file.bytes(), Errc::weights_mismatch,
+          "a layer's tensor cannot have this dtype: convert it with tools/convert_weights.py", "stem.weight_scale");
+}
+
+TEST_CASE("rule 5: the data is covered without gap, overlap or rest") {
+  auto two = [](const std::string& a, const std::string& b, std::size_t data = 8) {
+    auto one = [](const char* name, const std::string& range) {
+      return std::string("\"") + name + "\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[" + range + "]}";
+    };
+    return with_header("{" + one("a", a) + "," + one("b", b) + "}", std::string(data, 'd'));
+  };
+  CHECK(open(two("0,4", "4,8")).ok());
+  const std::string gap = "there is a gap in the data before a tensor";
+  const std::string overlap = "a tensor overlaps the one before, or is not listed in the order of the data";
+  const std::string disagree = "data_offsets do not agree with dtype and shape";
+  rejects(two("1,5", "5,9", 9), Errc::corrupt, gap, "a");
+  rejects(two("0,4", "5,9", 9), Errc::corrupt, gap, "b");
+  rejects(two("0,4", "0,4"), Errc::corrupt, overlap, "b");
+  rejects(two("0,4", "3,7"), Errc::corrupt, overlap, "b");
+  rejects(two("4,8", "0,4"), Errc::corrupt, gap, "a");
+  rejects(two("0,4", "4,7"), Errc::corrupt, disagree, "b");
+  rejects(two("0,4", "8,4"), Errc::corrupt, disagree, "b");
+  rejects(two("0,4", "4,8", 7), Errc::truncated,
+          "the file ends before the end of a tensor's data: copy or download it again", "b");
+  rejects(two("0,4", "4,8", 9), Errc::corrupt,
+          "bytes follow the data of the last tensor: copy or convert the file again");
+  rejects(with_header("{}", "x"), Errc::corrupt,
+          "bytes follow the data of the last tensor: copy or convert the file again");
+  CHECK(open(with_header("{}")).ok());
+}
+
+TEST_CASE("rule 6: every metadata key is there and makes sense") {
+  const File good = builder::converted(toy);
+  for (const auto& pair : good.metadata) {
+    const std::string key = pair.first;
+    if (key == "format") continue;
+    File file = good;
+    file.metadata.erase(std::find(file.metadata.begin(), file.metadata.end(), pair));
+    rejects(file.bytes(), Errc::not_found, "the metadata lacks this key: convert the weights again", key);
+  }
+  const char* empty = "this metadata key must not be empty";
+  const struct {
+    const char *key, *value, *sentence;
+  } wrong[] = {
+      {"architecture", "", empty},
+      {"resize", "", empty},
+      {"dataset", "", empty},
+      {"source", "", empty},
+      {"licence", "", empty},
+      {"embedding_dim", "0", "must be a number in 1 ... 65536"},
+      {"embedding_dim", "65537", "must be a number in 1 ... 65536"},
+      {"embedding_dim", "0512", "must be a number in 1 ... 65536"},
+      {"embedding_dim", "-1", "must be a number in 1 ... 65536"},
+      {"embedding_dim", "", "must be a number in 1 ... 65536"},
+      {"embedding_dim", "18446744073709551617", "must be a number in 1 ... 65536"},
+      {"image_size", "4097", "must be a number in 1 ... 4096"},
+      {"image_size", "160px", "must be a number in 1 ... 4096"},
+      {"width", "0", "must be a decimal number above 0"},
+      {"width", "1e0", "must be a decimal number above 0"},
+      {"width", "nan", "must be a decimal number above 0"},
+      {"width", "1.", "must be a decimal number above 0"},
+      {"margin", "-1", "must be a decimal number, 0 or above"},
+      {"margin", ".5", "must be a decimal number, 0 or above"},
+      {"margin", "1.2.3", "must be a decimal number, 0 or above"},
+      {"margin", "1234567890123456", "must be a decimal number, 0 or above"},
+      {"trained", "yes", "must be true or false"},
+      {"trained", "True", "must be true or false"},
+      {"normalise", "L2", "must be l2 or none"},
+      {"channel_order", "RGB", "must be rgb or bgr"},
+      {"scaling", "mean", "must be fixed, prewhiten, unit or mean_255"},
+      {"crop", "boxes", "must be box or five_point"},
+      {"source_sha256", "abc", "must be 64 lowercase hex digits"},
+  };
+  for (const auto& w : wrong) {
+    CAPTURE(w.value);
+    File file = good;
+    file.meta(w.key) = w.value;
+    rejects(file.bytes(), Errc::corrupt, w.sentence, w.key);
+  }
+  for (const char* key : {"data_xxh64", "header_xxh64"})
+    rejects(with_header("{\"__metadata__\":{\"format\":\"1\",\"" + std::string(key) + "\":\"123\"}}"), Errc::corrupt,
+            "must be 16 lowercase hex digits", key);
+  File file = good;
+  file.meta("format") = "2";
+  rejects(file.bytes(), Errc::unsupported,
+          "the metadata's format is not 1: a newer version of facenet wrote this file");
+  file.metadata.erase(file.metadata.begin());
+  rejects(file.bytes(), Errc::not_found,
+          "the metadata has this key of a converted file but not format: convert the weights again", "header_xxh64");
+}
+
+TEST_CASE("rule 7: the tensors are the network's") {
+  const std::string names = "the file's tensors are not the network's: these weights are for another network";
+  const std::string shape = "a tensor's shape is not the network's: these weights are for another network";
+  File file = builder::converted(toy);
+  file["stem.bias"].name = "stern.bias";
+  rejects(file.bytes(), Errc::weights_mismatch, names, "missing stem.bias; extra stern.bias");
+  file = builder::converted(toy);
+  file.tensors.pop_back();
+  rejects(file.bytes(), Errc::weights_mismatch, names, "missing last_linear.weight");
+  file = builder::converted(toy, "I8");
+  file["up.weight_scale"].name = "up.weight_scales";
+  rejects(file.bytes(), Errc::weights_mismatch, names, "missing up.weight_scale; extra up.weight_scales");
+  file = builder::converted(toy);
+  file.tensors.push_back(builder::f32("up.weight_scale", {5}, {1, 1, 1, 1, 1}));
+  rejects(file.bytes(), Errc::weights_mismatch, names, "extra up.weight_scale");
+  file = builder::state_dict(toy);
+  file["last_bn.running_var"].name = "last_bn.var";
+  rejects(file.bytes(), Errc::weights_mismatch, names, "missing last_bn.running_var; extra last_bn.var");
+  file = builder::converted(toy);
+  std::swap(file["branch.0.weight"].shape[2], file["branch.0.weight"].shape[3]);
+  rejects(file.bytes(), Errc::weights_mismatch, shape, "branch.0.weight is [2,5,3,1], not [2,5,1,3]");
+  file = builder::converted(toy);
+  file["last_linear.weight"].shape = {4, 5, 1, 1};
+  rejects(file.bytes(), Errc::weights_mismatch, shape, "last_linear.weight is [4,5,1,1], not [4,5]");
+  file = builder::converted(toy);
+  file["stem.bias"].shape = {};
+  file["stem.bias"].bytes.resize(4);
+  rejects(file.bytes(), Errc::weights_mismatch, shape, "stem.bias is [], not [5]");
+
+  file = builder::converted(toy);
+  for (int i = 0; i < 50; ++i)
+    file.tensors.push_back(builder::f32("a_tensor_with_a_rather_long_name." + std::to_string(i), {1}, {1}));
+  file["stem.bias"].name = "x";
+  rejects(file.bytes(), Errc::weights_mismatch, names,
+          "missing stem.bias; extra x, a_tensor_with_a_rather_long_name.0, ");
+  const std::string place = read(file.bytes()).place();
+  CHECK(place.size() <= 383);
+  CHECK(place.size() > 300);
+  CHECK(place.substr(place.size() - 5) == " more");
+
+  constexpr Network two_alike = [] {
+    Network n("two", {6, 6, 3});
+    n.conv("a", n.conv("a", n.input(), 3, facenet::k(1)), 3, facenet::k(1));
+    return n;
+  }();
+  CHECK(read(builder::converted(builder::toy_network()).bytes(), nullptr, {}, Network("bad", {0, 0, 0})).code() ==
+        Errc::invalid_argument);
+  File alike = builder::converted(two_alike);
+  alike.tensors.resize(2);
+  CHECK(std::string(read(alike.bytes(), nullptr, {}, two_alike).text()) == "the network has two layers of one name");
+}
+
+TEST_CASE("extra tensors that a file may have") {
+  Layers want, got;
+  File file = builder::converted(toy, "F32", &want);
+  file.tensors.insert(file.tensors.begin() + 1, {"padding", "U8", {3}, std::string(3, '\0')});
+  file.tensors.push_back(builder::f32("selftest.stem", {2}, {1, 2}));
+  file.tensors.push_back({"mtcnn.pnet.conv1.weight", "I8", {2}, "xy"});
+  CHECK(printed(read(file.bytes(), &got)) == "ok");
+  CHECK(got == want);
+
+  auto reader = open(file.bytes());
+  REQUIRE(reader.ok());
+  float two[2] = {};
+  CHECK(reader->read_f32(reader->find("selftest.stem"), two).ok());
+  CHECK(two[1] == 2);
+  CHECK(reader->read_f32(reader->find("mtcnn.pnet.conv1.weight"), two).ok());
+  CHECK(two[0] == 'x');
+  CHECK(reader->find("selftest") == -1);
+
+  file["selftest.stem"] = builder::f32("selftest.stem", {2}, {1, std::numeric_limits<float>::infinity()});
+  rejects(file.bytes(), Errc::corrupt, "a value is NaN or infinite", "selftest.stem");
+  file["selftest.stem"] = builder::f32("selftest.stem", {2}, {1, 2});
+  file["padding"].bytes[2] = 1;
+  rejects(file.bytes(), Errc::corrupt, "a padding tensor is not zero", "padding");
+
+  File plain;  // any safetensors file can be looked into, tensor by tensor
+  plain.tensors = {{"pixels", "U8", {2}, "\x01\xff"}, {"count", "I64", {}, std::string(8, '\1')}};
+  auto other = open(plain.bytes());
+  REQUIRE(other.ok());
+  CHECK(other->read_f32(0, two).ok());
+  CHECK(two[1] == 255);
+  CHECK(other->read_f32(1, two).code() == Errc::unsupported);
+}
+
+TEST_CASE("rule 8: finite values, signs, hashes") {
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (float bad : {inf, -inf, nan, -nan})
+    for (const char* name : {"stem.weight", "stem.bias", "last_linear.weight"}) {
+      File file = builder::converted(toy);
+      Tensor& t = file[name];
+      const std::size_t last = t.bytes.size() - 4;
+      t.bytes.replace(last, 4, builder::f32_bytes({bad}));
+      const std::string bytes = file.bytes();
+      rejects(bytes, Errc::corrupt, "a value is NaN or infinite", name);
+      const std::int64_t at = read(bytes).offset();
+      REQUIRE(at > 0);
+      CHECK(bytes.substr(static_cast<std::size_t>(at), 4) == builder::f32_bytes({bad}));
+    }
+  File file = builder::converted(toy, "F16");
+  file["up.weight"].bytes.replace(6, 2, builder::little_endian(std::uint16_t{0xfc00}));
+  rejects(file.bytes(), Errc::corrupt, "a value is NaN or infinite", "up.weight");
+  for (float bad : {0.0f, -0.0f, -1.0f}) {
+    file = builder::converted(toy, "I8");
+    file["up.weight_scale"].bytes.replace(4, 4, builder::f32_bytes({bad}));
+    rejects(file.bytes(), Errc::corrupt, "a quantisation scale is not above 0", "up.weight_scale");
+  }
+  file = builder::converted(toy, "I8");
+  file["up.weight_scale"].bytes.replace(4, 4, builder::f32_bytes({3e38f}));
+  rejects(file.bytes(), Errc::corrupt, "a value becomes infinite when its scale is applied", "up.weight");
+  file = builder::state_dict(toy);
+  file["stem.bn.running_var"].bytes.replace(8, 4, builder::f32_bytes({-1e-30f}));
+  rejects(file.bytes(), Errc::corrupt, "a running_var is below 0", "stem.bn.running_var");
+
+  file = builder::converted(toy);
+  std::string bytes = file.bytes();
+  bytes.back() ^= 1;
+  rejects(bytes, Errc::corrupt, damaged_data, "data_xxh64");
+  Layers got;
+  CHECK(read(bytes, &got, {false, nullptr}).ok());
+  CHECK(got.size() == 4);
+  bytes = builder::replaced(file.bytes(), "a test", "a tset");
+  rejects(bytes, Errc::corrupt, damaged_header, "header_xxh64");
+  CHECK(read(bytes, nullptr, {false, nullptr}).ok());
+}
+
+TEST_CASE("the SHA-256 of the whole file, if one is expected") {
+  const std::string file = builder::converted(toy).bytes();
+  facenet::Sha256 hash;
+  hash.update(file.data(), file.size());
+  std::uint8_t digest[32];
+  hash.digest(digest);
+  char hex[65];
+  facenet::to_hex(digest, hex);
+  CHECK(read(file, nullptr, {true, hex}).ok());
+  std::string damaged = file;
+  damaged[20] ^= 1;
+  rejects(damaged, Errc::corrupt, "the file's SHA-256 is not the expected one: this is another file, or a forged one",
+          "", {true, hex});
+  for (const char* bad : {"", "abc", static_cast<const char*>(hex + 1)})
+    rejects(file, Errc::invalid_argument, "the expected SHA-256 must be 64 lowercase hex digits", "", {true, bad});
+}
+
+TEST_CASE("every truncation is rejected") {
+  for (const std::string& good :
+       {builder::converted(toy).bytes(), builder::converted(toy, "I8").bytes(), builder::state_dict(toy).bytes()}) {
+    for (std::size_t n = 0; n < good.size(); ++n) {
+      CAPTURE(n);
+      // A copy of exactly n bytes, so that the address sanitizer sees a read past the end.
+      const std::vector<char> copy(good.begin(), good.begin() + static_cast<std::ptrdiff_t>(n));
+      const auto r = WeightsReader::from_memory({reinterpret_cast<const std::uint8_t*>(copy.data()), n});
+      CHECK(r.status().code() == Errc::truncated);
+    }
+    CHECK(open(good + "x").status().code() == Errc::corrupt);
+  }
+}
+
+TEST_CASE("every flipped bit is rejected") {
+  for (const char* dtype : {"F32", "F16", "I8"}) {
+    const File file = builder::converted(toy, dtype);
+    std::string bytes = file.bytes();
+    const std::size_t data = 8 + file.header().size();
+    for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
+      const char mask = static_cast<char>(1 << bit % 8);
+      bytes[bit / 8] ^= mask;
+      const Status s = read(bytes);
+      CAPTURE(bit);
+      CHECK_FALSE(s.ok());
+      if (bit / 8 >= data) CHECK(s.code() == Errc::corrupt);
+      bytes[bit / 8] ^= mask;
+    }
+  }
+}
+
+TEST_CASE("a failing allocation is an error, leaks nothing, and the next call works") {
+  for (const File& file : {builder::converted(toy, "I8"), builder::state_dict(toy)}) {
+    const std::string bytes = file.bytes();
+    int failures = 0;
+    for (long k = 0;; ++k) {
+      const long before = builder::blocks_alive;
+      builder::allocations_left = k;
+      Errc code;
+      {
+        auto reader = open(bytes);
+        code = reader.status().code();
+        if (reader.ok())
+          code = reader->for_each_layer(toy, [](int, Span<const float>, Span<const float>) { return Status(); }).code();
+      }
+      builder::allocations_left = -1;
+      CHECK(builder::blocks_alive == before);
+      if (code == Errc::ok) break;
+      CHECK(code == Errc::out_of_memory);
+      ++failures;
+      CHECK(read(bytes).ok());
+    }
+    CHECK(failures == 10);
+  }
+}
+
+TEST_CASE("an error of the callback ends the reading") {
+  const std::string bytes = builder::converted(toy).bytes();
+  auto reader = open(bytes);
+  int calls = 0;
+  const auto stop = [&](int, Span<const float>, Span<const float>) -> Status {
+    return {++calls == 2 ? Errc::shape_mismatch : Errc::ok, "no"};
+  };
+  CHECK(reader->for_each_layer(toy, stop).code() == Errc::shape_mismatch);
+  CHECK(calls == 2);
+  Layers got;
+  CHECK(layers(*reader, got).ok());  // and the reader can start again
+}
+
+TEST_CASE("values are converted exactly") {
+  // Every half, by the definition of the format.
+  std::vector<std::uint8_t> raw;
+  std::vector<float> want;
+  for (int i = 0; i < 0x10000; ++i) {
+    const int exponent = i >> 10 & 31, fraction = i & 1023;
+    if (exponent == 31) continue;
+    raw.push_back(static_cast<std::uint8_t>(i));
+    raw.push_back(static_cast<std::uint8_t>(i >> 8));
+    const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(fraction), -24)
+                                          : std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
+    want.push_back(i >> 15 != 0 ? -magnitude : magnitude);
+  }
+  raw.resize(raw.size() - 2 * 3);  // so that the last block is not whole
+  want.resize(want.size() - 3);
+  std::vector<float> got(want.size());
+  facenet::detail::expand_f16(raw.data(), got.data(), got.size());
+  CHECK(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)) == 0);
+  CHECK(facenet::detail::first_non_finite_f16(raw.data(), got.size()) == got.size());
+  // Not finite, at every place of a block and of the tail.
+  std::vector<float> x(130, std::numeric_limits<float>::max());
+  std::vector<std::uint8_t> h;
+  for (std::size_t i = 0; i < 130; ++i) h.insert(h.end(), {0xff, 0xfb});
+  CHECK(facenet::detail::first_non_finite_f32(x.data(), x.size()) == 130);
+  CHECK(facenet::detail::first_non_finite_f16(h.data(), 130) == 130);
+  for (std::size_t i = 0; i < 130; ++i) {
+    const float old = x[i];
+    x[i] = i % 2 != 0 ? std::numeric_limits<float>::infinity() : -std::numeric_limits<float>::quiet_NaN();
+    CHECK(facenet::detail::first_non_finite_f32(x.data(), x.size()) == i);
+    x[i] = old;
+    h[2 * i + 1] = i % 2 != 0 ? 0x7c : 0xff;
+    CHECK(facenet::detail::first_non_finite_f16(h.data(), 130) == i);
+    h[2 * i + 1] = 0xfb;
+  }
+}
+
+#if !defined(FACENET_NO_STDIO) && defined(__unix__)
+TEST_CASE("files on disk") {
+  char folder[] = "/tmp/facenet-weights-XXXXXX";
+  REQUIRE(mkdtemp(folder) != nullptr);
+  const std::string path = std::string(folder) + "/toy.safetensors";
+  auto write = [&](const std::string& bytes) {
+    std::FILE* f = std::fopen(path.c_str(), "wb");
+    REQUIRE(f != nullptr);
+    CHECK(std::fwrite(bytes.data(), 1, bytes.size(), f) == bytes.size());
+    std::fclose(f);
+  };
+  auto fails = [](const std::string& file, Errc code, const std::string& text) {
+    auto reader = WeightsReader::open(file.c_str());
+    CHECK(reader.status().code() == code);
+    CHECK(printed(reader.status()).find(file + ": " + text) == 0);
+  };
+  SUBCASE("read like memory, tensors larger than a chunk included, in any order") {
+    constexpr Network wide = [] {
+      Network n("wide", {3, 3, 64});
+      n.conv("b", n.conv("a", n.input(), 200, facenet::k(3)), 150, facenet::k(1));
+      return n;
+    }();
+    std::mt19937 random(3);
+    for (const char* dtype : {"F32", "F16", "I8", "import"}) {
+      Layers want, got;
+      File file = *dtype == 'i' ? builder::state_dict(wide, &want) : builder::converted(wide, dtype, &want);
+      std::shuffle(file.tensors.begin(), file.tensors.end(), random);
+      write(file.bytes());
+      auto reader = WeightsReader::open(path.c_str());
+      REQUIRE(reader.ok());
+      CHECK(printed(layers(*reader, got, wide)) == "ok");
+      CHECK(got == want);
+    }
+  }
+  SUBCASE("a file that shrinks while it is read") {
+    write(builder::converted(toy).bytes());
+    auto reader = WeightsReader::open(path.c_str());
+    REQUIRE(reader.ok());
+    CHECK(truncate(path.c_str(), reader->file_bytes() - 1) == 0);
+    Layers got;
+    const Status s = layers(*reader, got);
+    CHECK(s.code() == Errc::truncated);
+    CHECK(printed(s).find(path + ": last_linear.weight: the file became shorter while it was read") == 0);
+  }
+  SUBCASE("what is not a weight file") {
+    write("");
+    fails(path, Errc::truncated, "the file is empty");
+    fails(folder, Errc::unsupported, "weights must be a regular file");
+    fails("/dev/null", Errc::unsupported, "weights must be a regular file");
+    fails(path + ".not", Errc::not_found, "there is no such file");
+    fails(path + "/x", Errc::not_found, "there is no such file");
+    const std::string pipe = std::string(folder) + "/pipe";
+    REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+    fails(pipe, Errc::unsupported, "weights must be a regular file");
+    std::remove(pipe.c_str());
+    REQUIRE(truncate(path.c_str(), (off_t{512} << 20) + 1) == 0);
+    fails(path, Errc::limit_exceeded, "the file is larger than 512 MiB");
+    if (geteuid() != 0) {
+      REQUIRE(chmod(path.c_str(), 0) == 0);
+      fails(path, Errc::io_error, "the file could not be opened: check its permissions");
+    }
+  }
+  std::remove(path.c_str());
+  rmdir(folder);
+}
+#endif

@@ -1,0 +1,211 @@
+// The command line: CLI11's parser, habits of git and GNU tools, every mistake one sentence and exit status 2.
+#include <CLI/CLI.hpp>
+
+#include <cerrno>
+#include <cstdlib>
+#include <new>
+#include <sstream>
+
+#include "commands.hpp"
+#include "cpu.hpp"
+#include "facenet/parallel.hpp"
+#include "output.hpp"
+
+namespace command {
+
+namespace {
+
+constexpr const char* common_footer =
+    "Weights: --weights FILE, else $FACENET_WEIGHTS, else weights/facenet.safetensors.\n"
+    "Exit status: 0 done or yes, 1 no, 2 error (with several pictures: if any failed, after the rest was done).";
+
+constexpr const char* main_examples =
+    "Examples:\n"
+    "  facenet info weights/facenet.safetensors\n"
+    "  facenet embed --json portrait.jpg > embedding.json\n"
+    "  facenet verify --aligned face1.png face2.png\n"
+    "  facenet bench --threads 2 --seconds 5\n\n";
+constexpr const char* info_examples =
+    "Examples:\n"
+    "  facenet info weights/facenet.safetensors\n"
+    "  facenet info --json weights/facenet.safetensors\n"
+    "  facenet info --plan | less -S          how each layer is computed on this machine\n\n";
+constexpr const char* embed_examples =
+    "Prints a line for each face: picture, TAB, number of the face, TAB, the embedding; with --json an object.\n\n"
+    "Examples:\n"
+    "  facenet embed portrait.jpg\n"
+    "  facenet embed --aligned --json crops/*.png --out embeddings.jsonl\n"
+    "  facenet embed - < portrait.jpg         a picture from standard input\n\n";
+constexpr const char* verify_examples =
+    "Same person: the Euclidean distance of the two embeddings is at most the threshold. Its default of 1.1 is the\n"
+    "customary start for these models (FaceNet, 2015, Fig. 1); measure your own on your own pictures.\n\n"
+    "Examples:\n"
+    "  facenet verify a.jpg b.jpg && echo same person\n"
+    "  facenet verify --json --threshold 0.9 --aligned face1.png face2.png\n\n";
+constexpr const char* bench_examples =
+    "Times are for one image of the batch; gflops is 2 x multiply-adds of the network over the median.\n\n"
+    "Examples:\n"
+    "  facenet bench\n"
+    "  facenet bench --threads 1 --batch 8 --seconds 10 --json\n"
+    "  facenet bench --layers                 where the time goes\n\n";
+
+/// A whole number in low ... high, as a CLI11 validator.
+CLI::Validator whole_number(int low, int high) {
+  const auto check = [low, high](const std::string& text) -> std::string {
+    char* end = nullptr;
+    errno = 0;
+    const long value = std::strtol(text.c_str(), &end, 10);
+    if (!text.empty() && *end == 0 && errno == 0 && value >= low && value <= high) return {};
+    return "'" + text + "' is not a whole number from " + std::to_string(low) + " to " + std::to_string(high);
+  };
+  return CLI::Validator(check, "", "");
+}
+
+CLI::Validator number_from_to(double low, double high, const char* range) {
+  const auto check = [=](const std::string& text) -> std::string {
+    char* end = nullptr;
+    const double value = std::strtod(text.c_str(), &end);
+    if (!text.empty() && *end == 0 && value >= low && value <= high) return {};
+    return "'" + text + "' is not a number from " + range;
+  };
+  return CLI::Validator(check, "", "");
+}
+
+class App {
+ public:
+  App() : app_("Face embeddings with FaceNet on the CPU.", "facenet") {
+    app_.set_version_flag("--version", std::string("facenet ") + facenet::version + " (" + facenet::isa_name + ", " +
+                                           facenet::parallel_name + ")",
+                          "Print the version, the instruction set and the threads it was built for, and exit");
+    app_.footer(std::string(main_examples) + common_footer);
+    app_.require_subcommand(1);
+    app_.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    help(app_);
+    app_.add_flag("--json", json_, "Print one JSON object a line");
+    add_info();
+    add_embed();
+    add_verify();
+    add_bench();
+  }
+
+  int run(int argc, char** argv) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+      if (e.get_exit_code() != 0) return refuse(e, argc > 1 ? argv[1] : "");
+      std::ostringstream text, errors;  // --help or --version
+      app_.exit(e, text, errors);
+      std::string lines = text.str();
+      if (!lines.empty() && lines.back() == '\n') lines.pop_back();
+      Output out;
+      return out.line(lines) && out.finish() ? done : failed;
+    }
+    info_.json = embed_.json = verify_.json = bench_.json = json_;
+    if (app_.got_subcommand("info")) return info(info_);
+    if (app_.got_subcommand("embed")) return embed(embed_);
+    if (app_.got_subcommand("verify")) return verify(verify_);
+    return bench(bench_);
+  }
+
+ private:
+  CLI::App* add(const char* name, const char* what, const char* examples) {
+    CLI::App* sub = app_.add_subcommand(name, what);
+    sub->footer(std::string(examples) + common_footer);
+    sub->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    help(*sub);
+    sub->add_flag("--json", json_, "Print one JSON object a line");
+    return sub;
+  }
+  static void help(CLI::App& a) { a.set_help_flag("-h,--help", "Print this text and exit"); }
+
+  static void add_model(CLI::App* sub, ModelOptions& model) {
+    sub->add_option("-w,--weights", model.weights, "The weight file")->type_name("FILE");
+    sub->add_option("--expected-sha256", model.sha256, "Refuse a weight file with another SHA-256 (64 hex digits)")
+        ->type_name("HEX");
+    sub->add_option("-t,--threads", model.threads, "Threads, 1 to 256 (default: as many as this process has CPUs)")
+        ->check(whole_number(1, facenet::max_threads))
+        ->type_name("N");
+    sub->add_flag("--half-weights", model.half_weights,
+                  "Keep weights as 16-bit floats in memory: half of the memory, embeddings differ by about 1e-3");
+  }
+  static void add_aligned(CLI::App* sub, bool& aligned) {
+    sub->add_flag("--aligned", aligned, "Each picture is a face crop already; another size is resized whole");
+  }
+
+  void add_info() {
+    CLI::App* sub = add("info", "Check a weight file completely and show what it says", info_examples);
+    sub->add_option("FILE", info_.file, "The weight file (default: as for the other commands)")->type_name("");
+    sub->add_option("--expected-sha256", info_.sha256, "Refuse a file with another SHA-256 (64 hex digits)")
+        ->type_name("HEX");
+    sub->add_flag("--plan", info_.plan, "Also show how each layer is computed on this machine");
+  }
+  void add_embed() {
+    CLI::App* sub = add("embed", "Print the embeddings of the faces in pictures", embed_examples);
+    sub->add_option("IMAGE", embed_.pictures, "JPEG or PNG files; - is standard input")
+        ->required()
+        ->type_name("")
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    add_aligned(sub, embed_.aligned);
+    sub->add_option("-o,--out", embed_.out, "Write the lines to FILE, which appears only when it is complete")
+        ->type_name("FILE");
+    add_model(sub, embed_.model);
+  }
+  void add_verify() {
+    CLI::App* sub = add("verify", "Tell whether two pictures show the same person", verify_examples);
+    sub->add_option("A", verify_.a, "A JPEG or PNG file; - is standard input")->required()->type_name("");
+    sub->add_option("B", verify_.b, "Another")->required()->type_name("");
+    add_aligned(sub, verify_.aligned);
+    sub->add_option("--threshold", verify_.threshold, "Largest distance of one person's faces (default: the model's, 1.1)")
+        ->check(number_from_to(0, 1e6, "0 on"))
+        ->type_name("X");
+    add_model(sub, verify_.model);
+  }
+  void add_bench() {
+    CLI::App* sub = add("bench", "Measure how long an embedding takes", bench_examples);
+    sub->add_option("-b,--batch", bench_.batch, "Images that are embedded together, 1 to 4096 (default 1)")
+        ->check(whole_number(1, 4096))
+        ->type_name("N");
+    sub->add_option("-s,--seconds", bench_.seconds, "How long to measure (default 3)")
+        ->check(number_from_to(0, 3600, "0 to 3600"))
+        ->type_name("S");
+    sub->add_flag("--layers", bench_.layers, "Also time each step of the network alone, on one thread");
+    add_model(sub, bench_.model);
+  }
+
+  int refuse(const CLI::ParseError& e, const std::string& first) const {
+    const auto chosen = app_.get_subcommands();
+    if (chosen.empty() && (first.empty() || first[0] != '-')) {
+      say((first.empty() ? "no command was given" : "'" + first + "' is not a command") +
+          "; give info, embed, verify or bench, see 'facenet --help'.");
+      return failed;
+    }
+    const std::string name = chosen.empty() ? "facenet" : "facenet " + chosen.front()->get_name();
+    std::string text = e.what();
+    while (!text.empty() && (text.back() == '.' || text.back() == '\n')) text.pop_back();
+    say(text + "; see '" + name + " --help'.");
+    return failed;
+  }
+
+  CLI::App app_;
+  InfoOptions info_;
+  EmbedOptions embed_;
+  VerifyOptions verify_;
+  BenchOptions bench_;
+  bool json_ = false;
+};
+
+}  // namespace
+
+int run(int argc, char** argv) noexcept {
+  guard_standard_streams();
+  try {
+    return App().run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    say("there is not enough memory; free some, or use smaller pictures or batches.");
+  } catch (const std::exception& e) {
+    say(std::string("an unexpected error: ") + e.what() + "; please report it.");
+  }
+  return failed;
+}
+
+}  // namespace command
