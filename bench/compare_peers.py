@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
     record.add({"kind": "end"})
 
     installed = {engine: setup.installed_bytes(engine, debian_torch, library) for engine in engines}
-    table = report.Table(record.events, engines, configs, model, failed, installed)
+    table = report.Table(record.events, engines, configs, model, options.rounds, failed, installed)
     paths = report.write(table, options.output)
     if options.write_docs:
         docs = ROOT / "bench" / "results"

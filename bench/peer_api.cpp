@@ -2,7 +2,6 @@
 // Built as the shared library `facenet_peer_api`, with the flags of the preset that times the engine.
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -11,6 +10,7 @@
 
 #include "facenet/models/inception_resnet_v1.hpp"
 #include "facenet/plan.hpp"
+#include "peak.hpp"
 
 #if defined(__linux__)
 #  include <sys/mman.h>
@@ -25,14 +25,13 @@
 namespace {
 
 namespace simd = facenet::simd;
-using Clock = std::chrono::steady_clock;
+using facenet::bench::Clock;
+using facenet::bench::fma_chains;
+using facenet::bench::run_fma_chains;
+using facenet::bench::seconds_since;
 using simd::vf;
 
 thread_local std::string last_error;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Runs work(thread) on `threads` threads that start together, `repeats` times, and returns the seconds of each repeat
 // until the last thread was done: a core that was taken away for a while shows as a long repeat.
@@ -66,29 +65,6 @@ double median(std::vector<double> v) {
   std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
   return v[v.size() / 2];
 }
-
-// Independent FMA chains: 4 cycles of latency on 2 ports need 8; the two factors take 2 more of the registers.
-constexpr int chains = simd::register_count >= 32 ? 24 : 12;
-
-// acc[i] = a * b + acc[i], `turns` times, all in registers; a and b come from memory so that nothing is folded.
-FACENET_NOINLINE float fma_chains(const float* ab, long turns) {
-  const vf a = simd::load(ab), b = simd::load(ab + simd::width);
-  vf acc[chains];
-  FACENET_UNROLL
-  for (int i = 0; i < chains; ++i) acc[i] = simd::set1(static_cast<float>(i));
-  for (long t = 0; t < turns; ++t) {
-    FACENET_UNROLL
-    for (int i = 0; i < chains; ++i) acc[i] = simd::fma(a, b, acc[i]);
-  }
-  vf sum = acc[0];
-  FACENET_UNROLL
-  for (int i = 1; i < chains; ++i) sum = simd::add(sum, acc[i]);
-  float lanes[simd::width];
-  simd::store(lanes, sum);
-  return lanes[0];
-}
-
-double fma_flops(long turns) { return 2.0 * chains * simd::width * static_cast<double>(turns); }
 
 constexpr std::size_t bandwidth_bytes = std::size_t{256} << 20;  // eight times a 32 MiB L3, and more than the weights
 constexpr std::size_t huge_page = std::size_t{2} << 20;
@@ -144,7 +120,8 @@ FNB_API const char* fnb_version() {
 FNB_API const char* fnb_error() { return last_error.c_str(); }
 
 /// Peak of fused multiply-adds, single precision, in GFLOP/s for all `threads` together: the median of 9 slices of
-/// about 3 ms, each timed until its last thread is done. About 30 ms.
+/// about 3 ms, each timed until its last thread is done. About 30 ms. The median and not, as in peak.hpp, the best:
+/// it must show a second core that is away.
 FNB_API double fnb_peak_gflops(int threads) {
   constexpr int slices = 9;
   constexpr double slice_seconds = 3e-3;
@@ -154,7 +131,7 @@ FNB_API double fnb_peak_gflops(int threads) {
   long turns = 1000;
   for (;;) {  // how many turns fill a slice; also the warm-up that brings the clock up
     const auto start = Clock::now();
-    sink = fma_chains(ab, turns);
+    sink = run_fma_chains(ab, turns);
     const double seconds = seconds_since(start);
     if (seconds > slice_seconds / 2) {
       turns = static_cast<long>(static_cast<double>(turns) * slice_seconds / seconds);
@@ -163,10 +140,10 @@ FNB_API double fnb_peak_gflops(int threads) {
     turns *= 2;
   }
   const double seconds = median(time_together(threads, slices, [&](int) {
-    const float r = fma_chains(ab, turns);
+    const float r = run_fma_chains(ab, turns);
     if (r < 0) sink = r;
   }));
-  return threads * fma_flops(turns) / seconds * 1e-9;
+  return 2e-9 * threads * fma_chains * simd::width * static_cast<double>(turns) / seconds;
 }
 
 /// Read bandwidth in GB/s (1e9 bytes) of `threads` threads, each reading its part of 256 MiB: the best of 3.

@@ -27,7 +27,7 @@ int main(int argc, char** argv) {
   const facenet::Status status = embedder->embed(faces, 2, out.data());
   if (!status) return fail(status);
 
-  const float distance = facenet::distance(out.data(), out.data() + embedder->dim(), embedder->dim());
+  const double distance = facenet::distance(out.data(), out.data() + embedder->dim(), embedder->dim());
   if (!embedder->info().trained) std::fprintf(stderr, "untrained weights: the distance means nothing\n");
-  std::printf("%.4f\n", static_cast<double>(distance));
+  std::printf("%.4f\n", distance);
 }

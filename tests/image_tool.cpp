@@ -64,8 +64,8 @@ int main() {
     if (request == "margin") {
       int kind, margin, size;
       std::uint32_t b[4];
-      if (std::scanf("%d %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %d %d %d %d", &kind, &b[0], &b[1], &b[2], &b[3],
-                     &margin, &size, &w, &h) != 9)
+      if (std::scanf("%d %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %d %d %d %d", &kind, &b[0], &b[1], &b[2],
+                     &b[3], &margin, &size, &w, &h) != 9)
         return 2;
       const Box face{from_bits(b[0]), from_bits(b[1]), from_bits(b[2]), from_bits(b[3])};
       const Rect r = kind == 0 ? facenet::crop_output_margin(face, margin, size, w, h)

@@ -1,4 +1,4 @@
-// Views, crops, resizing, standardisation. Equality with Pillow and PyTorch on random pictures: tests/python/test_image.py.
+// Views, crops, resizing, standardisation. On random pictures, against Pillow and PyTorch: tests/python/test_image.py.
 #include "facenet/image.hpp"
 
 #include <doctest/doctest.h>

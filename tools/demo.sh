@@ -3,6 +3,8 @@
 set -euo pipefail
 
 readonly program=demo
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$tools/steps.sh"
 readonly WEIGHTS=weights/facenet.safetensors
 readonly DOWNLOAD_LIMIT_S=180   # the checkpoint has 107 MB; without a network it gives up far sooner
 readonly TIMING_S=2
@@ -69,7 +71,7 @@ PYTHON
 }
 
 main() {
-  local pictures=() began=$EPOCHREALTIME status=0 work
+  local pictures=() began=$EPOCHREALTIME status=0
   while (($#)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
@@ -80,8 +82,7 @@ main() {
     shift
   done
   while (($#)); do pictures+=("$(realpath -m -- "$1")"); shift; done
-  cd "$(dirname "${BASH_SOURCE[0]}")/.."
-  source tools/steps.sh
+  cd "$tools/.."
 
   tools/bootstrap.sh || exit 2
   step "build the command (build/release)" "the messages above name the cause" build release facenet_command
@@ -93,7 +94,7 @@ main() {
   fi
 
   work=$(mktemp -d build/demo.XXXXXX)
-  trap 'rm -rf "$work"' EXIT
+  trap 'rm -rf "$work"' EXIT   # work is not local: the trap runs after main
   echo "demo: facenet embed --json ${#pictures[@]} pictures" >&2
   build/release/facenet embed --json --weights "$WEIGHTS" --out "$work/faces.jsonl" -- "${pictures[@]}" || status=$?
   [[ -s $work/faces.jsonl ]] || die "no picture could be embedded; the messages above say why."

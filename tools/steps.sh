@@ -1,4 +1,5 @@
 # shellcheck shell=bash disable=SC2154
+export LC_ALL=C.UTF-8   # printf wants its own decimal point in the numbers that it is given
 # Sourced by demo.sh and test.sh: steps that say what they do and how long it took, and failures of one sentence.
 # The caller sets `program` (its name in messages) and works in the project's root.
 

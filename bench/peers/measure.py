@@ -35,7 +35,7 @@ class Worker:
         with open(log, "w") as errors:
             self.process = subprocess.Popen(
                 [str(python), str(pathlib.Path(__file__).with_name("worker.py"))], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=errors, env=setup.peer_environment(job.get("threads")))
+                stdout=subprocess.PIPE, stderr=errors, bufsize=0, env=setup.peer_environment(job.get("threads")))
         self.tail = b""
         try:
             self.hello = self.ask(job, LOAD_TIMEOUT)
@@ -45,8 +45,7 @@ class Worker:
 
     def ask(self, message: dict, timeout: float) -> dict:
         try:
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
-            self.process.stdin.flush()
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")  # unbuffered, so that close() cannot fail
         except BrokenPipeError:
             raise WorkerError(self._ended()) from None
         deadline = time.monotonic() + timeout

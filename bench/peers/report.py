@@ -9,7 +9,7 @@ import platform
 import numpy as np
 
 from peers.measure import MIN_PEAK_RATIO, Config
-from peers.setup import OURS
+from peers.setup import OURS, PEERS
 
 TITLES = {
     "facenet": "facenet", "facenet-half": "facenet (fp16 weights)", "onnxruntime": "ONNX Runtime",
@@ -38,9 +38,9 @@ def median_interval(values: np.ndarray) -> tuple[float, float, float]:
 class Table:
     """The rows of a record; a row is a dict, as it goes into the JSON."""
 
-    def __init__(self, events: list[dict], engines: list[str], configs: list[Config], model: dict,
+    def __init__(self, events: list[dict], engines: list[str], configs: list[Config], model: dict, wanted: int,
                  failed_setup: dict[str, str], installed: dict[str, int | None]) -> None:
-        self.model, self.engines, self.configs = model, engines, configs
+        self.model, self.engines, self.configs, self.wanted = model, engines, configs, wanted
         self.events = events
         self.rows = [self._row(engine, config, failed_setup.get(engine), installed.get(engine))
                      for config in configs for engine in engines]
@@ -116,7 +116,7 @@ class Table:
             rows = [r for r in self.rows if r["config"] == name and "failed" not in r]
             peers = [r for r in rows if r["engine"] not in OURS]
             line = {"config": name, "batch": config.batch, "threads": config.threads,
-                    "rounds": len(self.rounds(name)), "discarded": len(self.rounds(name, kept=False))}
+                    "absent": len(PEERS) - len(peers), "rounds": len(self.rounds(name)), "discarded": len(self.rounds(name, kept=False))}
             if peers:
                 fastest = min(peers, key=lambda r: r["median_ms"])
                 line.update(fastest=fastest["title"], fastest_ms=fastest["median_ms"])
@@ -148,7 +148,11 @@ def megabytes(value: int | None) -> str:
 
 
 def ratio_text(ratio: dict | None) -> str:
-    return f"{ratio['median']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]" if ratio else "–"
+    if not ratio:
+        return "–"
+    if ratio["low"] == ratio["high"] == 1:  # over itself
+        return "1"
+    return f"{ratio['median']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"
 
 
 def cell(text: str) -> str:
@@ -168,7 +172,11 @@ def summary_lines(table: Table) -> list[str]:
             if not mine:
                 continue
             target = mine["target"]
-            verdict = "–" if target is None else f"{target:.2f} " + ("met" if mine["ratio_of_medians"] <= target else "missed")
+            verdict = "–"
+            if target is not None:
+                verdict = f"{target:.2f} " + ("met" if mine["ratio_of_medians"] <= target else "missed")
+                if line["absent"]:  # the fastest of some peers may not be the fastest
+                    verdict += f" ({line['absent']} of {len(PEERS)} peers absent)"
             rows.append([TITLES[ours], str(line["batch"]), str(line["threads"]), f"{mine['median_ms']:.2f}",
                          f"{line['fastest']} {line['fastest_ms']:.2f}", f"{mine['ratio_of_medians']:.3f}",
                          ratio_text(mine["paired"]), verdict])
@@ -201,8 +209,9 @@ def note_lines(table: Table) -> list[str]:
                       for t, v in machine["peak_gflops"].items())
     bandwidth = ", ".join(f"{v['median']:.0f} GB/s on {t}" for t, v in machine["bandwidth_gbs"].items())
     library = next((r["version"] for r in table.rows if r["engine"] in OURS and "version" in r), None)
-    rounds = "; ".join(f"{s['config']}: {s['rounds']} kept, {s['discarded']} discarded" for s in table.summary())
-    settings = {r["title"]: r["settings"] for r in table.rows if "settings" in r}
+    rounds = "; ".join(f"{s['config']}: {s['rounds']} kept of {table.wanted}, {s['discarded']} discarded" for s in table.summary())
+    settings = {TITLES[e]: r["settings"] for e in table.engines for r in table.rows
+                if r["engine"] == e and "settings" in r}
     spins: dict[str, float] = {}
     for r in table.rows:
         if "spin_seconds" in r:
@@ -220,7 +229,7 @@ def note_lines(table: Table) -> list[str]:
         "- A round lets every engine run twice, in the order A B C … C B A; each engine has a process of its own, and the next one "
         "starts when its threads sleep. A visit begins with one run that is not counted. The median and the minimum are "
         "over all runs of all kept rounds; a paired ratio is the median over rounds of (ours / it), with a 95% bootstrap "
-        f"interval. Rounds ({rounds}): with two threads those whose peak ratio fell below {MIN_PEAK_RATIO} are discarded.",
+        f"interval. Rounds: {rounds}; with two threads those whose peak ratio fell below {MIN_PEAK_RATIO} are discarded.",
         "- Error: largest absolute difference of an embedding from PyTorch in float64. Load: from the imported library to "
         "the first result, median of the loads, file cache warm. Peak RSS: of the process, with the Python interpreter, "
         f"numpy and the imported library; before the model was loaded it was {imports} MB. Installed: the package and what "

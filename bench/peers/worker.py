@@ -256,7 +256,7 @@ class Facenet(Engine):
 
 class FacenetHalf(Facenet):
     half = 1
-    settings = "as above, weights kept in half precision"
+    settings = "as facenet, weights kept in half precision"
 
 
 class Machine:

@@ -320,8 +320,10 @@ inline Status resize_area(ImageView src, int w, int h, float* out) noexcept {
       std::uint64_t total[3] = {};
       for (const std::uint32_t *s = sum + 3 * x0, *stop = sum + 3 * x1; s != stop; s += 3)
         for (int c = 0; c < 3; ++c) total[c] += s[c];
-      // PyTorch divides twice, and two roundings are not one.
-      for (int c = 0; c < 3; ++c) *out++ = static_cast<float>(total[c]) / rows / static_cast<float>(x1 - x0);
+      // PyTorch divides twice, and two roundings are not one; only for a single pixel it calls mean(), which does once.
+      const auto across = static_cast<float>(x1 - x0);
+      for (const std::uint64_t t : total)
+        *out++ = w == 1 && h == 1 ? static_cast<float>(t) / (rows * across) : static_cast<float>(t) / rows / across;
     }
   }
   return {};

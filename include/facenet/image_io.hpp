@@ -12,7 +12,7 @@
 //   gamma, profiles    ignored
 // Bytes behind the end marker are ignored: cameras put previews, and copying tools zeros, there.
 //
-// Include it in one source file: each one that does gets a copy of the decoder (80 KB), of internal linkage.
+// Include it in one source file: each one that does gets a copy of the decoder (60 KB), of internal linkage.
 // FACENET_NO_STDIO leaves read_image out.
 #pragma once
 

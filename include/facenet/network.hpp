@@ -74,14 +74,16 @@ enum class OpKind : std::uint8_t {
   max_pool,
   global_avg_pool,
   concat,        // along channels
-  l2_normalise,  // per pixel over channels: x / max(|x|, 1e-12)
+  l2_normalise,  // over all channels of a 1x1 picture: x / max(|x|, 1e-12)
+  softmax,       // per pixel over channels
 };
-enum class Act : std::uint8_t { none, relu };
+enum class Act : std::uint8_t { none, relu, prelu };
 constexpr Act relu = Act::relu;
 
 /// How the state_dict stores a convolution's or linear layer's parameters before folding.
 enum class Params : std::uint8_t {
   bias,           // <name>.weight, <name>.bias
+  bias_slope,     // those and <name>.slope: PReLU's factor for each channel
   conv_bn,        // <name>.conv.weight and <name>.bn.*: BasicConv2d, eps 1e-3
   linear_bn,      // <name>.weight and last_bn.*: the bottleneck, eps 1e-3
 };
@@ -131,6 +133,15 @@ class Network {
     op.params = Params::conv_bn;
     return add(op);
   }
+  /// Convolution with bias, and nothing behind it.
+  constexpr Ref conv_bias(Name at, Ref x, int cout, Window w) noexcept { return add(windowed(OpKind::conv, at, x, cout, w)); }
+  /// Convolution with bias and PReLU: MTCNN's layers.
+  constexpr Ref conv_prelu(Name at, Ref x, int cout, Window w) noexcept {
+    Op op = windowed(OpKind::conv, at, x, cout, w);
+    op.act = Act::prelu;
+    op.params = Params::bias_slope;
+    return add(op);
+  }
   /// act(skip + scale * (1x1 convolution of x, with bias)): the end of an Inception-ResNet block.
   constexpr Ref residual(Name at, Ref x, Ref skip, float scale, Act act) noexcept {
     Op op = windowed(OpKind::conv, at, x, shape(skip).c, k(1));
@@ -165,6 +176,7 @@ class Network {
     op.out = {1, 1, cout};
     return add(op);
   }
+  constexpr Ref softmax(Name at, Ref x) noexcept { return add(simple(OpKind::softmax, at, x)); }
   constexpr Ref l2_normalise(Name at, Ref x) noexcept { return add(simple(OpKind::l2_normalise, at, x)); }
 
  private:
@@ -208,6 +220,10 @@ constexpr int in_channels(const Network& n, const Op& op) noexcept {
 constexpr std::int64_t weight_count(const Network& n, const Op& op) noexcept {
   return std::int64_t{op.out.c} * in_channels(n, op) * op.window.kh * op.window.kw;
 }
+/// Biases, and behind them PReLU's slopes.
+constexpr std::size_t bias_count(const Op& op) noexcept {
+  return static_cast<std::size_t>(op.out.c) * (op.params == Params::bias_slope ? 2 : 1);
+}
 /// Multiply-adds for one image.
 constexpr std::int64_t macs(const Network& n, const Op& op) noexcept {
   return has_weights(op) ? weight_count(n, op) * op.out.pixels() : 0;
@@ -217,7 +233,7 @@ constexpr std::int64_t macs(const Network& n) noexcept {
   for (int i = 0; i < n.size(); ++i) sum += macs(n, n[i]);
   return sum;
 }
-/// Trainable parameters before folding: weights, and a bias or gamma and beta per output channel.
+/// Trainable parameters before folding: weights, and per output channel a bias, or bias and slope, or gamma and beta.
 constexpr std::int64_t parameters(const Network& n) noexcept {
   std::int64_t sum = 0;
   for (int i = 0; i < n.size(); ++i)

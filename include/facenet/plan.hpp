@@ -44,6 +44,14 @@ constexpr ConvAlgorithm choose_conv(const ConvShape& s, ConvAlgorithm wanted) no
   return wanted == ConvAlgorithm::winograd || tiles >= 16 ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
 }
 
+/// Channels in one panel of packed weights: a single vector where a full tile's width would compute over a tenth more.
+constexpr int choose_panel(int channels, ConvAlgorithm algorithm, bool residual, bool half) noexcept {
+  const int wide = kernels::panels(channels) * simd::panel;
+  const int narrow = kernels::panels(channels, simd::width) * simd::width;
+  const bool able = algorithm == ConvAlgorithm::direct && !residual && !half;
+  return able && 10 * wide > 11 * narrow ? simd::width : simd::panel;
+}
+
 /// How a convolution of `pixels` (or Winograd tiles) x `panels` is cut into chunks: blocks of at most `block` pixels
 /// times groups of panels.
 struct Chunking {
@@ -95,7 +103,7 @@ struct PlanInput {
   const float* nhwc = nullptr;            // used instead of rgb when set; rows are dense
 };
 
-enum class StepKind : std::uint8_t { input, conv, max_pool, global_avg_pool, l2_normalise };
+enum class StepKind : std::uint8_t { input, conv, max_pool, global_avg_pool, l2_normalise, softmax };
 
 /// One entry of the flat list: an operator, or several that were merged.
 struct Step {
@@ -105,6 +113,7 @@ struct Step {
   int segment_ops[kernels::ConvArgs::max_segments] = {};  // conv: the operators merged into this step
   int segment_count = 0;
   int channels = 0;                               // conv: all segments together
+  int panel = simd::panel;                        // channels in one panel of weights
   std::int64_t weights = 0, weight_bytes = 0;     // in the packed weights
   std::int64_t bias = 0;                          // floats into the packed biases
   std::int64_t runs = 0;                          // into the table of run offsets
@@ -160,7 +169,8 @@ class Plan {
     FACENET_TRY(p.pack(reader));
     return p;
   }
-  /// The same without a file: f(op) is called for each weighted operator and fills {OIHW weights, bias}. For tests,
+  /// The same without a file: fill(op, weights, bias) is called for each weighted operator and fills OIHW
+  /// weights and biases (behind the biases PReLU's slopes). For tests,
   /// benchmarks and tools that make weights themselves.
   template <class F>
   static Result<Plan> compile_with(const Network& network, PlanOptions options, F&& fill) noexcept {
@@ -170,7 +180,7 @@ class Plan {
       const Op& op = network[i];
       if (!has_weights(op)) continue;
       auto w = Buffer<float>::make(static_cast<std::size_t>(weight_count(network, op)));
-      auto b = Buffer<float>::make(static_cast<std::size_t>(op.out.c));
+      auto b = Buffer<float>::make(bias_count(op));
       if (!w) return w.status();
       if (!b) return b.status();
       fill(i, w->span(), b->span());
@@ -181,7 +191,8 @@ class Plan {
 
   const Network& network() const noexcept { return network_[0]; }
   Shape input_shape() const noexcept { return network()[0].out; }
-  int output_size() const noexcept { return network()[network().size() - 1].out.c; }
+  /// Floats of one image's output: height, width and channels of the last operator.
+  int output_size() const noexcept { return static_cast<int>(network()[network().size() - 1].out.size()); }
   Span<const Step> steps() const noexcept { return {steps_.data(), static_cast<std::size_t>(step_count_)}; }
   /// Bytes of packed weights.
   std::size_t weight_bytes() const noexcept { return weights_.size(); }
@@ -297,6 +308,7 @@ class Plan {
       case StepKind::max_pool: return "max pool";
       case StepKind::global_avg_pool: return "average";
       case StepKind::l2_normalise: return "normalise";
+      case StepKind::softmax: return "softmax";
     }
     return "";
   }
@@ -357,7 +369,7 @@ class Plan {
       return op.kind == OpKind::conv && op.skip < 0 && op.window.kh == 1 && op.window.kw == 1 &&
              op.window.stride_ == 1 && op.window.pad_h == 0 && op.window.pad_w == 0;
     };
-    return plain(x) && plain(y) && x.inputs[0] == y.inputs[0];
+    return plain(x) && plain(y) && x.inputs[0] == y.inputs[0] && x.act == y.act;
   }
 
   Status make_steps() noexcept {
@@ -375,6 +387,7 @@ class Plan {
         case OpKind::max_pool: s.kind = StepKind::max_pool; break;
         case OpKind::global_avg_pool: s.kind = StepKind::global_avg_pool; break;
         case OpKind::l2_normalise: s.kind = StepKind::l2_normalise; break;
+        case OpKind::softmax: s.kind = StepKind::softmax; break;
         case OpKind::conv:
         case OpKind::linear:
           s.kind = StepKind::conv;
@@ -387,6 +400,7 @@ class Plan {
             s.segment_ops[s.segment_count++] = j;
             s.channels += n[j].out.c;
           }
+          s.panel = choose_panel(s.channels, s.algorithm, op.skip >= 0, options_.half_weights);
           break;
         case OpKind::concat: break;
       }
@@ -541,12 +555,12 @@ class Plan {
       s.weights = bytes;
       const int cin = in_channels(network(), network()[s.op]);
       const bool winograd = s.algorithm == ConvAlgorithm::winograd;
-      s.weight_bytes = element * kernels::panels(s.channels) * simd::panel *
+      s.weight_bytes = element * kernels::panels(s.channels, s.panel) * s.panel *
                        (winograd ? std::int64_t{kernels::winograd_points} * cin : std::int64_t{s.run_count} * s.run_length);
       if (winograd && kernels::winograd_scratch(cin) > scratch_size_) scratch_size_ = kernels::winograd_scratch(cin);
       s.bias = biases;
       bytes += static_cast<std::int64_t>(round_up(static_cast<std::size_t>(s.weight_bytes), cache_line));
-      biases += std::int64_t{kernels::panels(s.channels)} * simd::panel;
+      biases += std::int64_t{kernels::panels(s.channels, s.panel)} * bias_stride(s);
     }
     auto weights = Buffer<unsigned char>::make(static_cast<std::size_t>(bytes), false);
     auto bias = Buffer<float>::make(static_cast<std::size_t>(biases));
@@ -564,6 +578,11 @@ class Plan {
     });
   }
 
+  /// Floats of biases for one panel; PReLU's slopes lie behind them.
+  int bias_stride(const Step& s) const noexcept {
+    return network()[s.op].act == Act::prelu ? 2 * simd::panel : simd::panel;
+  }
+
   void pack_layer(int index, const float* oihw, const float* bias) noexcept {
     const Op& op = network()[index];
     for (int i = 0; i < step_count_; ++i) {
@@ -571,8 +590,11 @@ class Plan {
       int channel = 0;
       for (int k = 0; k < s.segment_count; channel += network()[s.segment_ops[k++]].out.c) {
         if (s.segment_ops[k] != index) continue;
-        float* b = biases_.data() + s.bias + channel;
-        for (int c = 0; c < op.out.c; ++c) b[c] = bias[c] * op.scale;
+        for (int c = 0; c < op.out.c; ++c) {
+          float* b = biases_.data() + s.bias + (channel + c) / s.panel * bias_stride(s) + (channel + c) % s.panel;
+          b[0] = bias[c] * op.scale;
+          if (op.act == Act::prelu) b[kernels::BiasPRelu::slope_offset] = bias[op.out.c + c];
+        }
         unsigned char* to = weights_.data() + s.weights;
         if (options_.half_weights) pack_weights(s, op, channel, oihw, reinterpret_cast<Half*>(to));
         else pack_weights(s, op, channel, oihw, reinterpret_cast<float*>(to));
@@ -584,7 +606,7 @@ class Plan {
     const int cin = in_channels(network(), op);
     if (s.algorithm == ConvAlgorithm::winograd) return kernels::pack_winograd(oihw, op.out.c, cin, op.scale, to);
     kernels::pack_panels(oihw, op.out.c, cin, op.window.kh, op.window.kw, op.scale,
-                         to + std::int64_t{channel} * s.run_count * s.run_length);
+                         to + std::int64_t{channel} * s.run_count * s.run_length, s.panel);
   }
 
   // -- run ----------------------------------------------------------------------------------------------------------
@@ -601,7 +623,7 @@ class Plan {
     const Shape in = network()[network()[s.op].inputs[0]].out;
     const int block =
         s.algorithm == ConvAlgorithm::winograd ? kernels::winograd_block(in.c) : kernels::conv_block;
-    return choose_chunks(conv_units(s, images), block, kernels::panels(s.channels),
+    return choose_chunks(conv_units(s, images), block, kernels::panels(s.channels, s.panel),
                          images * in.size() * std::int64_t{sizeof(float)}, s.weight_bytes, members);
   }
 
@@ -609,6 +631,7 @@ class Plan {
     const Op& op = network()[s.op];
     switch (s.kind) {
       case StepKind::input:
+      case StepKind::softmax:
       case StepKind::max_pool: return images * ((op.out.h + rows_per_chunk - 1) / rows_per_chunk);
       case StepKind::conv: return conv_chunks(s, images, members).count();
       case StepKind::global_avg_pool:
@@ -634,6 +657,12 @@ class Plan {
       case StepKind::l2_normalise:
         return kernels::l2_normalise(view(w, op.inputs[0], image + which).data, view(w, s.op, image + which).data,
                                      op.out.c);
+      case StepKind::softmax: {
+        const TensorView in = view(w, op.inputs[0], image + which), out = view(w, s.op, image + which);
+        for (int y = row; y < end; ++y)
+          for (int x = 0; x < op.out.w; ++x) kernels::softmax(in.pixel(0, y, x), out.pixel(0, y, x), op.out.c);
+        return;
+      }
       case StepKind::conv: return;
     }
   }
@@ -650,7 +679,7 @@ class Plan {
     }
   }
 
-  kernels::ConvArgs conv_args(const Step& s, Workspace& w, int image, int images) const noexcept {
+  kernels::ConvArgs conv_args(const Step& s, Workspace& w, int image, int images, int members) const noexcept {
     const Op& op = network()[s.op];
     kernels::ConvArgs g;
     g.in = view(w, op.inputs[0], image, images);
@@ -660,19 +689,27 @@ class Plan {
     g.runs = {runs_.data() + s.runs, s.run_count, s.run_length};
     g.weights = weights_.data() + s.weights;
     g.half = options_.half_weights;
+    g.panel = s.panel;
     g.bias = biases_.data() + s.bias;
+    g.bias_stride = bias_stride(s);
+    g.members = members;
     g.segment_count = s.segment_count;
     int channel = 0;
     for (int k = 0; k < s.segment_count; ++k) {
       const Op& o = network()[s.segment_ops[k]];
       kernels::Segment& to = g.segments[k];
       to.out = view(w, s.segment_ops[k], image, images);
-      to.first_panel = channel / simd::panel;
-      to.fuse = o.skip >= 0 ? (o.act == relu ? kernels::Fuse::bias_residual_relu : kernels::Fuse::bias_residual)
-                            : (o.act == relu ? kernels::Fuse::bias_relu : kernels::Fuse::bias);
+      to.first_panel = channel / s.panel;
+      to.fuse = fuse_of(o);
       channel += o.out.c;
     }
     return g;
+  }
+
+  static kernels::Fuse fuse_of(const Op& op) noexcept {
+    using kernels::Fuse;
+    if (op.skip >= 0) return op.act == relu ? Fuse::bias_residual_relu : Fuse::bias_residual;
+    return op.act == relu ? Fuse::bias_relu : op.act == Act::prelu ? Fuse::bias_prelu : Fuse::bias;
   }
 
   kernels::WinogradArgs winograd_args(const Step& s, Workspace& w, int image, int images) const noexcept {
@@ -691,7 +728,7 @@ class Plan {
   void run_conv(const Step& s, Workspace& w, int image, int images, int member, int members, int chunk) const noexcept {
     const Chunking cut = conv_chunks(s, images, members);
     const auto part = [](int total, int parts, int i) { return static_cast<int>(std::int64_t{total} * i / parts); };
-    const int block = chunk / cut.groups, group = chunk % cut.groups, panels = kernels::panels(s.channels);
+    const int block = chunk / cut.groups, group = chunk % cut.groups, panels = kernels::panels(s.channels, s.panel);
     // Whole register tiles of pixels to each block, so that only the last one has short tiles; Winograd's few tiles
     // are shared out evenly.
     const int units = conv_units(s, images), grain = s.algorithm == ConvAlgorithm::winograd ? 1 : simd::tile_rows;
@@ -703,7 +740,7 @@ class Plan {
     if (s.algorithm == ConvAlgorithm::winograd)
       kernels::winograd_chunk(winograd_args(s, w, image, images), u0, u1, p0, p1, w.scratch(member, scratch_size_));
     else
-      kernels::conv_chunk(conv_args(s, w, image, images), u0, u1, p0, p1);
+      kernels::conv_chunk(conv_args(s, w, image, images, members), u0, u1, p0, p1);
   }
 
   Buffer<Network> network_;

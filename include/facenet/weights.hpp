@@ -23,11 +23,13 @@ struct Part {
   const char* suffix;
   std::uint8_t slot;
 };
-constexpr std::uint8_t slot_bias = 0, slot_scale = 1, slot_mean = 2, slot_variance = 3, slot_weight = 4;
+// The slopes lie right behind the biases: the two are handed out as one span.
+constexpr std::uint8_t slot_bias = 0, slot_slope = 1, slot_scale = 2, slot_mean = 3, slot_variance = 4, slot_weight = 5;
 
 inline Span<const Part> parts(Params params, bool imported) noexcept {
-  static constexpr Part converted[] = {{".weight", slot_weight}, {".bias", slot_bias}, {".weight_scale", slot_scale}};
-  static constexpr Part plain[] = {{".weight", slot_weight}, {".bias", slot_bias}};
+  static constexpr Part converted[] = {
+      {".weight", slot_weight}, {".bias", slot_bias}, {".weight_scale", slot_scale}, {".slope", slot_slope}};
+  static constexpr Part plain[] = {{".weight", slot_weight}, {".bias", slot_bias}, {".slope", slot_slope}};
   static constexpr Part conv_bn[] = {{".conv.weight", slot_weight},
                                      {".bn.bias", slot_bias},
                                      {".bn.weight", slot_scale},
@@ -38,10 +40,10 @@ inline Span<const Part> parts(Params params, bool imported) noexcept {
                                        {"last_bn.weight", slot_scale},
                                        {"last_bn.running_mean", slot_mean},
                                        {"last_bn.running_var", slot_variance}};
-  if (!imported) return converted;
-  return params == Params::conv_bn     ? Span<const Part>(conv_bn)
-         : params == Params::linear_bn ? Span<const Part>(linear_bn)
-                                       : Span<const Part>(plain);
+  if (imported && params == Params::conv_bn) return conv_bn;
+  if (imported && params == Params::linear_bn) return linear_bn;
+  const Span<const Part> all = imported ? Span<const Part>(plain) : Span<const Part>(converted);
+  return all.subspan(0, all.size() - (params == Params::bias_slope ? 0 : 1));  // the slopes come last
 }
 
 constexpr double batch_norm_eps = 1e-3;
@@ -171,7 +173,7 @@ class WeightsReader {
     std::uint8_t slot = 0;
   };
   struct Layer {
-    std::int64_t stash = 0;  // where its four vectors of out.c floats begin
+    std::int64_t stash = 0;  // where its vectors of out.c floats begin
     int weight = -1;         // tensor
     unsigned waiting = 0;    // bit set of slots that have not been read
   };
@@ -373,8 +375,11 @@ class WeightsReader {
   }
 
   /// Tensors that no layer reads but a file may have.
-  bool may_be_extra(const TensorInfo& t) const noexcept {
+  /// A detector may lie beside an embedder: each leaves the other's tensors alone.
+  bool may_be_extra(const Network& network, const TensorInfo& t) const noexcept {
     using detail::ends_with, detail::starts_with;
+    const Name& who = network.architecture();
+    if (starts_with(who.text, "mtcnn.")) return !starts_with(t.name, (who / "").text);
     if (!imported()) return starts_with(t.name, "selftest.") || starts_with(t.name, "mtcnn.") || t.dtype == Dtype::u8;
     return starts_with(t.name, "logits.") || ends_with(t.name, "num_batches_tracked") ||
            std::strcmp(t.name, "facenet_untrained") == 0;
@@ -436,7 +441,7 @@ class WeightsReader {
       Layer& layer = job.layers[static_cast<std::size_t>(i)];
       if (!has_weights(op)) continue;
       layer.stash = stash;
-      stash += std::int64_t{4} * op.out.c;
+      stash += std::int64_t{detail::slot_weight} * op.out.c;
       if (largest < weight_count(network, op)) largest = weight_count(network, op);
       for (const detail::Part& part : detail::parts(op.params, imported())) {
         if (!needs(part, layer.weight)) continue;
@@ -454,7 +459,7 @@ class WeightsReader {
       }
     }
     for (int i = 0; i < size(); ++i)
-      if (job.roles[static_cast<std::size_t>(i)].op < 0 && !may_be_extra(header_[i])) all_there = false;
+      if (job.roles[static_cast<std::size_t>(i)].op < 0 && !may_be_extra(job.network, header_[i])) all_there = false;
     if (!all_there) return list_differences(job);
     for (int i = 0; i < size(); ++i) FACENET_TRY(check_tensor(job, i));
     FACENET_TRY(detail::allocate(job.stash, static_cast<std::size_t>(stash)));
@@ -499,7 +504,7 @@ class WeightsReader {
     detail::Line missing, extra;
     bool any_extra = false;
     for (int i = 0; i < size(); ++i)
-      any_extra = any_extra || (job.roles[static_cast<std::size_t>(i)].op < 0 && !may_be_extra(header_[i]));
+      any_extra = any_extra || (job.roles[static_cast<std::size_t>(i)].op < 0 && !may_be_extra(job.network, header_[i]));
     for (int i = 0; i < job.network.size(); ++i) {
       const Op& op = job.network[i];
       if (!has_weights(op)) continue;
@@ -510,7 +515,7 @@ class WeightsReader {
       }
     }
     for (int i = 0; i < size(); ++i)
-      if (job.roles[static_cast<std::size_t>(i)].op < 0 && !may_be_extra(header_[i]))
+      if (job.roles[static_cast<std::size_t>(i)].op < 0 && !may_be_extra(job.network, header_[i]))
         extra.name(header_[i].name, room - missing.length());
     missing.end_names();
     extra.end_names();
@@ -547,7 +552,7 @@ class WeightsReader {
     const float* const scale = vector(job, index, detail::slot_scale);
     const float* const mean = vector(job, index, detail::slot_mean);
     const float* const variance = vector(job, index, detail::slot_variance);
-    const bool batch_norm = imported() && op.params != Params::bias;
+    const bool batch_norm = imported() && (op.params == Params::conv_bn || op.params == Params::linear_bn);
     const TensorInfo& t = header_[job.layers[static_cast<std::size_t>(index)].weight];
     if (batch_norm || t.dtype == Dtype::i8) {
       for (std::size_t o = 0; o < outputs; ++o) {
@@ -562,7 +567,7 @@ class WeightsReader {
           detail::first_non_finite_f32(bias, outputs) != outputs)
         return Status(Errc::corrupt, "a value becomes infinite when its scale is applied").in(t.name);
     }
-    return job.sink.call(job.sink.self, index, {weight, count}, {bias, outputs});
+    return job.sink.call(job.sink.self, index, {weight, count}, {bias, bias_count(op)});
   }
 
   detail::WeightSource source_;

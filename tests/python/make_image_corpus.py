@@ -41,7 +41,7 @@ def photo(w=61, h=47, seed=0):
     return np.clip(base + rng.normal(0, 3, base.shape), 0, 255).astype(np.uint8)
 
 
-# ---- PNG ---------------------------------------------------------------------------------------------------------------
+# ---- PNG -------------------------------------------------------------------------------------------------------------
 
 
 def chunk(kind, data):
@@ -165,7 +165,8 @@ def png_cases():
                     )
     s = photo()
     yield Case("png-many-idat", encode_png(s, 2, 8, idat=17), s)
-    yield Case("png-text-and-gamma", encode_png(s, 2, 8, extra=chunk(b"gAMA", b"\0\0\xb1\x8f") + chunk(b"tEXt", b"a\0b")), s)
+    text_and_gamma = chunk(b"gAMA", b"\0\0\xb1\x8f") + chunk(b"tEXt", b"a\0b")
+    yield Case("png-text-and-gamma", encode_png(s, 2, 8, extra=text_and_gamma), s)
     yield Case("png-trailing-bytes", encode_png(s, 2, 8) + b"\0" * 100, s)
     for big in (False, True):
         for orientation in range(1, 9):
@@ -194,11 +195,12 @@ def png_defects(good):
         return chunk(b"IHDR", struct.pack(">IIBBBBB", *fields))
 
     idat = chunk(b"IDAT", body)
+    few_rows = zlib.compress(zlib.decompress(body)[:500])
     yield Case("png-no-ihdr", png + idat + tail, error="corrupt")
     yield Case("png-two-ihdr", png + head + head + idat + tail, error="corrupt")
     yield Case("png-no-idat", png + head + tail, error="corrupt")
     yield Case("png-empty-idat", png + head + chunk(b"IDAT", b"") + tail, error="unsupported")
-    yield Case("png-few-rows", png + head + chunk(b"IDAT", zlib.compress(zlib.decompress(body)[:500])) + tail, error="corrupt")
+    yield Case("png-few-rows", png + head + chunk(b"IDAT", few_rows) + tail, error="corrupt")
     yield Case("png-cut-deflate", png + head + chunk(b"IDAT", body[: len(body) // 2]) + tail, error="corrupt")
     yield Case("png-not-deflate", png + head + chunk(b"IDAT", b"\x55" * 300) + tail, error="corrupt")
     yield Case("png-bad-filter", png + head + chunk(b"IDAT", zlib.compress(b"\x09" * 1220)) + tail, error="corrupt")
@@ -209,14 +211,15 @@ def png_defects(good):
     yield Case("png-depth-3", png + ihdr(20, 20, 3, 2, 0, 0, 0) + idat + tail, error="corrupt")
     yield Case("png-colour-5", png + ihdr(20, 20, 8, 5, 0, 0, 0) + idat + tail, error="corrupt")
     yield Case("png-palette-missing", png + ihdr(20, 20, 8, 3, 0, 0, 0) + idat + tail, error="corrupt")
-    yield Case("png-palette-of-4-bytes", png + ihdr(20, 20, 8, 3, 0, 0, 0) + chunk(b"PLTE", b"abcd") + idat + tail, error="corrupt")
+    palette = ihdr(20, 20, 8, 3, 0, 0, 0) + chunk(b"PLTE", b"abcd")
+    yield Case("png-palette-of-4-bytes", png + palette + idat + tail, error="corrupt")
     yield Case("png-unknown-critical", png + head + chunk(b"ABCD", b"x") + idat + tail, error="unsupported")
     yield Case("png-apple", png + chunk(b"CgBI", b"\0" * 4) + head + idat + tail, error="unsupported")
     bomb = zlib.compress(b"\0" * (200 << 20), 9)
     yield Case("png-bomb", png + head + chunk(b"IDAT", bomb) + tail, error="limit_exceeded")
 
 
-# ---- JPEG --------------------------------------------------------------------------------------------------------------
+# ---- JPEG ------------------------------------------------------------------------------------------------------------
 
 
 def exif_tiff(orientation, big=False, kind=3):
@@ -235,7 +238,8 @@ def upright(pixels, orientation):
 
 def encode_jpeg(image, **options):
     out = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(out, "JPEG", **{"quality": 90, **options})
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    image.save(out, "JPEG", **{"quality": 90, **options})
     return out.getvalue()
 
 
@@ -332,7 +336,8 @@ def jpeg_defects(good, progressive):
         for fraction in (0.002, 0.02, 0.3, 0.6, 0.9):
             yield Case(f"jpeg-{name}-cut-at-{fraction:.1%}", data[: int(len(data) * fraction)], error="truncated")
         yield Case(f"jpeg-{name}-cut-eoi", data[:-2], error="truncated")
-        yield Case(f"jpeg-{name}-zeros-behind-60%", data[: len(data) * 6 // 10].ljust(len(data), b"\0"), error="truncated")
+        zeros = data[: len(data) * 6 // 10].ljust(len(data), b"\0")  # what a full disk or a broken download leaves
+        yield Case(f"jpeg-{name}-zeros-behind-60%", zeros, error="truncated")
         scan = offset_of(data, 0xDA)
         (length,) = struct.unpack_from(">H", data, scan + 2)
         yield Case(f"jpeg-{name}-no-scan", data[:scan] + b"\xff\xd9", error="corrupt")

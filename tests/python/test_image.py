@@ -105,7 +105,7 @@ def test_area_is_pytorchs_to_the_bit(tool):
     for i in range(MANY // 3):
         image = random_picture(rng) if i else rng.integers(0, 256, (700, 900, 3), np.uint8)
         h, w, _ = image.shape
-        ow, oh = target(rng, w), target(rng, h)
+        ow, oh = (1, 1) if i % 20 == 1 else (target(rng, w), target(rng, h))
         # The detector permutes NHWC to NCHW, so PyTorch takes its channels-last path; the other must agree.
         tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
         got = pixels(tool.ask(f"area {w} {h} {ow} {oh}", image), np.float32)
@@ -127,7 +127,8 @@ def test_standardisations(tool):
     for image in [flat] + [random_picture(rng) for _ in range(30)]:
         h, w, _ = image.shape
         x = image.astype(np.float32)
-        wanted = (x - np.float32(127.5)) / np.float32(128), prewhiten(image), x / np.float32(255), (x - mean) / np.float32(255)
+        f32 = np.float32
+        wanted = (x - f32(127.5)) / f32(128), prewhiten(image), x / f32(255), (x - mean) / f32(255)
         for scaling, want in enumerate(wanted):
             for order in (0, 1):
                 got = pixels(tool.ask(f"standardise {w} {h} {scaling} {order}", image), np.float32)

@@ -2,8 +2,8 @@
 #include <cstdio>
 
 #include "../../bench/peak.hpp"
-#include "commands.hpp"
 #include "json.hpp"
+#include "model.hpp"
 #include "output.hpp"
 
 namespace command {

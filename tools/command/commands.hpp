@@ -1,11 +1,19 @@
-// The sub-commands: options in, exit status out. Every failure has been said when they return.
+// The sub-commands: options in, exit status out. Every failure has been said when they return. No engine in here, so that
+// the parser of the command line compiles without it.
 #pragma once
 
+#include <string>
 #include <vector>
 
-#include "model.hpp"
-
 namespace command {
+
+/// Options that every sub-command with a network has.
+struct ModelOptions {
+  std::string weights;  // "": $FACENET_WEIGHTS, else the default file
+  std::string sha256;   // "": not checked
+  int threads = 0;      // 0: one for each CPU this process may use
+  bool half_weights = false;
+};
 
 struct InfoOptions {
   std::string file;  // "": as ModelOptions::weights

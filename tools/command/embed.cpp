@@ -1,7 +1,7 @@
 #include <cstdio>
 
-#include "commands.hpp"
 #include "json.hpp"
+#include "model.hpp"
 #include "output.hpp"
 #include "pictures.hpp"
 

@@ -2,9 +2,8 @@
 #include <cstring>
 #include <set>
 
-#include "commands.hpp"
-#include "facenet/models/inception_resnet_v1.hpp"
 #include "json.hpp"
+#include "model.hpp"
 #include "output.hpp"
 
 namespace command {
@@ -32,12 +31,12 @@ Json typed(const std::string& key, const std::string& value) {
 }
 
 /// What the file says, or for a plain state_dict what is assumed about it.
-Json metadata(const facenet::WeightsReader& reader) {
+Json describe(const facenet::WeightsReader& reader, const facenet::Network& network) {
   const facenet::Metadata& m = reader.metadata();
   Json j;
   j["architecture"] = m.architecture;
   j["embedding_dim"] = m.embedding_dim;
-  j["parameters"] = facenet::parameters(facenet::models::inception_resnet_v1(m.embedding_dim));
+  j["parameters"] = facenet::parameters(network);  // before folding: gamma and beta count
   j["trained"] = m.trained;
   j["dtype"] = dtype_of(reader);
   if (m.assumed) {
@@ -74,7 +73,7 @@ int info(const InfoOptions& options) {
   if (!embedder) return failed;
   warn_untrained(embedder->info());
 
-  Json j = metadata(*reader);
+  Json j = describe(*reader, embedder->plan().network());
   j["digest"] = embedder->info().digest;
   j["file_bytes"] = reader->file_bytes();
   if (reader->metadata().assumed)

@@ -70,6 +70,4 @@ void warn_untrained(const facenet::ModelInfo& info) {
     say("the weights are untrained (random numbers): distances between their embeddings mean nothing about identity.");
 }
 
-double default_threshold(const facenet::ModelInfo&) { return 1.1; }
-
 }  // namespace command

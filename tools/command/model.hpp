@@ -3,17 +3,10 @@
 
 #include <string>
 
+#include "commands.hpp"
 #include "facenet/embedder.hpp"
 
 namespace command {
-
-/// Options that every sub-command with a network has.
-struct ModelOptions {
-  std::string weights;  // "": $FACENET_WEIGHTS, else the default file
-  std::string sha256;   // "": not checked
-  int threads = 0;      // 0: one for each CPU this process may use
-  bool half_weights = false;
-};
 
 /// Remedies for a Status whose sentence does not end in one (after a colon).
 enum class Subject { weights, picture };
@@ -29,11 +22,5 @@ facenet::Result<facenet::Embedder> load(const ModelOptions& options, int batch =
 
 /// Says once that distances mean nothing when the weights are not trained.
 void warn_untrained(const facenet::ModelInfo& info);
-
-/// Euclidean distance up to which two pictures count as one person, unless the user says otherwise.
-/// 1.1 is the threshold of Fig. 1 in Schroff et al., "FaceNet", 2015, which users of davidsandberg/facenet's compare.py
-/// and of facenet-pytorch apply to the Euclidean distance of unit vectors (the paper's figure shows its square).
-/// A starting point for trained Inception-ResNet-v1 models: a deployment should measure its own.
-double default_threshold(const facenet::ModelInfo& info);
 
 }  // namespace command

@@ -1,8 +1,8 @@
 #include <cstdio>
 
-#include "commands.hpp"
 #include "facenet/distance.hpp"
 #include "json.hpp"
+#include "model.hpp"
 #include "output.hpp"
 #include "pictures.hpp"
 
@@ -33,26 +33,25 @@ int verify(const VerifyOptions& options) {
   if (!have_a || !have_b) return failed;
   warn_untrained(info);
   explain_crop(options.aligned);
-  const float distance = facenet::distance(a.data(), b.data(), embedder->dim());
-  const float similarity = facenet::similarity(a.data(), b.data(), embedder->dim());
-  const auto threshold = static_cast<float>(options.threshold < 0 ? default_threshold(info) : options.threshold);
+  const double distance = facenet::distance(a.data(), b.data(), embedder->dim());
+  const double similarity = facenet::similarity(a.data(), b.data(), embedder->dim());
+  const double threshold = options.threshold < 0 ? facenet::default_threshold : options.threshold;
   const bool same = distance <= threshold;
 
   Output out;
   std::string text;
   if (options.json) {
     Json j;
-    j["distance"] = distance;
-    j["similarity"] = similarity;
-    j["threshold"] = threshold;
+    j["distance"] = static_cast<float>(distance);
+    j["similarity"] = static_cast<float>(similarity);
+    j["threshold"] = static_cast<float>(threshold);
     j["same"] = same;
     j["trained"] = info.trained;
     text = line(j);
   } else {
     char numbers[160];
     std::snprintf(numbers, sizeof numbers, "%s: distance %.4f (Euclidean, threshold %.4g), similarity %.4f (cosine)",
-                  same ? "same" : "different", static_cast<double>(distance), static_cast<double>(threshold),
-                  static_cast<double>(similarity));
+                  same ? "same" : "different", distance, threshold, similarity);
     text = numbers;
   }
   if (!out.line(text) || !out.finish()) return failed;

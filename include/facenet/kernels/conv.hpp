@@ -9,7 +9,7 @@ FACENET_BEGIN
 namespace kernels {
 
 /// Names an epilogue type where a plan stores it.
-enum class Fuse : std::uint8_t { bias, bias_relu, bias_residual, bias_residual_relu };
+enum class Fuse : std::uint8_t { bias, bias_relu, bias_prelu, bias_residual, bias_residual_relu };
 
 /// Where some of a convolution's panels go: siblings that read the same input are one GEMM with several outputs.
 struct Segment {
@@ -22,11 +22,14 @@ struct ConvArgs {
   static constexpr int max_segments = 4;
   ConstTensorView in;  // data: the window of output pixel (0, 0), so inside a halo of zeros where there is padding
   int stride = 1;
-  Shape out;           // h, w of the output; c: all segments together, each but the last a multiple of simd::panel
+  Shape out;           // h, w of the output; c: all segments together, each but the last a whole number of panels
   Runs runs{};
-  const void* weights = nullptr;  // panels(out.c) packed panels of float or Half
+  const void* weights = nullptr;  // panels(out.c, panel) packed panels of float or Half
   bool half = false;
-  const float* bias = nullptr;    // panels(out.c) * simd::panel
+  int panel = simd::panel;        // or simd::width
+  const float* bias = nullptr;    // bias_stride floats a panel: its biases, and behind them PReLU's slopes
+  int bias_stride = simd::panel;
+  int members = 1;                // threads at work: the panel that this one will take next is that many further
   Segment segments[max_segments];
   int segment_count = 1;
 
@@ -53,14 +56,24 @@ struct PixelWalk {
   }
 };
 
-template <class E, class W>
-using TileFn = void (*)(const float* const*, Runs, const W*, const float*, float* const*, int);
+template <class W>
+using TileFn = void (*)(const float* const*, Runs, const W*, const float*, float* const*, int, Ahead);
 
-/// tile<E, 1>, tile<E, 2>, … tile<E, tile_rows>.
-template <class E, class W, std::size_t... I>
-inline TileFn<E, W> tile_for(int rows, std::index_sequence<I...>) noexcept {
-  static constexpr TileFn<E, W> table[] = {tile<E, I + 1, std::size_t{simd::tile_vectors}, W>...};
+/// tile<E, 1 … tile_rows, NV>.
+template <class E, std::size_t NV, class W, std::size_t... I>
+inline TileFn<W> tile_for(int rows, std::index_sequence<I...>) noexcept {
+  static constexpr TileFn<W> table[] = {tile<E, I + 1, NV, W>...};
   return table[rows - 1];
+}
+template <class E, class W>
+inline TileFn<W> tile_for(int rows, int panel) noexcept {
+  constexpr auto heights = std::make_index_sequence<std::size_t{simd::tile_rows}>{};
+  // Narrow panels are for odd channel counts in float: a residual's or a half-precision layer's never are. Each tile
+  // left out is 40 ms of compile time.
+  if constexpr (std::is_same_v<W, float> && E::narrow)
+    if (panel != simd::panel) return tile_for<E, 1, W>(rows, heights);
+  (void)panel;
+  return tile_for<E, std::size_t{simd::tile_vectors}, W>(rows, heights);
 }
 
 /// Calls f(first, rows) for tiles of nearly equal height: 64 = 9*6 + 2*5, not 10*6 + 4, since short tiles are slow.
@@ -75,17 +88,27 @@ inline void balanced_tiles(int pixels, F&& f) noexcept {
   }
 }
 
+/// The panel `distance` panels of `size` elements behind b, spread evenly over the tiles of `pixels`.
+template <class W>
+inline Ahead ahead_of(const W* b, std::int64_t size, int distance, int pixels, int width) noexcept {
+  const int tiles = (pixels + simd::tile_rows - 1) / simd::tile_rows;
+  const std::int64_t row = std::int64_t{width} * std::int64_t{sizeof(W)};
+  return {reinterpret_cast<const char*>(b) + distance * size * std::int64_t{sizeof(W)}, (row + tiles - 1) / tiles};
+}
+
 template <class E, class W>
 inline void conv_panel(const ConvArgs& g, const float* const* a, const std::int64_t* c, int pixels, int panel,
                        const Segment& s) noexcept {
-  const W* b = static_cast<const W*>(g.weights) + std::int64_t{panel} * g.runs.count * g.runs.length * simd::panel;
-  const int channel = (panel - s.first_panel) * simd::panel;
-  const int left = s.out.shape.c - channel, columns = left < simd::panel ? left : simd::panel;
+  const std::int64_t depth = std::int64_t{g.runs.count} * g.runs.length;
+  const W* b = static_cast<const W*>(g.weights) + panel * depth * g.panel;
+  Ahead ahead = ahead_of(b, depth * g.panel, g.members, pixels, g.panel);
+  const int channel = (panel - s.first_panel) * g.panel;
+  const int left = s.out.shape.c - channel, columns = left < g.panel ? left : g.panel;
   balanced_tiles(pixels, [&](int first, int rows) {
     float* out[simd::tile_rows];
     for (int i = 0; i < rows; ++i) out[i] = s.out.data + c[first + i] + channel;
-    tile_for<E, W>(rows, std::make_index_sequence<std::size_t{simd::tile_rows}>{})(
-        a + first, g.runs, b, g.bias + panel * simd::panel, out, columns);
+    tile_for<E, W>(rows, g.panel)(a + first, g.runs, b, g.bias + panel * g.bias_stride, out, columns, ahead);
+    ahead.from += ahead.step * depth;
   });
 }
 
@@ -95,6 +118,7 @@ inline void conv_panel(const ConvArgs& g, const float* const* a, const std::int6
   switch (s.fuse) {
     case Fuse::bias: return conv_panel<Bias, W>(g, a, c, pixels, panel, s);
     case Fuse::bias_relu: return conv_panel<BiasRelu, W>(g, a, c, pixels, panel, s);
+    case Fuse::bias_prelu: return conv_panel<BiasPRelu, W>(g, a, c, pixels, panel, s);
     case Fuse::bias_residual: return conv_panel<BiasResidual, W>(g, a, c, pixels, panel, s);
     case Fuse::bias_residual_relu: return conv_panel<BiasResidualRelu, W>(g, a, c, pixels, panel, s);
   }

@@ -11,25 +11,27 @@ namespace kernels {
 using simd::vf;
 
 // ---- Packing ------------------------------------------------------------------------------------------------------
-// Weights for N output channels and K inputs lie as [panel][k][panel_width]: a tile reads one panel front to back.
+// Weights for N output channels and K inputs lie as [panel][k][width of a panel]: a tile reads one panel front to back.
 // K counts (ky, kx, cin) in that order, the order in which an NHWC picture lies in memory.
 
-/// Panels that n output channels need; the last is padded with zero columns.
-constexpr int panels(int n) noexcept { return (n + simd::panel - 1) / simd::panel; }
+/// Panels that n output channels need; the last is padded with zero columns. A panel is simd::panel channels wide, or
+/// one vector (simd::width) where that wastes less: MTCNN's 10 and 28 channels, the 80 of conv2d_3b.
+constexpr int panels(int n, int width = simd::panel) noexcept { return (n + width - 1) / width; }
 
-/// Packs OIHW weights [n][cin][kh][kw] as panels of T (float or Half).
-/// Every weight is multiplied by `scale` (a residual's). out: panels(n) * kh * kw * cin * simd::panel elements.
+/// Packs OIHW weights [n][cin][kh][kw] as panels of T (float or Half), each multiplied by `scale` (a residual's).
+/// out: panels(n, width) * kh * kw * cin * width elements.
 template <class T>
-inline void pack_panels(const float* oihw, int n, int cin, int kh, int kw, float scale, T* out) noexcept {
+inline void pack_panels(const float* oihw, int n, int cin, int kh, int kw, float scale, T* out,
+                        int width = simd::panel) noexcept {
   const int taps = kh * kw;
   const std::int64_t row = std::int64_t{cin} * taps;  // weights of one output channel
-  for (int p = 0; p < panels(n); ++p, out += row * simd::panel)
+  for (int p = 0; p < panels(n, width); ++p, out += row * width)
     for (int c = 0; c < cin; ++c)  // the source is read front to back: 94 MB are packed at every load
       for (int t = 0; t < taps; ++t) {
-        T* to = out + (std::int64_t{t} * cin + c) * simd::panel;
-        const float* from = oihw + std::int64_t{p} * simd::panel * row + std::int64_t{c} * taps + t;
-        for (int j = 0; j < simd::panel; ++j) {
-          const float w = p * simd::panel + j < n ? from[j * row] * scale : 0.0f;
+        T* to = out + (std::int64_t{t} * cin + c) * width;
+        const float* from = oihw + std::int64_t{p} * width * row + std::int64_t{c} * taps + t;
+        for (int j = 0; j < width; ++j) {
+          const float w = p * width + j < n ? from[j * row] * scale : 0.0f;
           if constexpr (std::is_same_v<T, Half>) to[j] = simd::float_to_half(w);
           else to[j] = w;
         }
@@ -37,24 +39,44 @@ inline void pack_panels(const float* oihw, int n, int cin, int kh, int kw, float
 }
 
 // ---- Epilogues ----------------------------------------------------------------------------------------------------
-// What happens to a finished sum on its way to memory. `bias` points at the tile's first channel.
+// What happens to a finished sum on its way to memory. `bias` points at the vector's first channel; `out` is what the
+// memory holds, which only residuals look at. `narrow`: also for panels of one vector.
 
+struct Plain {
+  static constexpr bool narrow = false;
+  FACENET_INLINE static vf apply(vf sum, const float*, const float*) noexcept { return sum; }
+};
 struct Bias {
-  FACENET_INLINE static vf apply(vf sum, vf bias, const float*) noexcept { return simd::add(sum, bias); }
+  static constexpr bool narrow = true;
+  FACENET_INLINE static vf apply(vf sum, const float* bias, const float*) noexcept {
+    return simd::add(sum, simd::load(bias));
+  }
 };
 struct BiasRelu {
-  FACENET_INLINE static vf apply(vf sum, vf bias, const float*) noexcept {
-    return simd::max(simd::add(sum, bias), simd::zero());
+  static constexpr bool narrow = true;
+  FACENET_INLINE static vf apply(vf sum, const float* bias, const float*) noexcept {
+    return simd::max(simd::add(sum, simd::load(bias)), simd::zero());
+  }
+};
+/// x where x > 0, else slope * x; the slopes lie `slope_offset` floats behind the biases.
+struct BiasPRelu {
+  static constexpr bool narrow = true;
+  static constexpr int slope_offset = simd::panel;
+  FACENET_INLINE static vf apply(vf sum, const float* bias, const float*) noexcept {
+    const vf x = simd::add(sum, simd::load(bias));
+    return simd::fma(simd::min(x, simd::zero()), simd::load(bias + slope_offset), simd::max(x, simd::zero()));
   }
 };
 /// The output is the residual's trunk, updated in place: out = out + sum + bias.
 struct BiasResidual {
-  FACENET_INLINE static vf apply(vf sum, vf bias, const float* out) noexcept {
-    return simd::add(simd::load(out), simd::add(sum, bias));
+  static constexpr bool narrow = false;
+  FACENET_INLINE static vf apply(vf sum, const float* bias, const float* out) noexcept {
+    return simd::add(simd::load(out), simd::add(sum, simd::load(bias)));
   }
 };
 struct BiasResidualRelu {
-  FACENET_INLINE static vf apply(vf sum, vf bias, const float* out) noexcept {
+  static constexpr bool narrow = false;
+  FACENET_INLINE static vf apply(vf sum, const float* bias, const float* out) noexcept {
     return simd::max(BiasResidual::apply(sum, bias, out), simd::zero());
   }
 };
@@ -69,13 +91,20 @@ struct Runs {
   int length;
 };
 
+/// Memory to ask for while a tile computes: `step` bytes a k, from `from` on. The first tile of a panel would wait for
+/// memory at 42 GB/s while the others run from L2; asked for one panel ahead, the traffic spreads over all of them.
+struct Ahead {
+  const char* from = nullptr;
+  std::int64_t step = 0;
+};
+
 /// C[MR x NV*width] = epilogue(A[MR x K] * B[K x NV*width]), K = runs.count * runs.length.
-/// a[i]: pixel i's window; b: one packed panel, `simd::panel` elements a row; c[i]: pixel i's first output channel.
+/// a[i]: pixel i's window; b: one packed panel of NV vectors a row; c[i]: pixel i's first output channel.
 /// Each output is one ascending chain of FMAs, so no choice of tile changes a bit.
 /// `columns` < NV*width stores only that many channels (the zero-padded end of the last panel).
 template <class E, std::size_t MR, std::size_t NV, class W>
 FACENET_NOINLINE void tile(const float* const* a, Runs runs, const W* b, const float* bias, float* const* c,
-                           int columns) noexcept {
+                           int columns, Ahead ahead = {}) noexcept {
   static_assert(MR * NV + NV + 1 <= std::size_t{simd::register_count}, "the tile would spill");
   const float* row[MR];
   vf acc[MR][NV];
@@ -93,8 +122,11 @@ FACENET_NOINLINE void tile(const float* const* a, Runs runs, const W* b, const f
       vf w[NV];
       FACENET_UNROLL
       for (std::size_t j = 0; j < NV; ++j) w[j] = simd::load(b + j * simd::width);
-      simd::prefetch(b + 1024 / sizeof(W));
-      b += simd::panel;
+      FACENET_UNROLL
+      for (std::size_t line = 0; line < NV * simd::width * sizeof(W); line += cache_line)
+        simd::prefetch_l2(ahead.from + line);
+      ahead.from += ahead.step;
+      b += NV * simd::width;
       FACENET_UNROLL
       for (std::size_t i = 0; i < MR; ++i) {
         const vf x = simd::set1(row[i][k]);
@@ -105,22 +137,16 @@ FACENET_NOINLINE void tile(const float* const* a, Runs runs, const W* b, const f
   }
   FACENET_UNROLL
   for (std::size_t j = 0; j < NV; ++j) {
-    const int left = columns - static_cast<int>(j) * simd::width;
+    const int first = static_cast<int>(j) * simd::width, left = columns - first;
     if (left <= 0) break;
-    const vf bj = simd::load(bias + j * simd::width);
     if (left >= simd::width) {
       FACENET_UNROLL
-      for (std::size_t i = 0; i < MR; ++i) {
-        float* out = c[i] + j * simd::width;
-        simd::store(out, E::apply(acc[i][j], bj, out));
-      }
+      for (std::size_t i = 0; i < MR; ++i) simd::store(c[i] + first, E::apply(acc[i][j], bias + first, c[i] + first));
     } else {
-      FACENET_UNROLL
       for (std::size_t i = 0; i < MR; ++i) {
-        float* out = c[i] + j * simd::width;
         float kept[simd::width] = {};
-        for (int n = 0; n < left; ++n) kept[n] = out[n];
-        simd::store_partial(out, E::apply(acc[i][j], bj, kept), left);
+        for (int n = 0; n < left; ++n) kept[n] = c[i][first + n];
+        simd::store_partial(c[i] + first, E::apply(acc[i][j], bias + first, kept), left);
       }
     }
   }

@@ -70,6 +70,15 @@ inline void l2_normalise(const float* x, float* y, int n) noexcept {
   for (int i = 0; i < n; ++i) y[i] = static_cast<float>(static_cast<double>(x[i]) * scale);
 }
 
+/// y[i] = exp(x[i] - max) / sum, in double; as torch.softmax over n channels.
+inline void softmax(const float* x, float* y, int n) noexcept {
+  float most = x[0];
+  for (int i = 1; i < n; ++i) most = x[i] > most ? x[i] : most;
+  double sum = 0;
+  for (int i = 0; i < n; ++i) sum += std::exp(static_cast<double>(x[i] - most));
+  for (int i = 0; i < n; ++i) y[i] = static_cast<float>(std::exp(static_cast<double>(x[i] - most)) / sum);
+}
+
 /// One row of `width` pixels of three bytes as floats: (byte - 127.5) / 128, which is exact, or value[channel][byte].
 /// `swap` exchanges the first and the last channel.
 inline void convert_row(const std::uint8_t* bytes, int width, const float (*value)[256], bool swap,

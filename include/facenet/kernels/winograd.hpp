@@ -61,11 +61,6 @@ FACENET_INLINE void winograd_at(const vf m[6], vf y[4]) noexcept {
   y[3] = simd::fma(db, c(2 * wino_b), simd::fma(da, c(wino_a / 2), m[5]));
 }
 
-/// The epilogue that only stores.
-struct Plain {
-  FACENET_INLINE static vf apply(vf sum, vf, const float*) noexcept { return sum; }
-};
-
 }  // namespace detail
 
 struct WinogradArgs {
@@ -157,12 +152,11 @@ inline void winograd_output(const float* m, std::int64_t stride, const float* bi
     FACENET_UNROLL
     for (int y = 0; y < 4; ++y) t[y][x] = r[y];
   }
-  const vf b = simd::load(bias);
   for (int y = 0; y < rows; ++y) {
     vf r[4];
     winograd_at(t[y], r);
     float* to = out + y * row_stride;
-    for (int x = 0; x < columns; ++x, to += pixel_stride) simd::store(to, BiasRelu::apply(r[x], b, to));
+    for (int x = 0; x < columns; ++x, to += pixel_stride) simd::store(to, BiasRelu::apply(r[x], bias, to));
   }
 }
 
@@ -190,7 +184,8 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
   const Runs runs{&no_offset, 1, cin};
   for (int p = p0; p < p1; ++p) {
     const W* u = static_cast<const W*>(g.weights) + std::int64_t{p} * winograd_points * cin * simd::panel;
-    for (int i = 0; i < winograd_points; ++i, u += std::int64_t{cin} * simd::panel)
+    for (int i = 0; i < winograd_points; ++i, u += std::int64_t{cin} * simd::panel) {
+      Ahead ahead = ahead_of(u, std::int64_t{cin} * simd::panel, 1, tiles, simd::panel);
       balanced_tiles(tiles, [&](int first, int rows) {
         const float* a[simd::tile_rows];
         float* c[simd::tile_rows];
@@ -198,9 +193,10 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
           a[r] = v + (std::int64_t{i} * tiles + first + r) * cin;
           c[r] = m + (std::int64_t{i} * tiles + first + r) * simd::panel;
         }
-        tile_for<Plain, W>(rows, std::make_index_sequence<std::size_t{simd::tile_rows}>{})(a, runs, u, nullptr, c,
-                                                                                         simd::panel);
+        tile_for<Plain, W>(rows, simd::panel)(a, runs, u, nullptr, c, simd::panel, ahead);
+        ahead.from += ahead.step * cin;
       });
+    }
     const int channel = p * simd::panel, left = g.out.shape.c - channel;
     PixelWalk to(t0, {g.tiles_y(), across, 1});
     for (int t = 0; t < tiles; ++t, to.next()) {

@@ -1,0 +1,192 @@
+#!/usr/bin/env bash
+# Builds and runs the tests: the quick suite, or with --all everything that fits 45 minutes on two cores.
+set -euo pipefail
+
+readonly program=test
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$tools/steps.sh"
+readonly GOLDEN=build/golden
+readonly FUZZ_SECONDS=30
+readonly FUZZ_COMPILER=clang++-14
+# Tests in which several threads touch one thing; the rest would only be slow under the thread sanitizer.
+readonly TSAN_TESTS='test_(parallel|plan|embedder|threads)'
+
+usage() {
+  cat <<'TEXT'
+Usage: tools/test.sh [--all]
+
+The quick suite: sets up what is missing (tools/bootstrap.sh), builds the release preset, makes test weights and golden
+files (build/golden, made again when the tools that make them change), runs ctest and pytest. At most 15 minutes on two
+cores from nothing, 4 when set up.
+
+Options:
+  --all    also: address and undefined-behaviour sanitizers over the suite and the command, the thread sanitizer over
+           the tests with threads, a build without exceptions and RTTI, 30 seconds of fuzzing for each target
+  --help   this text
+
+Exit status: 0 all passed, 1 a test failed, 2 something could not be set up or built.
+
+Examples:
+  tools/test.sh
+  ctest --preset release -R plan                                        one test again
+  .venv/bin/python -m pytest tests/python/test_command.py -k verify     the same in Python
+TEXT
+}
+
+failures=()
+summaries=()
+
+# runner NAME LAST-LINES COMMAND... : runs tests with their output shown, keeps the runner's closing lines.
+runner() {
+  local name=$1 lines=$2 output status=0
+  shift 2
+  output=build/${name//[^A-Za-z0-9]/-}.log
+  printf '\n%s: %s\n' "$program" "$name" >&2
+  { "$@" 2>&1 || status=$?; echo "$status" >build/runner.status; } | tee "$output"
+  read -r status <build/runner.status
+  summaries+=("$name" "$(grep -E "$lines" "$output" | tail -n 2 || true)")
+  ((status == 0)) || failures+=("$name")
+}
+
+readonly CTEST_LINES='tests passed|tests failed|Total Test time'
+readonly PYTEST_LINES='(passed|failed|error|skipped).* in [0-9.]+s'
+
+run_ctest() {  # PRESET [ARGUMENT...]
+  local preset=$1
+  shift
+  runner "ctest, $preset" "$CTEST_LINES" ctest --preset "$preset" --no-tests=error "$@"
+}
+run_pytest() {  # NAME [ARGUMENT...]
+  local name=$1
+  shift
+  runner "$name" "$PYTEST_LINES" .venv/bin/python -m pytest -ra "$@"
+}
+
+# What the golden files depend on: the tools, and the pictures they are made of.
+golden_key() {
+  {
+    cat tools/*.py tools/facenet_tools/*.py tools/requirements.txt tools/constraints.txt tools/test.sh
+    sha256sum "${golden_pictures[@]}"
+  } | sha256sum
+}
+
+# Weight files and golden files of both embedding sizes:
+#   checkpointD.pt             facenet-pytorch's layout
+#   weightsD.safetensors       converted; weights512_f16 and weights512_i8 with smaller weights
+#   goldenD.safetensors        float64 embeddings of the photographs and of generated pictures
+#   layersD.safetensors        every operation's float64 output for the first photograph
+make_golden() {
+  local dim dtype made=$GOLDEN.new
+  rm -rf "$made"
+  mkdir -p "$made"
+  for dim in 512 128; do
+    tools/make_checkpoint.py --dim "$dim" -o "$made/checkpoint$dim.pt"
+    tools/convert_weights.py "$made/checkpoint$dim.pt" -o "$made/weights$dim.safetensors"
+    tools/make_golden.py "$made/checkpoint$dim.pt" -o "$made/golden$dim.safetensors" --generated \
+      --images "${golden_pictures[@]}"
+    tools/make_golden.py "$made/checkpoint$dim.pt" -o "$made/layers$dim.safetensors" --layers \
+      --images "${golden_pictures[0]}"
+  done
+  for dtype in f16 i8; do
+    tools/convert_weights.py "$made/checkpoint512.pt" -o "$made/weights512_$dtype.safetensors" --dtype "$dtype"
+  done
+  golden_key >"$made/key"
+  rm -rf "$GOLDEN"
+  mv "$made" "$GOLDEN"
+}
+
+golden_files() {
+  golden_pictures=(.deps/samples/*.png .deps/samples/*.jpg)
+  if [[ -d ../shared/photos ]]; then
+    golden_pictures+=(../shared/photos/*.jpg)
+  else
+    echo "test: ../shared/photos is not there: the tests on its photographs are skipped" >&2
+  fi
+  local picture
+  for picture in "${!golden_pictures[@]}"; do [[ -f ${golden_pictures[picture]} ]] || unset "golden_pictures[$picture]"; done
+  golden_pictures=("${golden_pictures[@]}")
+  ((${#golden_pictures[@]})) || die "there are no pictures in .deps/samples; run tools/bootstrap.sh and try again."
+  if [[ -f $GOLDEN/key && $(<"$GOLDEN/key") == "$(golden_key)" ]]; then
+    echo "test: weights and golden files are there" >&2
+    return 0
+  fi
+  step "make weights and golden files" "the last lines above name the cause" make_golden
+}
+
+quick() {
+  step "build release" "the last lines above name the cause" build release
+  golden_files
+  run_ctest release
+  run_pytest "pytest, release" tests/python
+}
+
+# The command's and the pictures' tests again, on programs with sanitizers inside.
+sanitizers() {
+  local targets
+  step "build asan" "the last lines above name the cause" build asan
+  run_ctest asan -j "$(nproc)"
+  FACENET_BUILD=build/asan run_pytest "pytest, asan" tests/python/test_command.py tests/python/test_image.py
+
+  mapfile -t targets < <(find tests -name 'test_*.cpp' -printf '%f\n' | sed 's/\.cpp$//' | grep -xE "$TSAN_TESTS")
+  if ((${#targets[@]})); then
+    step "build tsan" "the last lines above name the cause" build tsan "${targets[@]}"
+    run_ctest tsan -R "^($(IFS='|'; echo "${targets[*]}"))\$"
+  fi
+}
+
+build_fuzzer() {  # SOURCE PROGRAM
+  "$FUZZ_COMPILER" -std=c++17 -O1 -g -march=native -ffp-contract=off -fsanitize=fuzzer,address,undefined \
+    -fno-sanitize-recover=all -Iinclude -isystem .deps/include "$1" -o "$2"
+}
+
+# Seeds, where tests/python has a maker for them, then a short run from them.
+fuzz() {
+  local source name work maker
+  command -v "$FUZZ_COMPILER" >/dev/null || die "$FUZZ_COMPILER is not installed; run tools/bootstrap.sh --all."
+  for source in tests/fuzz/fuzz_*.cpp; do
+    [[ -f $source ]] || continue
+    name=$(basename "$source" .cpp)
+    work=build/fuzz/$name
+    mkdir -p "$work/corpus" "$work/found"
+    step "build $name" "the last lines above name the cause" build_fuzzer "$source" "$work/$name"
+    maker=tests/python/make_${name#fuzz_}_corpus.py
+    [[ ! -f $maker ]] || step "seeds for $name" "the last lines above name the cause" .venv/bin/python "$maker" "$work/corpus"
+    runner "$name" '^Done' "$work/$name" -max_total_time="$FUZZ_SECONDS" -max_len=8192 -timeout=20 -print_final_stats=0 \
+      -verbosity=0 -artifact_prefix="$work/found/" "$work/corpus"
+  done
+}
+
+main() {
+  local all=0 began=$EPOCHREALTIME i
+  while (($#)); do
+    case $1 in
+      --all) all=1 ;;
+      -h | --help) usage; exit 0 ;;
+      *) die "unknown option '$1'; see tools/test.sh --help." ;;
+    esac
+    shift
+  done
+  cd "$tools/.."
+  mkdir -p build
+
+  if ((all)); then tools/bootstrap.sh --all || exit 2; else tools/bootstrap.sh || exit 2; fi
+  quick
+  if ((all)); then
+    sanitizers
+    step "build noexcept" "the last lines above name the cause" build noexcept
+    fuzz
+  fi
+
+  printf '\n%s: the runners say\n' "$program"
+  for ((i = 0; i < ${#summaries[@]}; i += 2)); do
+    printf '\n%s\n%s\n' "${summaries[i]}" "${summaries[i + 1]}"
+  done
+  printf '\n%s: %.0f s in all; ' "$program" "$(seconds_since "$began")"
+  if ((${#failures[@]})); then
+    printf 'FAILED: %s\n' "$(IFS=';'; echo "${failures[*]}")"
+    exit 1
+  fi
+  printf 'everything passed\n'
+}
+
+main "$@"
