@@ -82,7 +82,8 @@ def enter_venv() -> None:
     if problem:
         raise SetupError(f"{problem}; without numpy and matplotlib there is no report (see build/peers/log/).")
     if pathlib.Path(sys.prefix).resolve() != setup.VENV.resolve():
-        os.execve(PYTHON, [str(PYTHON), *sys.argv], {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")})
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+        os.execve(PYTHON, [str(PYTHON), *sys.argv], environment)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -100,7 +101,9 @@ def run(options: argparse.Namespace) -> None:
     failed, debian_torch = setup.install_peers(options.peers, options.torch)
     setup.ensure_tools_venv()
     configs = [measure.Config(*c) for c in options.configs]
-    model = setup.convert(setup.find_checkpoint(options.checkpoint), engines, sorted({c.batch for c in configs}), failed)
+    checkpoint = setup.find_checkpoint(options.checkpoint)
+    # 1 and 8 are always there: runs of fewer configurations then share one cache of 500 MB.
+    model = setup.convert(checkpoint, engines, sorted({1, 8} | {c.batch for c in configs}), failed)
     library = setup.build_library(options.library)
     for engine, why in failed.items():
         say(f"{engine} cannot run: {why}")

@@ -2,8 +2,9 @@
 # From a fresh clone to a table of distances between faces: sets up, builds, gets weights, embeds pictures.
 set -euo pipefail
 
-readonly program=demo
+readonly program=demo   # steps.sh puts it in front of messages
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tools/steps.sh
 source "$tools/steps.sh"
 readonly WEIGHTS=weights/facenet.safetensors
 readonly DOWNLOAD_LIMIT_S=180   # the checkpoint has 107 MB; without a network it gives up far sooner

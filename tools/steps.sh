@@ -16,12 +16,12 @@ attempt() {
   shift
   log=build/${name//[^A-Za-z0-9]/-}.log
   mkdir -p build
-  printf '%-48s' "$program: $name" >&2
+  printf '%-44s' "$program: $name" >&2
   set +e   # not under `||`: bash would then ignore `set -e` inside the command
   ( set -e; "$@" ) >"$log" 2>&1 </dev/null
   status=$?
   set -e
-  printf '%7.1f s%s\n' "$(seconds_since "$began")" "$( ((status == 0)) || echo "  (status $status)")" >&2
+  printf '%6.1f s%s\n' "$(seconds_since "$began")" "$( ((status == 0)) || echo "  (status $status)")" >&2
   return "$status"
 }
 

@@ -2,8 +2,9 @@
 # Builds and runs the tests: the quick suite, or with --all everything that fits 45 minutes on two cores.
 set -euo pipefail
 
-readonly program=test
+readonly program=test   # steps.sh puts it in front of messages
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tools/steps.sh
 source "$tools/steps.sh"
 readonly GOLDEN=build/golden
 readonly FUZZ_SECONDS=30

@@ -116,7 +116,8 @@ class Table:
             rows = [r for r in self.rows if r["config"] == name and "failed" not in r]
             peers = [r for r in rows if r["engine"] not in OURS]
             line = {"config": name, "batch": config.batch, "threads": config.threads,
-                    "absent": len(PEERS) - len(peers), "rounds": len(self.rounds(name)), "discarded": len(self.rounds(name, kept=False))}
+                    "absent": len(PEERS) - len(peers), "rounds": len(self.rounds(name)),
+                    "discarded": len(self.rounds(name, kept=False))}
             if peers:
                 fastest = min(peers, key=lambda r: r["median_ms"])
                 line.update(fastest=fastest["title"], fastest_ms=fastest["median_ms"])
@@ -209,7 +210,8 @@ def note_lines(table: Table) -> list[str]:
                       for t, v in machine["peak_gflops"].items())
     bandwidth = ", ".join(f"{v['median']:.0f} GB/s on {t}" for t, v in machine["bandwidth_gbs"].items())
     library = next((r["version"] for r in table.rows if r["engine"] in OURS and "version" in r), None)
-    rounds = "; ".join(f"{s['config']}: {s['rounds']} kept of {table.wanted}, {s['discarded']} discarded" for s in table.summary())
+    rounds = "; ".join(f"{s['config']}: {s['rounds']} kept of {table.wanted}, {s['discarded']} discarded"
+                       for s in table.summary())
     settings = {TITLES[e]: r["settings"] for e in table.engines for r in table.rows
                 if r["engine"] == e and "settings" in r}
     spins: dict[str, float] = {}
@@ -226,8 +228,8 @@ def note_lines(table: Table) -> list[str]:
         f"- Model: `{table.model['name']}`, sha256 `{table.model['sha256'][:16]}…`, {table.model['dim']}-d, fp32, "
         f"ONNX opset {table.model['opset']}. Same pixels for all, standardised before the clock starts: float NCHW for "
         "the peers, float NHWC for ours." + (f" Ours is {library}." if library else ""),
-        "- A round lets every engine run twice, in the order A B C … C B A; each engine has a process of its own, and the next one "
-        "starts when its threads sleep. A visit begins with one run that is not counted. The median and the minimum are "
+        "- A round lets every engine run twice, in the order A B C … C B A; each engine has a process of its own, and the "
+        "next one starts when its threads sleep. A visit begins with one run that is not counted. The median and the minimum are "
         "over all runs of all kept rounds; a paired ratio is the median over rounds of (ours / it), with a 95% bootstrap "
         f"interval. Rounds: {rounds}; with two threads those whose peak ratio fell below {MIN_PEAK_RATIO} are discarded.",
         "- Error: largest absolute difference of an embedding from PyTorch in float64. Load: from the imported library to "

@@ -100,14 +100,36 @@ class Barrier {
   int count_ = 1;
 };
 
-/// Hands out the chunks 0 … count-1 of one piece of work, each to one member.
-class ChunkCounter {
+/// Hands out the chunks of one piece of work after another, each chunk to one member. A member first gets its own
+/// part of 0 … count-1, always the same one, so that it finds what it wrote before in its own cache (a trunk that
+/// moved between two cores at every layer cost half of their time); when that is done it takes from the others.
+class ChunkQueue {
  public:
-  void reset() noexcept { next_.store(0, std::memory_order_relaxed); }
-  int take() noexcept { return next_.fetch_add(1, std::memory_order_relaxed); }
+  void reset(int members) noexcept {
+    members_ = members;
+    for (int i = 0; i < members; ++i) next_[0][i].value = next_[1][i].value = 0;
+  }
+  /// Calls f(chunk) until all chunks of this round are taken. Rounds are numbered from 0, with a barrier after each.
+  template <class F>
+  void work(int member, unsigned round, int count, F&& f) noexcept {
+    // Nobody touches the other half now: the last round is over, the next one not begun.
+    next_[(round + 1) & 1][member].value.store(0, std::memory_order_relaxed);
+    for (int k = 0; k < members_; ++k) {
+      const int owner = member + k < members_ ? member + k : member + k - members_;
+      const int first = part(count, owner), size = part(count, owner + 1) - first;
+      std::atomic<int>& next = next_[round & 1][owner].value;
+      for (int i; next.load(std::memory_order_relaxed) < size && (i = next.fetch_add(1, std::memory_order_relaxed)) < size;)
+        f(first + i);
+    }
+  }
 
  private:
-  alignas(cache_line) std::atomic<int> next_{0};
+  int part(int count, int owner) const noexcept { return static_cast<int>(std::int64_t{count} * owner / members_); }
+  struct alignas(cache_line) Counter {
+    std::atomic<int> value{0};
+  };
+  Counter next_[2][max_threads];
+  int members_ = 1;
 };
 
 /// A fixed number of threads that run one function together. run() is not re-entrant; one Team serves one caller.

@@ -58,24 +58,17 @@ struct Chunking {
   int blocks, groups;
   constexpr int count() const noexcept { return blocks * groups; }
 };
-/// One thread wants few chunks, several want about four each so that a slow one does not hold up the rest. The side
-/// that is cut is the one whose data is cheaper to read twice: pixels are read again for each group of panels, weights
-/// for each block of pixels.
-constexpr Chunking choose_chunks(int pixels, int block, int panels, std::int64_t input_bytes,
-                                 std::int64_t weight_bytes, int threads) noexcept {
-  const int least = (pixels + block - 1) / block;
-  const int wanted = threads == 1 ? 1 : 4 * threads;
-  const int tiles = (pixels + simd::tile_rows - 1) / simd::tile_rows;
-  Chunking c{least, 1};
-  if (c.count() >= wanted) return c;
-  if (weight_bytes > input_bytes) {
-    c.groups = panels < wanted ? panels : wanted;
-    if (c.count() < wanted && tiles >= 2 * least) c.blocks = tiles < 2 * least ? tiles : 2 * least;
-  } else {
-    c.blocks = tiles < wanted ? tiles : wanted;
-    if (c.count() < wanted) c.groups = panels < 2 ? panels : 2;
-  }
-  return c;
+/// A thread keeps its part of the pixels from layer to layer, so pixels are cut where each thread gets two register
+/// tiles or more; else the panels are cut, and each thread reads a part of the weights. Several chunks a thread, so that
+/// a slow one does not hold up the rest.
+constexpr Chunking choose_chunks(int pixels, int block, int panels, int threads) noexcept {
+  const auto up = [](int n, int to) { return (n + to - 1) / to * to; };
+  const int least = (pixels + block - 1) / block, tiles = (pixels + simd::tile_rows - 1) / simd::tile_rows;
+  if (threads == 1) return {least, 1};
+  if (tiles >= 8 * threads) return {up(least < 4 * threads ? 4 * threads : least, threads), 1};
+  if (tiles >= 2 * threads) return {up(least, threads), panels < 4 ? panels : 4};
+  if (panels >= threads) return {least, panels < 8 * threads ? panels : 8 * threads};
+  return {pixels < threads ? pixels : up(least, threads), 1};
 }
 
 /// In a batch, early operators run image by image (their activations stay in L2), and from this one on all images'
@@ -153,7 +146,7 @@ class Workspace {
   friend class Plan;
   float* scratch(int member, std::int64_t each) noexcept { return scratch_.data() + member * each; }
   struct SharedTeam : Team {
-    ChunkCounter counter;
+    ChunkQueue queue;
   };
   Buffer<float> arena_, scratch_;
   SharedTeam* team_ = nullptr;
@@ -223,27 +216,11 @@ class Plan {
   /// Runs n <= workspace.batch() images; out: n * output_size() floats. Error: invalid_argument.
   Status run(Workspace& w, const PlanInput* inputs, int n, float* out) const noexcept {
     if (n < 1 || n > w.batch_) return {Errc::invalid_argument, "more pictures than the workspace has room for"};
-    w.team_->counter.reset();
-    w.team_->run([&](int member, int members) {
-      const simd::FlushDenormals mode;
-      int taken = 0;
-      auto step = [&](const Step& s, int image, int images) {
-        const int chunks = chunk_count(s, images, members);
-        if (members == 1) {
-          for (int c = 0; c < chunks; ++c) run_chunk(s, w, inputs, image, images, chunks, member, members, c);
-          return;
-        }
-        // One counter serves the whole run: in each step every member takes one ticket too many.
-        for (int c; (c = w.team_->counter.take() - taken) < chunks;)
-          run_chunk(s, w, inputs, image, images, chunks, member, members, c);
-        taken += chunks + members;
-        w.team_->barrier();
-      };
+    in_team(w, [&](auto&& step) {
       int s = 0;
       for (int image = 0; image < n; ++image)
-        for (s = 0; s < step_count_ && !steps_[static_cast<std::size_t>(s)].merged; ++s)
-          step(steps_[static_cast<std::size_t>(s)], image, 1);
-      for (; s < step_count_; ++s) step(steps_[static_cast<std::size_t>(s)], 0, n);
+        for (s = 0; s < step_count_ && !steps_[static_cast<std::size_t>(s)].merged; ++s) step(s, inputs, image, 1);
+      for (; s < step_count_; ++s) step(s, inputs, 0, n);
     });
     const int last = network().size() - 1;
     for (int i = 0; i < n; ++i)
@@ -254,10 +231,7 @@ class Plan {
 
   /// Runs one step alone on image 0, for tests that feed each layer a reference's input and for per-layer timing.
   void run_step(Workspace& w, int index, const PlanInput* input = nullptr) const noexcept {
-    const simd::FlushDenormals mode;
-    const Step& s = steps_[static_cast<std::size_t>(index)];
-    const int chunks = chunk_count(s, 1, 1);
-    for (int c = 0; c < chunks; ++c) run_chunk(s, w, input, 0, 1, chunks, 0, 1, c);
+    in_team(w, [&](auto&& step) { step(index, input, 0, 1); });
   }
 
   /// Where operator `op`'s output lies. Valid right after the step that computes it; a later step may reuse the memory.
@@ -623,8 +597,7 @@ class Plan {
     const Shape in = network()[network()[s.op].inputs[0]].out;
     const int block =
         s.algorithm == ConvAlgorithm::winograd ? kernels::winograd_block(in.c) : kernels::conv_block;
-    return choose_chunks(conv_units(s, images), block, kernels::panels(s.channels, s.panel),
-                         images * in.size() * std::int64_t{sizeof(float)}, s.weight_bytes, members);
+    return choose_chunks(conv_units(s, images), block, kernels::panels(s.channels, s.panel), members);
   }
 
   int chunk_count(const Step& s, int images, int members) const noexcept {
@@ -638,6 +611,24 @@ class Plan {
       case StepKind::l2_normalise: return images;
     }
     return 0;
+  }
+
+  /// Calls body(step) on every member of the team; step(index, inputs, image, images) shares one step out among them.
+  template <class F>
+  void in_team(Workspace& w, F&& body) const noexcept {
+    w.team_->queue.reset(w.team_->size());
+    w.team_->run([&](int member, int members) {
+      const simd::FlushDenormals mode;
+      unsigned round = 0;
+      body([&](int index, const PlanInput* inputs, int image, int images) {
+        const Step& s = steps_[static_cast<std::size_t>(index)];
+        const int chunks = chunk_count(s, images, members);
+        w.team_->queue.work(member, round++, chunks, [&](int chunk) {
+          run_chunk(s, w, inputs, image, images, chunks, member, members, chunk);
+        });
+        w.team_->barrier();
+      });
+    });
   }
 
   void run_chunk(const Step& s, Workspace& w, const PlanInput* inputs, int image, int images, int chunks, int member,
@@ -679,7 +670,7 @@ class Plan {
     }
   }
 
-  kernels::ConvArgs conv_args(const Step& s, Workspace& w, int image, int images, int members) const noexcept {
+  kernels::ConvArgs conv_args(const Step& s, Workspace& w, int image, int images) const noexcept {
     const Op& op = network()[s.op];
     kernels::ConvArgs g;
     g.in = view(w, op.inputs[0], image, images);
@@ -692,7 +683,6 @@ class Plan {
     g.panel = s.panel;
     g.bias = biases_.data() + s.bias;
     g.bias_stride = bias_stride(s);
-    g.members = members;
     g.segment_count = s.segment_count;
     int channel = 0;
     for (int k = 0; k < s.segment_count; ++k) {
@@ -740,7 +730,7 @@ class Plan {
     if (s.algorithm == ConvAlgorithm::winograd)
       kernels::winograd_chunk(winograd_args(s, w, image, images), u0, u1, p0, p1, w.scratch(member, scratch_size_));
     else
-      kernels::conv_chunk(conv_args(s, w, image, images, members), u0, u1, p0, p1);
+      kernels::conv_chunk(conv_args(s, w, image, images), u0, u1, p0, p1);
   }
 
   Buffer<Network> network_;

@@ -29,7 +29,6 @@ struct ConvArgs {
   int panel = simd::panel;        // or simd::width
   const float* bias = nullptr;    // bias_stride floats a panel: its biases, and behind them PReLU's slopes
   int bias_stride = simd::panel;
-  int members = 1;                // threads at work: the panel that this one will take next is that many further
   Segment segments[max_segments];
   int segment_count = 1;
 
@@ -88,12 +87,13 @@ inline void balanced_tiles(int pixels, F&& f) noexcept {
   }
 }
 
-/// The panel `distance` panels of `size` elements behind b, spread evenly over the tiles of `pixels`.
+/// The panel behind b, which has `size` elements, spread evenly over the tiles of `pixels`. A thread's chunks follow each
+/// other in memory, and so do the layers.
 template <class W>
-inline Ahead ahead_of(const W* b, std::int64_t size, int distance, int pixels, int width) noexcept {
+inline Ahead ahead_of(const W* b, std::int64_t size, int pixels, int width) noexcept {
   const int tiles = (pixels + simd::tile_rows - 1) / simd::tile_rows;
   const std::int64_t row = std::int64_t{width} * std::int64_t{sizeof(W)};
-  return {reinterpret_cast<const char*>(b) + distance * size * std::int64_t{sizeof(W)}, (row + tiles - 1) / tiles};
+  return {reinterpret_cast<const char*>(b) + size * std::int64_t{sizeof(W)}, (row + tiles - 1) / tiles};
 }
 
 template <class E, class W>
@@ -101,7 +101,7 @@ inline void conv_panel(const ConvArgs& g, const float* const* a, const std::int6
                        const Segment& s) noexcept {
   const std::int64_t depth = std::int64_t{g.runs.count} * g.runs.length;
   const W* b = static_cast<const W*>(g.weights) + panel * depth * g.panel;
-  Ahead ahead = ahead_of(b, depth * g.panel, g.members, pixels, g.panel);
+  Ahead ahead = ahead_of(b, depth * g.panel, pixels, g.panel);
   const int channel = (panel - s.first_panel) * g.panel;
   const int left = s.out.shape.c - channel, columns = left < g.panel ? left : g.panel;
   balanced_tiles(pixels, [&](int first, int rows) {

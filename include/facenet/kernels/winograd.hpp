@@ -185,7 +185,7 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
   for (int p = p0; p < p1; ++p) {
     const W* u = static_cast<const W*>(g.weights) + std::int64_t{p} * winograd_points * cin * simd::panel;
     for (int i = 0; i < winograd_points; ++i, u += std::int64_t{cin} * simd::panel) {
-      Ahead ahead = ahead_of(u, std::int64_t{cin} * simd::panel, 1, tiles, simd::panel);
+      Ahead ahead = ahead_of(u, std::int64_t{cin} * simd::panel, tiles, simd::panel);
       balanced_tiles(tiles, [&](int first, int rows) {
         const float* a[simd::tile_rows];
         float* c[simd::tile_rows];
