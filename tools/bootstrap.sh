@@ -20,6 +20,7 @@ Installs what is missing and says how long each step took:
   .venv             the Python of the tools: torch (Debian's), facenet_pytorch, safetensors, pytest
   .deps/include     the xsimd headers
   .deps/samples     photographs for the demo and the tests
+  weights/mtcnn.safetensors   the detector's weights, converted from facenet-pytorch's
 
 Options:
   --all    also what `tools/test.sh --all` needs: clang 14 and its sanitizer and fuzzing runtimes
@@ -149,6 +150,8 @@ get_faces() {
   rm -rf "$temporary"
 }
 
+get_detector() { tools/convert_weights.py --mtcnn -o weights/mtcnn.safetensors; }
+
 # once STAMP KEY RESULT NAME COMMAND : runs the step unless it was finished with the same key and its result is there.
 once() {
   local stamp=$1 key=$2 result=$3
@@ -180,6 +183,8 @@ main() {
   once venv "$(fingerprint "$PWD" "$FACENET_PYTORCH" "$requirements" "$(/usr/bin/python3 --version)")" \
     .venv/bin/python "Python environment (.venv)" make_venv
   once xsimd "$(fingerprint "$XSIMD_CARRIER")" .deps/include/xsimd/xsimd.hpp "xsimd headers" get_xsimd
+  once detector "$(fingerprint "$FACENET_PYTORCH" "$(cat tools/facenet_tools/{mtcnn,safetensors_writer}.py)")" \
+    weights/mtcnn.safetensors "detector's weights" get_detector
   once astronaut "$(fingerprint "$PICTURE_CARRIER")" .deps/samples/astronaut.png "sample picture" get_astronaut
   if command -v npm >/dev/null; then
     OPTIONAL=1 once faces "$(fingerprint "$FACES_CARRIER")" .deps/samples/sample6.jpg "sample photographs" get_faces

@@ -17,7 +17,7 @@ import torch
 from facenet_pytorch.models.inception_resnet_v1 import get_torch_home
 from facenet_pytorch.models.utils.download import download_url_to_file
 
-from facenet_tools import checkpoint, cli, safetensors_writer
+from facenet_tools import checkpoint, cli, mtcnn, safetensors_writer
 from facenet_tools.cli import ToolError
 
 # Names and addresses as in facenet_pytorch/models/inception_resnet_v1.py, load_weights(), which itself
@@ -116,6 +116,14 @@ def convert(
     safetensors_writer.write(output, tensors, metadata(dim, name, digest, dataset, licence, trained), hashes=True)
 
 
+def convert_mtcnn(folder: str | None, output: str, dataset: str | None = None, licence: str | None = None) -> None:
+    """Writes the detector's weight file from a folder with pnet.pt, rnet.pt and onet.pt, or the installed package's."""
+    states, digest = mtcnn.read(folder or mtcnn.packaged())
+    source = pathlib.Path(folder).name if folder else mtcnn.packaged_source()
+    details = mtcnn.metadata(source, digest, licence, dataset)
+    safetensors_writer.write(output, mtcnn.tensors(states), details, hashes=True)
+
+
 def download(name: str) -> str:
     """The path of a public checkpoint in torch's cache, downloaded by facenet-pytorch when it is not there."""
     folder = os.path.join(get_torch_home(), "checkpoints")
@@ -149,24 +157,36 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n"
         "  tools/convert_weights.py --pretrained vggface2 -o weights/facenet.safetensors\n"
-        "  tools/convert_weights.py my_model.pt -o weights/mine.safetensors --dtype f16\n\n"
+        "  tools/convert_weights.py my_model.pt -o weights/mine.safetensors --dtype f16\n"
+        "  tools/convert_weights.py --mtcnn -o weights/mtcnn.safetensors\n\n"
         "exit status: 0 written, 2 error",
     )
     parser.add_argument("input", nargs="?", metavar="IN", help="a facenet-pytorch state_dict (.pt), old or zip format")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the .safetensors file to write")
     parser.add_argument("--pretrained", choices=sorted(PRETRAINED), help="download a public checkpoint instead of IN")
+    parser.add_argument(
+        "--mtcnn",
+        action="store_true",
+        help="the detector: IN is a folder with pnet.pt, rnet.pt and onet.pt, without IN facenet-pytorch's own",
+    )
     parser.add_argument("--dtype", choices=("f32", "f16", "i8"), default="f32", help="type of the weights (%(default)s)")
     parser.add_argument("--dataset", help="what it was trained on, for the metadata")
     parser.add_argument("--licence", help="the licence of the weights, for the metadata")
     parser.add_argument("--untrained", action="store_true", help="mark the weights as untrained: distances mean nothing")
     arguments = parser.parse_args()
-    if (arguments.input is None) == (arguments.pretrained is None):
+    if arguments.mtcnn:
+        if arguments.pretrained is not None or arguments.dtype != "f32" or arguments.untrained:
+            parser.error("--mtcnn takes neither --pretrained nor --dtype nor --untrained")
+    elif (arguments.input is None) == (arguments.pretrained is None):
         parser.error("give either IN or --pretrained")
     return arguments
 
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.mtcnn:
+        convert_mtcnn(arguments.input, arguments.output, arguments.dataset, arguments.licence)
+        return
     source = arguments.input if arguments.pretrained is None else download(arguments.pretrained)
     state = checkpoint.read(source)
     if os.path.exists(arguments.output) and os.path.samefile(source, arguments.output):

@@ -17,10 +17,10 @@ FACENET_BEGIN
 
 // ---- Decisions: pure functions of shapes, tested by tables -----------------------------------------------------------
 
-enum class ConvAlgorithm : std::uint8_t { automatic, direct, winograd };
+enum class ConvAlgorithm : std::uint8_t { automatic, direct, winograd_4x4_3x3, winograd_4_1x7, winograd_4_7x1 };
 
 inline const char* name(ConvAlgorithm a) noexcept {
-  constexpr const char* names[] = {"automatic", "direct", "winograd 4x4"};
+  constexpr const char* names[] = {"automatic", "direct", "F(4x4, 3x3)", "F(4, 1x7)", "F(4, 7x1)"};
   return names[static_cast<std::size_t>(a)];
 }
 
@@ -31,17 +31,34 @@ struct ConvShape {
   bool plain_relu = true;  // ends in bias and ReLU, without a residual
 };
 
-constexpr bool can_winograd(const ConvShape& s) noexcept {
-  return s.window.kh == 3 && s.window.kw == 3 && s.window.stride_ == 1 && s.plain_relu && s.in.c % simd::width == 0 &&
-         s.out.c % simd::width == 0;
+/// The Winograd form of a convolution, or direct where there is none.
+constexpr ConvAlgorithm winograd_for(const ConvShape& s) noexcept {
+  const Window& w = s.window;
+  if (w.stride_ != 1 || !s.plain_relu || s.in.c % simd::width != 0 || s.out.c % simd::width != 0)
+    return ConvAlgorithm::direct;
+  if (w.kh == 3 && w.kw == 3) return ConvAlgorithm::winograd_4x4_3x3;
+  if (w.kh == 1 && w.kw == 7) return ConvAlgorithm::winograd_4_1x7;
+  if (w.kh == 7 && w.kw == 1) return ConvAlgorithm::winograd_4_7x1;
+  return ConvAlgorithm::direct;
 }
+/// Calls f with the kernels::Transform of a Winograd algorithm.
+template <class F>
+constexpr auto with_transform(ConvAlgorithm a, F&& f) noexcept {
+  if (a == ConvAlgorithm::winograd_4_1x7) return f(kernels::F4_1x7{});
+  if (a == ConvAlgorithm::winograd_4_7x1) return f(kernels::F4_7x1{});
+  return f(kernels::F4x4_3x3{});
+}
+constexpr bool is_winograd(ConvAlgorithm a) noexcept { return a > ConvAlgorithm::direct; }
+
 /// The algorithm for a convolution; `wanted` is returned where it can run, else the best that can.
-/// Winograd does 36/16 products an output for 9, less the tiles that stick out; it pays where at least 16 tiles share
-/// the weights, which are 4 times larger and come from memory.
+/// Winograd needs fewer products but larger weights, which come from memory: it pays where at least a register tile's
+/// height of tiles shares them.
 constexpr ConvAlgorithm choose_conv(const ConvShape& s, ConvAlgorithm wanted) noexcept {
-  if (!can_winograd(s) || wanted == ConvAlgorithm::direct) return ConvAlgorithm::direct;
-  const int tiles = ((s.out.h + 3) / 4) * ((s.out.w + 3) / 4);
-  return wanted == ConvAlgorithm::winograd || tiles >= 16 ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
+  const ConvAlgorithm fast = winograd_for(s);
+  if (wanted != ConvAlgorithm::automatic) return wanted == fast ? fast : ConvAlgorithm::direct;
+  if (!is_winograd(fast)) return ConvAlgorithm::direct;
+  const int tiles = with_transform(fast, [&](auto t) { return kernels::winograd_tiles<decltype(t)>(s.out); });
+  return tiles >= 16 ? fast : ConvAlgorithm::direct;
 }
 
 /// Channels in one panel of packed weights: a single vector where a full tile's width would compute over a tenth more.
@@ -65,8 +82,9 @@ constexpr Chunking choose_chunks(int pixels, int block, int panels, int threads)
   const auto up = [](int n, int to) { return (n + to - 1) / to * to; };
   const int least = (pixels + block - 1) / block, tiles = (pixels + simd::tile_rows - 1) / simd::tile_rows;
   if (threads == 1) return {least, 1};
+  if (tiles >= 16 * threads) return {up(least < 8 * threads ? 8 * threads : least, threads), 1};
   if (tiles >= 8 * threads) return {up(least < 4 * threads ? 4 * threads : least, threads), 1};
-  if (tiles >= 2 * threads) return {up(least, threads), panels < 4 ? panels : 4};
+  if (pixels >= 8 * threads) return {up(least, threads), panels < 8 ? panels : 8};
   if (panels >= threads) return {least, panels < 8 * threads ? panels : 8 * threads};
   return {pixels < threads ? pixels : up(least, threads), 1};
 }
@@ -528,10 +546,11 @@ class Plan {
       const std::int64_t element = options_.half_weights ? sizeof(Half) : sizeof(float);
       s.weights = bytes;
       const int cin = in_channels(network(), network()[s.op]);
-      const bool winograd = s.algorithm == ConvAlgorithm::winograd;
+      const int points = is_winograd(s.algorithm) ? winograd_points(s) : 0;
       s.weight_bytes = element * kernels::panels(s.channels, s.panel) * s.panel *
-                       (winograd ? std::int64_t{kernels::winograd_points} * cin : std::int64_t{s.run_count} * s.run_length);
-      if (winograd && kernels::winograd_scratch(cin) > scratch_size_) scratch_size_ = kernels::winograd_scratch(cin);
+                       (points != 0 ? std::int64_t{points} * cin : std::int64_t{s.run_count} * s.run_length);
+      if (points != 0 && kernels::winograd_scratch(points, cin) > scratch_size_)
+        scratch_size_ = kernels::winograd_scratch(points, cin);
       s.bias = biases;
       bytes += static_cast<std::int64_t>(round_up(static_cast<std::size_t>(s.weight_bytes), cache_line));
       biases += std::int64_t{kernels::panels(s.channels, s.panel)} * bias_stride(s);
@@ -578,7 +597,10 @@ class Plan {
   template <class T>
   void pack_weights(const Step& s, const Op& op, int channel, const float* oihw, T* to) noexcept {
     const int cin = in_channels(network(), op);
-    if (s.algorithm == ConvAlgorithm::winograd) return kernels::pack_winograd(oihw, op.out.c, cin, op.scale, to);
+    if (is_winograd(s.algorithm))
+      return with_transform(s.algorithm, [&](auto t) {
+        kernels::pack_winograd<decltype(t)>(oihw, op.out.c, cin, op.scale, to);
+      });
     kernels::pack_panels(oihw, op.out.c, cin, op.window.kh, op.window.kw, op.scale,
                          to + std::int64_t{channel} * s.run_count * s.run_length, s.panel);
   }
@@ -590,13 +612,15 @@ class Plan {
   /// Pixels, or Winograd tiles, of `images` images.
   int conv_units(const Step& s, int images) const noexcept {
     const Shape out = network()[s.op].out;
-    return images * (s.algorithm == ConvAlgorithm::winograd ? ((out.h + 3) / 4) * ((out.w + 3) / 4)
-                                                           : static_cast<int>(out.pixels()));
+    if (!is_winograd(s.algorithm)) return images * static_cast<int>(out.pixels());
+    return with_transform(s.algorithm, [&](auto t) { return kernels::winograd_tiles<decltype(t)>(out, images); });
+  }
+  static int winograd_points(const Step& s) noexcept {
+    return with_transform(s.algorithm, [](auto t) { return decltype(t)::points; });
   }
   Chunking conv_chunks(const Step& s, int images, int members) const noexcept {
-    const Shape in = network()[network()[s.op].inputs[0]].out;
-    const int block =
-        s.algorithm == ConvAlgorithm::winograd ? kernels::winograd_block(in.c) : kernels::conv_block;
+    const int cin = network()[network()[s.op].inputs[0]].out.c;
+    const int block = is_winograd(s.algorithm) ? kernels::winograd_block(winograd_points(s), cin) : kernels::conv_block;
     return choose_chunks(conv_units(s, images), block, kernels::panels(s.channels, s.panel), members);
   }
 
@@ -719,16 +743,19 @@ class Plan {
     const Chunking cut = conv_chunks(s, images, members);
     const auto part = [](int total, int parts, int i) { return static_cast<int>(std::int64_t{total} * i / parts); };
     const int block = chunk / cut.groups, group = chunk % cut.groups, panels = kernels::panels(s.channels, s.panel);
-    // Whole register tiles of pixels to each block, so that only the last one has short tiles; Winograd's few tiles
+    // Whole register tiles to each block where there are many, so that only the last one has short tiles; few pixels
     // are shared out evenly.
-    const int units = conv_units(s, images), grain = s.algorithm == ConvAlgorithm::winograd ? 1 : simd::tile_rows;
+    const int units = conv_units(s, images), grain = units >= 8 * cut.blocks * simd::tile_rows ? simd::tile_rows : 1;
     const int grains = (units + grain - 1) / grain;
     const int u0 = part(grains, cut.blocks, block) * grain;
     int u1 = part(grains, cut.blocks, block + 1) * grain;
     if (u1 > units) u1 = units;
     const int p0 = part(panels, cut.groups, group), p1 = part(panels, cut.groups, group + 1);
-    if (s.algorithm == ConvAlgorithm::winograd)
-      kernels::winograd_chunk(winograd_args(s, w, image, images), u0, u1, p0, p1, w.scratch(member, scratch_size_));
+    if (is_winograd(s.algorithm))
+      with_transform(s.algorithm, [&](auto t) {
+        kernels::winograd_chunk<decltype(t)>(winograd_args(s, w, image, images), u0, u1, p0, p1,
+                                             w.scratch(member, scratch_size_));
+      });
     else
       kernels::conv_chunk(conv_args(s, w, image, images), u0, u1, p0, p1);
   }

@@ -103,7 +103,9 @@ inline Status read_metadata(const SafetensorsHeader& header, Metadata& m) noexce
   text("source", m.source);
   text("licence", m.licence);
   text("source_sha256", m.source_sha256);
-  need(parse_count(value("embedding_dim"), 65536, m.embedding_dim), "embedding_dim", "must be a number in 1 ... 65536");
+  const bool detector = std::strcmp(m.architecture, "mtcnn") == 0 && std::strcmp(value("embedding_dim"), "0") == 0;
+  need(detector || parse_count(value("embedding_dim"), 65536, m.embedding_dim), "embedding_dim",
+       "must be a number in 1 ... 65536");
   need(parse_count(value("image_size"), 4096, m.image_size), "image_size", "must be a number in 1 ... 4096");
   need(parse_decimal(value("width"), m.width) && m.width > 0, "width", "must be a decimal number above 0");
   need(parse_decimal(value("margin"), m.margin), "margin", "must be a decimal number, 0 or above");

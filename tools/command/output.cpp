@@ -75,7 +75,7 @@ bool Output::finish() {
   if (!write_buffer()) return false;
   if (temporary_.empty()) {
     // A network file system may report a full disk only here. Closing a duplicate leaves stdout open for the caller.
-    const int copy = buffer_.capacity() > 0 ? ::dup(descriptor_) : -1;
+    const int copy = ::dup(descriptor_);
     return copy < 0 || ::close(copy) == 0 || fail(std::strerror(errno));
   }
   if (::fsync(descriptor_) != 0) return fail(std::strerror(errno));

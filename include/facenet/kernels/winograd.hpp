@@ -1,8 +1,7 @@
-// Winograd F(4x4, 3x3): 36 products where a direct 3x3 convolution takes 144. Stride 1 only. Layer 2.
-// Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015:  Y = At [ (G g Gt) . (Bt d B) ] A.
-//
-// The interpolation points are 0, ±1/sqrt(2), ±sqrt(2) and infinity. Their relative error is about half of that of
-// the usual 0, ±1, ±2 (HACKING.md has the measurement), and the transforms cost the same.
+// Winograd convolution, stride 1: F(4x4, 3x3) does 36 products where a direct convolution does 144, F(4, 7) along one
+// axis 10 for 28. Layer 2. Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015:
+//   Y = At [ (G g Gt) . (Bt d B) ] A
+// Each axis is an F(m, r) of its own or the identity, so 3x3, 1x7 and 7x1 are one piece of code.
 #pragma once
 
 #include "facenet/kernels/conv.hpp"
@@ -11,180 +10,267 @@ FACENET_BEGIN
 
 namespace kernels {
 
-constexpr int winograd_in = 6, winograd_out = 4, winograd_points = 36;
+// ---- F(m, r) along one axis -------------------------------------------------------------------------------------------
 
-namespace detail {
+/// Interpolates at 0, ±p for each point p, and infinity: points = m + r - 1. With e(x) = prod(x*x - p*p) the rows of Bt
+/// are e for 0, x * e for infinity, and (x*x ± p*x) * e / (x*x - p*p) for ±p: sums of even and of odd terms are shared.
+template <class Points>
+struct Toom {
+  static constexpr int outputs = Points::outputs, taps = Points::taps, points = outputs + taps - 1, pairs = points / 2 - 1;
+  static_assert(points == 2 * pairs + 2, "one of each sign, zero and infinity");
 
-constexpr double wino_a = 0.70710678118654752440, wino_b = 1.41421356237309504880;  // a*a = 1/2, b*b = 2, a*b = 1
-
-/// The six rows of G: row p is [1, p, p*p] / prod(p - other finite points), the last [0, 0, 1].
-struct WinogradG {
-  double row[6][3];
-};
-constexpr WinogradG winograd_g() noexcept {
-  constexpr double points[5] = {0, wino_a, -wino_a, wino_b, -wino_b};
-  WinogradG g{};
-  for (int j = 0; j < 5; ++j) {
-    double n = 1;
-    for (int k = 0; k < 5; ++k)
-      if (k != j) n *= points[j] - points[k];
-    g.row[j][0] = 1 / n;
-    g.row[j][1] = points[j] / n;
-    g.row[j][2] = points[j] * points[j] / n;
+  /// Coefficients of e(x) without the pair `leave_out` (or with all for -1), in powers of x*x.
+  struct Poly {
+    double c[pairs + 1];
+  };
+  static constexpr Poly poly(int leave_out) noexcept {
+    Poly p{};
+    p.c[0] = 1;
+    for (int i = 0, degree = 0; i < pairs; ++i) {
+      if (i == leave_out) continue;
+      for (int k = ++degree; k >= 0; --k)
+        p.c[k] = (k > 0 ? p.c[k - 1] : 0) - (k < degree ? p.c[k] * Points::p[i] * Points::p[i] : 0);
+    }
+    return p;
   }
-  g.row[5][2] = 1;
-  return g;
-}
+  static constexpr double power(double x, int n) noexcept { return n == 0 ? 1 : x * power(x, n - 1); }
 
-/// t = Bt d for one column or row of six.
-FACENET_INLINE void winograd_bt(const vf d[6], vf t[6]) noexcept {
-  const vf a = simd::set1(static_cast<float>(wino_a)), b = simd::set1(static_cast<float>(wino_b));
-  const vf sum = simd::set1(-2.5f), a2 = simd::set1(-0.5f), b2 = simd::set1(-2.0f);
-  const vf even_a = simd::fma(d[2], b2, d[4]), odd_a = simd::fma(d[1], b2, d[3]);
-  const vf even_b = simd::fma(d[2], a2, d[4]), odd_b = simd::fma(d[1], a2, d[3]);
-  t[0] = simd::fma(d[2], sum, simd::add(d[4], d[0]));
-  t[1] = simd::fma(odd_a, a, even_a);
-  t[2] = simd::fnma(odd_a, a, even_a);
-  t[3] = simd::fma(odd_b, b, even_b);
-  t[4] = simd::fnma(odd_b, b, even_b);
-  t[5] = simd::fma(d[3], sum, simd::add(d[5], d[1]));
-}
+  /// G: [1, p, p*p, …] / prod(p - other finite points); [0, …, 0, 1] for infinity.
+  struct Matrix {
+    double at[points][taps];
+  };
+  static constexpr Matrix g() noexcept {
+    double finite[points - 1] = {};
+    for (int i = 0; i < pairs; ++i) {
+      finite[2 * i + 1] = Points::p[i];
+      finite[2 * i + 2] = -Points::p[i];
+    }
+    Matrix m{};
+    for (int j = 0; j < points - 1; ++j) {
+      double n = 1;
+      for (int k = 0; k < points - 1; ++k)
+        if (k != j) n *= finite[j] - finite[k];
+      for (int t = 0; t < taps; ++t) m.at[j][t] = power(finite[j], t) / n;
+    }
+    m.at[points - 1][taps - 1] = 1;
+    return m;
+  }
 
-/// y = At m for one column or row.
-FACENET_INLINE void winograd_at(const vf m[6], vf y[4]) noexcept {
-  const vf sa = simd::add(m[1], m[2]), da = simd::sub(m[1], m[2]);
-  const vf sb = simd::add(m[3], m[4]), db = simd::sub(m[3], m[4]);
-  const auto c = [](double x) { return simd::set1(static_cast<float>(x)); };
-  y[0] = simd::add(m[0], simd::add(sa, sb));
-  y[1] = simd::fma(db, c(wino_b), simd::mul(da, c(wino_a)));
-  y[2] = simd::fma(sb, c(2.0), simd::mul(sa, c(0.5)));
-  y[3] = simd::fma(db, c(2 * wino_b), simd::fma(da, c(wino_a / 2), m[5]));
-}
+  FACENET_INLINE static vf c(double x) noexcept { return simd::set1(static_cast<float>(x)); }
 
-}  // namespace detail
+  /// t = Bt d.
+  FACENET_INLINE static void bt(const vf* d, vf* t) noexcept {
+    constexpr Poly all = poly(-1);
+    vf zero = d[2 * pairs], infinity = d[2 * pairs + 1];
+    FACENET_UNROLL
+    for (int k = 0; k < pairs; ++k) {
+      zero = simd::fma(d[2 * k], c(all.c[k]), zero);
+      infinity = simd::fma(d[2 * k + 1], c(all.c[k]), infinity);
+    }
+    t[0] = zero;
+    t[points - 1] = infinity;
+    FACENET_UNROLL
+    for (int i = 0; i < pairs; ++i) {
+      const Poly rest = poly(i);
+      vf even = d[2 * pairs], odd = d[2 * pairs - 1];
+      FACENET_UNROLL
+      for (int k = 0; k < pairs - 1; ++k) {
+        even = simd::fma(d[2 * k + 2], c(rest.c[k]), even);
+        odd = simd::fma(d[2 * k + 1], c(rest.c[k]), odd);
+      }
+      t[2 * i + 1] = simd::fma(odd, c(Points::p[i]), even);
+      t[2 * i + 2] = simd::fnma(odd, c(Points::p[i]), even);
+    }
+  }
+
+  /// y = At m.
+  FACENET_INLINE static void at(const vf* m, vf* y) noexcept {
+    vf sum[pairs], difference[pairs];
+    FACENET_UNROLL
+    for (int i = 0; i < pairs; ++i) {
+      sum[i] = simd::add(m[2 * i + 1], m[2 * i + 2]);
+      difference[i] = simd::sub(m[2 * i + 1], m[2 * i + 2]);
+    }
+    FACENET_UNROLL
+    for (int r = 0; r < outputs; ++r) {
+      const vf* from = r % 2 == 0 ? sum : difference;
+      vf v = r == 0 ? simd::add(m[0], from[0]) : simd::mul(from[0], c(power(Points::p[0], r)));
+      FACENET_UNROLL
+      for (int i = 1; i < pairs; ++i) v = r == 0 ? simd::add(v, from[i]) : simd::fma(from[i], c(power(Points::p[i], r)), v);
+      y[r] = r == outputs - 1 ? simd::add(v, m[points - 1]) : v;
+    }
+  }
+};
+
+/// An axis along which nothing is convolved.
+struct Identity {
+  static constexpr int outputs = 1, taps = 1, points = 1;
+  struct Matrix {
+    double at[1][1];
+  };
+  static constexpr Matrix g() noexcept { return {{{1}}}; }
+  FACENET_INLINE static void bt(const vf* d, vf* t) noexcept { t[0] = d[0]; }
+  FACENET_INLINE static void at(const vf* m, vf* y) noexcept { y[0] = m[0]; }
+};
+
+// Points chosen by measuring float32 against double on random data (HACKING.md): relative errors 3.3e-7 for F(4, 3)
+// (the usual 1, 2: 5.5e-7) and 1.7e-6 for F(4, 7), where direct sums have 2.7e-7 and 3.9e-7.
+struct Points43 {
+  static constexpr int outputs = 4, taps = 3;
+  static constexpr double p[] = {0.625, 1.25};
+};
+struct Points47 {
+  static constexpr int outputs = 4, taps = 7;
+  static constexpr double p[] = {0.5, 0.75, 1.25, 2.5};
+};
+
+template <class Y, class X>
+struct Transform {
+  using Rows = Y;
+  using Columns = X;
+  static constexpr int points = Y::points * X::points;
+};
+using F4x4_3x3 = Transform<Toom<Points43>, Toom<Points43>>;
+using F4_1x7 = Transform<Identity, Toom<Points47>>;
+using F4_7x1 = Transform<Toom<Points47>, Identity>;
+
+// ---- The convolution --------------------------------------------------------------------------------------------------
 
 struct WinogradArgs {
   ConstTensorView in;
   int pad_h = 0, pad_w = 0;
   TensorView out;
-  const void* weights = nullptr;  // [panel][36][cin][simd::panel] of float or Half
+  const void* weights = nullptr;  // [panel][point][cin][simd::panel] of float or Half
   bool half = false;
   const float* bias = nullptr;
-
-  int tiles_x() const noexcept { return (out.shape.w + winograd_out - 1) / winograd_out; }
-  int tiles_y() const noexcept { return (out.shape.h + winograd_out - 1) / winograd_out; }
-  int tiles() const noexcept { return in.n * tiles_x() * tiles_y(); }
 };
 
-/// Transforms OIHW 3x3 weights in double: U = G g Gt, packed [panel][36][cin][simd::panel].
+/// Tiles of outputs that n images of `out` take.
 template <class T>
-inline void pack_winograd(const float* oihw, int n, int cin, float scale, T* out) noexcept {
-  constexpr detail::WinogradG g = detail::winograd_g();
+constexpr int winograd_tiles(Shape out, int n = 1) noexcept {
+  return n * ((out.h + T::Rows::outputs - 1) / T::Rows::outputs) * ((out.w + T::Columns::outputs - 1) / T::Columns::outputs);
+}
+/// Tiles in one chunk at the most: the transformed input then takes about 300 KB, but a chunk is never less than two
+/// register tiles.
+constexpr int winograd_block(int points, int cin) noexcept {
+  const int fit = 300 * 1024 / (points * cin * 4) / simd::tile_rows * simd::tile_rows;
+  return fit < 2 * simd::tile_rows + 2 ? 2 * simd::tile_rows + 2 : fit > 96 ? 96 : fit;
+}
+/// Floats of scratch memory a chunk needs: a zero pixel, the transformed input, and the products of one panel.
+constexpr std::int64_t winograd_scratch(int points, int cin) noexcept {
+  return static_cast<std::int64_t>(round_up(static_cast<std::size_t>(cin), 16)) +
+         std::int64_t{points} * winograd_block(points, cin) * (cin + simd::panel);
+}
+
+/// Transforms OIHW weights in double: U = Gy g Gxt, packed [panel][point][cin][simd::panel].
+template <class T, class W>
+inline void pack_winograd(const float* oihw, int n, int cin, float scale, W* out) noexcept {
+  using Y = typename T::Rows;
+  using X = typename T::Columns;
+  constexpr typename Y::Matrix gy = Y::g();
+  constexpr typename X::Matrix gx = X::g();
   for (int p = 0; p < panels(n); ++p)
     for (int c = 0; c < cin; ++c)
       for (int j = 0; j < simd::panel; ++j) {
         const int o = p * simd::panel + j;
-        double half[6][3] = {};
+        double part[Y::points][X::taps] = {};
         if (o < n) {
-          const float* w = oihw + (std::int64_t{o} * cin + c) * 9;
-          for (int y = 0; y < 6; ++y)
-            for (int x = 0; x < 3; ++x)
-              for (int k = 0; k < 3; ++k) half[y][x] += g.row[y][k] * static_cast<double>(w[3 * k + x] * scale);
+          const float* w = oihw + (std::int64_t{o} * cin + c) * Y::taps * X::taps;
+          for (int y = 0; y < Y::points; ++y)
+            for (int k = 0; k < Y::taps; ++k)
+              for (int x = 0; x < X::taps; ++x) part[y][x] += gy.at[y][k] * static_cast<double>(w[k * X::taps + x] * scale);
         }
-        for (int y = 0; y < 6; ++y)
-          for (int x = 0; x < 6; ++x) {
+        for (int y = 0; y < Y::points; ++y)
+          for (int x = 0; x < X::points; ++x) {
             double u = 0;
-            for (int k = 0; k < 3; ++k) u += half[y][k] * g.row[x][k];
-            T& to = out[((std::int64_t{p} * 36 + y * 6 + x) * cin + c) * simd::panel + j];
-            if constexpr (std::is_same_v<T, Half>) to = simd::float_to_half(static_cast<float>(u));
+            for (int k = 0; k < X::taps; ++k) u += part[y][k] * gx.at[x][k];
+            W& to = out[((std::int64_t{p} * T::points + y * X::points + x) * cin + c) * simd::panel + j];
+            if constexpr (std::is_same_v<W, Half>) to = simd::float_to_half(static_cast<float>(u));
             else to = static_cast<float>(u);
           }
       }
 }
 
-/// Tiles in one chunk at the most: the transformed input V[36][tiles][cin] then takes about 300 KB, but never less
-/// than a full register tile of them.
-constexpr int winograd_block(int cin) noexcept {
-  const int fit = 300 * 1024 / (winograd_points * cin * 4) / simd::tile_rows * simd::tile_rows;
-  return fit < 2 * simd::tile_rows + 2 ? 2 * simd::tile_rows + 2 : fit > 96 ? 96 : fit;
-}
-/// Floats of scratch memory that a chunk needs: a zero pixel, V, and the products of one panel.
-constexpr std::int64_t winograd_scratch(int cin) noexcept {
-  return static_cast<std::int64_t>(round_up(static_cast<std::size_t>(cin), 16)) +
-         std::int64_t{winograd_points} * winograd_block(cin) * (cin + simd::panel);
-}
-
 namespace detail {
 
-/// V = Bt d B of one tile: V[point][channel], `stride` floats from a point to the next.
-inline void winograd_input(const float* const pixel[36], int cin, float* v, std::int64_t stride) noexcept {
+/// V = Bt d B of one tile, `stride` floats from a point to the next.
+template <class T>
+inline void winograd_input(const float* const* pixel, int cin, float* v, std::int64_t stride) noexcept {
+  using Y = typename T::Rows;
+  using X = typename T::Columns;
   for (int c = 0; c < cin; c += simd::width) {
-    vf t[6][6];
+    vf t[Y::points][X::points];
     FACENET_UNROLL
-    for (int x = 0; x < 6; ++x) {
-      vf d[6], r[6];
+    for (int x = 0; x < X::points; ++x) {
+      vf d[Y::points], r[Y::points];
       FACENET_UNROLL
-      for (int y = 0; y < 6; ++y) d[y] = simd::load(pixel[6 * y + x] + c);
-      winograd_bt(d, r);
+      for (int y = 0; y < Y::points; ++y) d[y] = simd::load(pixel[X::points * y + x] + c);
+      Y::bt(d, r);
       FACENET_UNROLL
-      for (int y = 0; y < 6; ++y) t[y][x] = r[y];
+      for (int y = 0; y < Y::points; ++y) t[y][x] = r[y];
     }
     FACENET_UNROLL
-    for (int y = 0; y < 6; ++y) {
-      vf r[6];
-      winograd_bt(t[y], r);
+    for (int y = 0; y < Y::points; ++y) {
+      vf r[X::points];
+      X::bt(t[y], r);
       FACENET_UNROLL
-      for (int x = 0; x < 6; ++x) simd::store(v + (6 * y + x) * stride + c, r[x]);
+      for (int x = 0; x < X::points; ++x) simd::store(v + (X::points * y + x) * stride + c, r[x]);
     }
   }
 }
 
 /// Y = At M A of one tile and one vector of channels, plus bias, ReLU, to the rows x columns that exist.
+template <class T>
 inline void winograd_output(const float* m, std::int64_t stride, const float* bias, float* out, std::int64_t row_stride,
                             std::int64_t pixel_stride, int rows, int columns) noexcept {
-  vf t[4][6];
+  using Y = typename T::Rows;
+  using X = typename T::Columns;
+  vf t[Y::outputs][X::points];
   FACENET_UNROLL
-  for (int x = 0; x < 6; ++x) {
-    vf d[6], r[4];
+  for (int x = 0; x < X::points; ++x) {
+    vf d[Y::points], r[Y::outputs];
     FACENET_UNROLL
-    for (int y = 0; y < 6; ++y) d[y] = simd::load(m + (6 * y + x) * stride);
-    winograd_at(d, r);
+    for (int y = 0; y < Y::points; ++y) d[y] = simd::load(m + (X::points * y + x) * stride);
+    Y::at(d, r);
     FACENET_UNROLL
-    for (int y = 0; y < 4; ++y) t[y][x] = r[y];
+    for (int y = 0; y < Y::outputs; ++y) t[y][x] = r[y];
   }
   for (int y = 0; y < rows; ++y) {
-    vf r[4];
-    winograd_at(t[y], r);
+    vf r[X::outputs];
+    X::at(t[y], r);
     float* to = out + y * row_stride;
     for (int x = 0; x < columns; ++x, to += pixel_stride) simd::store(to, BiasRelu::apply(r[x], bias, to));
   }
 }
 
-template <class W>
+template <class T, class W>
 inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1, float* scratch) noexcept {
-  const int cin = g.in.shape.c, tiles = t1 - t0, across = g.tiles_x();
+  using Y = typename T::Rows;
+  using X = typename T::Columns;
+  const int cin = g.in.shape.c, tiles = t1 - t0;
+  const Shape grid{(g.out.shape.h + Y::outputs - 1) / Y::outputs, (g.out.shape.w + X::outputs - 1) / X::outputs, 1};
   float* zeros = scratch;
   float* v = scratch + round_up(static_cast<std::size_t>(cin), 16);
-  float* m = v + std::int64_t{winograd_points} * tiles * cin;
+  float* m = v + std::int64_t{T::points} * tiles * cin;
   std::memset(zeros, 0, static_cast<std::size_t>(cin) * sizeof(float));
 
-  PixelWalk at(t0, {g.tiles_y(), across, 1});
+  PixelWalk at(t0, grid);
   for (int t = 0; t < tiles; ++t, at.next()) {
-    const float* pixel[winograd_points];
-    for (int y = 0; y < 6; ++y)
-      for (int x = 0; x < 6; ++x) {
-        const int yy = 4 * at.y + y - g.pad_h, xx = 4 * at.x + x - g.pad_w;
+    const float* pixel[T::points];
+    for (int y = 0; y < Y::points; ++y)
+      for (int x = 0; x < X::points; ++x) {
+        const int yy = Y::outputs * at.y + y - g.pad_h, xx = X::outputs * at.x + x - g.pad_w;
         const bool inside = yy >= 0 && xx >= 0 && yy < g.in.shape.h && xx < g.in.shape.w;
-        pixel[6 * y + x] = inside ? g.in.pixel(at.image, yy, xx) : zeros;
+        pixel[X::points * y + x] = inside ? g.in.pixel(at.image, yy, xx) : zeros;
       }
-    winograd_input(pixel, cin, v + std::int64_t{t} * cin, std::int64_t{tiles} * cin);
+    winograd_input<T>(pixel, cin, v + std::int64_t{t} * cin, std::int64_t{tiles} * cin);
   }
 
   const std::int32_t no_offset = 0;
   const Runs runs{&no_offset, 1, cin};
   for (int p = p0; p < p1; ++p) {
-    const W* u = static_cast<const W*>(g.weights) + std::int64_t{p} * winograd_points * cin * simd::panel;
-    for (int i = 0; i < winograd_points; ++i, u += std::int64_t{cin} * simd::panel) {
+    const W* u = static_cast<const W*>(g.weights) + std::int64_t{p} * T::points * cin * simd::panel;
+    for (int i = 0; i < T::points; ++i, u += std::int64_t{cin} * simd::panel) {
       Ahead ahead = ahead_of(u, std::int64_t{cin} * simd::panel, tiles, simd::panel);
       balanced_tiles(tiles, [&](int first, int rows) {
         const float* a[simd::tile_rows];
@@ -198,24 +284,25 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
       });
     }
     const int channel = p * simd::panel, left = g.out.shape.c - channel;
-    PixelWalk to(t0, {g.tiles_y(), across, 1});
+    PixelWalk to(t0, grid);
     for (int t = 0; t < tiles; ++t, to.next()) {
-      const int rows = g.out.shape.h - 4 * to.y, columns = g.out.shape.w - 4 * to.x;
+      const int y = Y::outputs * to.y, x = X::outputs * to.x, rows = g.out.shape.h - y, columns = g.out.shape.w - x;
       for (int j = 0; j < simd::panel && j < left; j += simd::width)
-        winograd_output(m + std::int64_t{t} * simd::panel + j, std::int64_t{tiles} * simd::panel,
-                           g.bias + channel + j, g.out.pixel(to.image, 4 * to.y, 4 * to.x) + channel + j,
-                           g.out.row_stride, g.out.pixel_stride, rows < 4 ? rows : 4, columns < 4 ? columns : 4);
+        winograd_output<T>(m + std::int64_t{t} * simd::panel + j, std::int64_t{tiles} * simd::panel, g.bias + channel + j,
+                           g.out.pixel(to.image, y, x) + channel + j, g.out.row_stride, g.out.pixel_stride,
+                           rows < Y::outputs ? rows : Y::outputs, columns < X::outputs ? columns : X::outputs);
     }
   }
 }
 
 }  // namespace detail
 
-/// Computes tiles [t0, t1), t1 - t0 <= winograd_block(cin), of panels [p0, p1).
-/// Requires cin and the output's channels to be multiples of simd::width; scratch: winograd_scratch(cin) floats.
+/// Computes tiles [t0, t1), t1 - t0 <= winograd_block(T::points, cin), of panels [p0, p1), with bias and ReLU.
+/// Requires cin and the output's channels to be multiples of simd::width; scratch: winograd_scratch floats.
+template <class T>
 inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1, float* scratch) noexcept {
-  if (g.half) return detail::winograd_chunk<Half>(g, t0, t1, p0, p1, scratch);
-  return detail::winograd_chunk<float>(g, t0, t1, p0, p1, scratch);
+  if (g.half) return detail::winograd_chunk<T, Half>(g, t0, t1, p0, p1, scratch);
+  return detail::winograd_chunk<T, float>(g, t0, t1, p0, p1, scratch);
 }
 
 }  // namespace kernels

@@ -1,0 +1,116 @@
+"""MTCNN's three networks, as facenet-pytorch 2.6.0 ships them, in the engine's layout.
+
+Source of names and shapes: facenet_pytorch/models/mtcnn.py. There a dense layer reads the picture flattened in
+(W, H, C) order; here it is a convolution over the whole picture. PReLU's slopes lie beside their convolution.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import pathlib
+
+import numpy as np
+import torch
+from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+from torch import nn
+
+from facenet_tools import checkpoint
+from facenet_tools.cli import ToolError
+
+NETWORKS = {"pnet": PNet, "rnet": RNet, "onet": ONet}
+
+# Channels and side of the picture that each network's first dense layer flattens.
+_FLATTENED = {"rnet": (64, 3), "onet": (128, 3)}
+
+# The same arithmetic as the embedder's "fixed": (x - 127.5) * 0.0078125.
+_METADATA = {
+    "format": "1",
+    "architecture": "mtcnn",
+    "embedding_dim": "0",
+    "trained": "true",
+    "normalise": "none",
+    "width": "1",
+    "image_size": "12",  # P-Net's window
+    "channel_order": "rgb",
+    "scaling": "fixed",
+    "crop": "box",
+    "margin": "0",
+    "resize": "area",
+}
+DATASET = "wider_face+celeba"
+LICENCE = "MIT (shipped inside facenet-pytorch); training data WIDER FACE and CelebA: research terms"
+
+
+def packaged() -> pathlib.Path:
+    """The folder of the installed package's weights."""
+    package = importlib.util.find_spec("facenet_pytorch")
+    return pathlib.Path(package.origin).parent / "data"
+
+
+def packaged_source() -> str:
+    return f"facenet-pytorch {importlib.metadata.version('facenet-pytorch')}"
+
+
+def read(folder: str | pathlib.Path) -> tuple[dict[str, checkpoint.StateDict], str]:
+    """The three state_dicts of a folder, and the SHA-256 of the files one behind the other: pnet, rnet, onet."""
+    digest = hashlib.sha256()
+    states: dict[str, checkpoint.StateDict] = {}
+    for network in NETWORKS:
+        path = pathlib.Path(folder) / f"{network}.pt"
+        states[network] = checkpoint.read(str(path))
+        digest.update(path.read_bytes())
+        _check(states[network], network, path)
+    return states, digest.hexdigest()
+
+
+def tensors(states: dict[str, checkpoint.StateDict]) -> dict[str, np.ndarray]:
+    """Everything under "mtcnn.<network>.", in network order; in each layer bias, slope, weight (OIHW)."""
+    out: dict[str, np.ndarray] = {}
+    for network, state in states.items():
+        for layer in [name.removesuffix(".bias") for name in state if name.endswith(".bias")]:
+            name = f"mtcnn.{network}.{layer}"
+            out[f"{name}.bias"] = state[f"{layer}.bias"].numpy()
+            slope = f"prelu{layer[-1]}.weight"  # prelu4 belongs to conv4 or dense4; conv4_1 and dense5_2 are heads
+            if "_" not in layer and slope in state:
+                out[f"{name}.slope"] = state[slope].numpy()
+            out[f"{name}.weight"] = _oihw(state[f"{layer}.weight"], network, "_" in layer).numpy()
+    return out
+
+
+def metadata(source: str, digest: str, licence: str | None, dataset: str | None) -> dict[str, str]:
+    """Every key the engine asks for, except the hashes, which the writer adds."""
+    return {
+        **_METADATA,
+        "dataset": dataset or DATASET,
+        "source": f"{source}: pnet.pt, rnet.pt, onet.pt",
+        "source_sha256": digest,
+        "licence": licence or LICENCE,
+    }
+
+
+def _oihw(weight: torch.Tensor, network: str, head: bool) -> torch.Tensor:
+    if weight.dim() == 4:
+        return weight
+    if head:
+        return weight[:, :, None, None]
+    channels, side = _FLATTENED[network]
+    return weight.reshape(-1, side, side, channels).permute(0, 3, 2, 1)  # O W H C -> O C H W
+
+
+def _check(state: checkpoint.StateDict, network: str, path: pathlib.Path) -> None:
+    model: nn.Module = NETWORKS[network](pretrained=False)
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    faults = [f"missing: {name}" for name in expected if name not in state]
+    faults += [f"unexpected: {name}" for name in state if name not in expected]
+    faults += [
+        f"of the wrong shape: {name} is {list(state[name].shape)}, not {list(shape)}"
+        for name, shape in expected.items()
+        if name in state and tuple(state[name].shape) != shape
+    ]
+    faults += [f"not float32: {name}" for name, value in state.items() if value.dtype != torch.float32]
+    faults += [f"with NaN or infinity: {name}" for name, value in state.items() if not torch.isfinite(value).all()]
+    if faults:
+        details = "".join(f"\n  {fault}" for fault in faults)
+        raise ToolError(f"{path}: not the {network} of facenet-pytorch's MTCNN; give its own file:{details}")
