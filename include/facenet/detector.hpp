@@ -84,6 +84,14 @@ struct TiledLevel {
   int first = 0;             // number of its first tile among those of all levels
 };
 
+/// Below this difference of logits no softmax reaches `score`. A tenth less than the inverse of the sigmoid, and 10 for
+/// scores so near to 1 that float32 has no steps left (1 - sigmoid(10) is 400 of them).
+inline float least_logit(float score) noexcept {
+  if (!(score > 0)) return -INFINITY;
+  const double exact = score < 1 ? std::log(static_cast<double>(score) / (1 - static_cast<double>(score))) : 10;
+  return static_cast<float>(exact < 10 ? exact : 10) - 0.1f;
+}
+
 constexpr int head_group = 16;  // R-Net's or O-Net's pictures in one run: their dense layers' weights are read once
 
 }  // namespace detail
@@ -321,10 +329,16 @@ class Detector {
     if (part.x1 > level.x1) part.x1 = level.x1;
     if (part.y1 > level.y1) part.y1 = level.y1;
     detail::area_pixels(picture, l.width, l.height, part, m.area, in.data, in.row_stride);
-    run_pnet(plan, w, static_cast<int>(part.height()) - 2, static_cast<int>(part.width()) - 2);
+    run_trunk(plan, w, static_cast<int>(part.height()) - 2, static_cast<int>(part.width()) - 2);
 
-    const TensorView out = plan.view(w, plan.network().size() - 1);
+    // Most tiles hold nothing: their softmax and offsets need not be computed.
     const float threshold = d.options.thresholds[0];
+    const int steps = static_cast<int>(plan.steps().size());
+    const TensorView logits = plan.view(w, plan.steps()[plan.steps().size() - 3].op);
+    if (!any_above(logits, rows, columns, detail::least_logit(threshold))) return {};
+    plan.run_step(w, steps - 2);
+    plan.run_step(w, steps - 1);
+    const TensorView out = plan.view(w, plan.network().size() - 1);
     for (int y = 0; y < rows; ++y)
       for (int x = 0; x < columns; ++x) {
         const float* p = out.pixel(0, y, x);
@@ -335,11 +349,10 @@ class Detector {
     return {};
   }
 
-  /// All steps but the input's, which is in place. Of the first convolution only `rows` x `columns` outputs are the
-  /// level's: one more row and column are made the least of numbers, so that a pool's window that sticks out of the
-  /// level ignores them, as ceil mode asks.
-  static void run_pnet(const Plan& plan, Workspace& w, int rows, int columns) noexcept {
-    const Span<const Step> steps = plan.steps();
+  /// The steps between the input, which is in place, and the last two, softmax and offsets. Of the first convolution only
+  /// `rows` x `columns` outputs are the level's: one more row and column are made the least of numbers, so that a pool's
+  /// window that sticks out of the level ignores them, as ceil mode asks.
+  static void run_trunk(const Plan& plan, Workspace& w, int rows, int columns) noexcept {
     plan.run_step(w, 1);
     const TensorView first = plan.view(w, 1);
     constexpr float least = -3e38f;
@@ -349,7 +362,17 @@ class Detector {
     if (columns < first.shape.w)
       for (int y = 0; y < first.shape.h; ++y)
         for (float *p = first.pixel(0, y, columns), *end = p + c; p != end; ++p) *p = least;
-    for (std::size_t i = 2; i < steps.size(); ++i) plan.run_step(w, static_cast<int>(i));
+    for (int i = 2, end = static_cast<int>(plan.steps().size()) - 2; i < end; ++i) plan.run_step(w, i);
+  }
+  /// Whether face - no face is at least `bound` anywhere.
+  static bool any_above(TensorView logits, int rows, int columns, float bound) noexcept {
+    for (int y = 0; y < rows; ++y) {
+      const float* p = logits.pixel(0, y, 0);
+      bool any = false;
+      for (int x = 0; x < columns; ++x, p += logits.pixel_stride) any |= p[1] - p[0] >= bound;
+      if (any) return true;
+    }
+    return false;
   }
 
   /// Suppression within each level (0.5) and over all of them (0.7), then P-Net's regression.

@@ -60,21 +60,40 @@ inline void sum_rows(const std::uint8_t* first, std::ptrdiff_t stride, int rows,
   }
 }
 
+struct AreaWindow {
+  int first, count;
+};
+
+/// out[pixel] = sum of the pixels of its window. A pixel is loaded and stored with the number behind it, one vector of
+/// four: both arrays have room for one number more.
+inline void sum_windows(const std::uint32_t* in, const AreaWindow* windows, int count, std::uint32_t* out) noexcept {
+  for (int i = 0; i < count; ++i, out += 3) {
+    const std::uint32_t* p = in + 3 * windows[i].first;
+    std::uint32_t sum[4];
+    for (int c = 0; c < 4; ++c) sum[c] = p[c];
+    for (int k = 1; k < windows[i].count; ++k) {
+      p += 3;
+      for (int c = 0; c < 4; ++c) sum[c] += p[c];
+    }
+    for (int c = 0; c < 4; ++c) out[c] = sum[c];
+  }
+}
+
 /// Working memory for area_pixels(), for pictures up to `width` pixels wide and parts up to `part` pixels.
 class AreaScratch {
  public:
   /// Keeps what it has when that is enough. Error: out_of_memory.
   Status reserve(int width, int part) noexcept {
     const auto columns = static_cast<std::size_t>(width) * 3, numbers = static_cast<std::size_t>(part) * 3;
-    if (sums_.size() < columns) {
-      auto sums = Buffer<std::uint32_t>::make(columns, false);
+    if (sums_.size() < columns + 1) {  // pixels are handled as four numbers
+      auto sums = Buffer<std::uint32_t>::make(columns + 1, false);
       if (!sums) return sums.status();
       sums_ = std::move(*sums);
     }
-    if (row_.size() < numbers) {
-      auto row = Buffer<std::uint32_t>::make(numbers, false);
+    if (row_.size() < numbers + 1) {
+      auto row = Buffer<std::uint32_t>::make(numbers + 1, false);
       auto across = Buffer<float>::make(numbers, false);
-      auto windows = Buffer<Window>::make(static_cast<std::size_t>(part), false);
+      auto windows = Buffer<AreaWindow>::make(static_cast<std::size_t>(part), false);
       if (!row) return row.status();
       if (!across) return across.status();
       if (!windows) return windows.status();
@@ -87,12 +106,9 @@ class AreaScratch {
 
  private:
   friend void area_pixels(ImageView, int, int, Rect, AreaScratch&, float*, std::ptrdiff_t) noexcept;
-  struct Window {
-    int first, count;
-  };
   Buffer<std::uint32_t> sums_, row_;
   Buffer<float> across_;
-  Buffer<Window> windows_;
+  Buffer<AreaWindow> windows_;
 };
 
 /// `part` of `src` resized to w x h, as RGB numbers (x - 127.5) / 128; rows `stride` floats apart. Requires a part
@@ -106,26 +122,14 @@ inline void area_pixels(ImageView src, int w, int h, Rect part, AreaScratch& s, 
     s.windows_[static_cast<std::size_t>(k)] = {first - left, count};
     for (int c = 0; c < 3; ++c) s.across_[static_cast<std::size_t>(3 * k + c)] = static_cast<float>(count);
   }
-  const int swap = src.order == ChannelOrder::rgb ? 0 : 2;
   const std::uint32_t* row = s.row_.data();
   const float* across = s.across_.data();
   for (int i = part.y0; i < part.y1; ++i, out += stride) {
     const int top = y.begin(i), rows = y.end(i) - top;
     sum_rows(src.row(top) + std::ptrdiff_t{3} * left, src.stride, rows, 3 * (right - left), s.sums_.data());
-    std::uint32_t* to = s.row_.data();
-    for (const auto *window = s.windows_.data(), *end = window + part.width(); window != end; ++window, to += 3) {
-      const std::uint32_t* p = s.sums_.data() + 3 * window->first;
-      std::uint32_t a = p[0], b = p[1], c = p[2];
-      for (int k = 1; k < window->count; ++k) {
-        p += 3;
-        a += p[0];
-        b += p[1];
-        c += p[2];
-      }
-      to[swap] = a;
-      to[1] = b;
-      to[2 - swap] = c;
-    }
+    sum_windows(s.sums_.data(), s.windows_.data(), static_cast<int>(part.width()), s.row_.data());
+    if (src.order != ChannelOrder::rgb)
+      for (int k = 0; k < numbers; k += 3) std::swap(s.row_[static_cast<std::size_t>(k)], s.row_[static_cast<std::size_t>(k + 2)]);
     // Two divisions, as PyTorch: two roundings are not one.
     const auto down = static_cast<float>(rows);
     const auto number = [&](int k) {
@@ -133,8 +137,11 @@ inline void area_pixels(ImageView src, int w, int h, Rect part, AreaScratch& s, 
     };
     constexpr int block = 16;
     int k = 0;
-    for (; k + block <= numbers; k += block)
-      for (int n = 0; n < block; ++n) out[k + n] = number(k + n);
+    for (; k + block <= numbers; k += block) {
+      float ready[block];  // written at once: `out` might overlap `across`, for all that the compiler knows
+      for (int n = 0; n < block; ++n) ready[n] = number(k + n);
+      std::memcpy(out + k, ready, sizeof ready);
+    }
     for (; k < numbers; ++k) out[k] = number(k);
   }
 }

@@ -85,16 +85,29 @@ FACENET_INLINE vf sub(vf a, vf b) noexcept { return a - b; }
 FACENET_INLINE vf mul(vf a, vf b) noexcept { return a * b; }
 FACENET_INLINE vf zero() noexcept { return set1(0.0f); }
 
-/// The first n (0 < n < width) floats at p, zeros behind them; and the way back.
-inline vf load_partial(const float* p, int n) noexcept {
+/// The first n (0 < n < width) floats at p, zeros behind them; and the way back. Masked where the ISA has that: float by
+/// float, MTCNN's layers of 10 and 28 channels spent a fifth of their time here.
+FACENET_INLINE vf load_partial(const float* p, int n) noexcept {
+#if defined(FACENET_ISA_AVX512)
+  return vf(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p));
+#elif defined(FACENET_ISA_AVX2)
+  return vf(_mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))));
+#else
   float t[width] = {};
   for (int i = 0; i < n; ++i) t[i] = p[i];
   return load(t);
+#endif
 }
-inline void store_partial(float* p, vf v, int n) noexcept {
+FACENET_INLINE void store_partial(float* p, vf v, int n) noexcept {
+#if defined(FACENET_ISA_AVX512)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
+#elif defined(FACENET_ISA_AVX2)
+  _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), v);
+#else
   float t[width];
   store(t, v);
   for (int i = 0; i < n; ++i) p[i] = t[i];
+#endif
 }
 
 /// One half as a float, exactly, subnormals and infinities included.

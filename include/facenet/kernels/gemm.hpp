@@ -143,9 +143,10 @@ FACENET_NOINLINE void tile(const float* const* a, Runs runs, const W* b, const f
       FACENET_UNROLL
       for (std::size_t i = 0; i < MR; ++i) simd::store(c[i] + first, E::apply(acc[i][j], bias + first, c[i] + first));
     } else {
+      FACENET_UNROLL
       for (std::size_t i = 0; i < MR; ++i) {
-        float kept[simd::width] = {};
-        for (int n = 0; n < left; ++n) kept[n] = c[i][first + n];
+        float kept[simd::width];
+        simd::store(kept, simd::load_partial(c[i] + first, left));
         simd::store_partial(c[i] + first, E::apply(acc[i][j], bias + first, kept), left);
       }
     }

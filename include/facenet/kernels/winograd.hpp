@@ -10,6 +10,10 @@ FACENET_BEGIN
 
 namespace kernels {
 
+/// T[N]; GCC 12 warns of the sign when an int that depends on a template gives the length.
+template <class T, int N>
+using Array = T[static_cast<std::size_t>(N)];
+
 // ---- F(m, r) along one axis -------------------------------------------------------------------------------------------
 
 /// Interpolates at 0, ±p for each point p, and infinity: points = m + r - 1. With e(x) = prod(x*x - p*p) the rows of Bt
@@ -21,7 +25,7 @@ struct Toom {
 
   /// Coefficients of e(x) without the pair `leave_out` (or with all for -1), in powers of x*x.
   struct Poly {
-    double c[pairs + 1];
+    Array<double, pairs + 1> c;
   };
   static constexpr Poly poly(int leave_out) noexcept {
     Poly p{};
@@ -37,10 +41,10 @@ struct Toom {
 
   /// G: [1, p, p*p, …] / prod(p - other finite points); [0, …, 0, 1] for infinity.
   struct Matrix {
-    double at[points][taps];
+    Array<Array<double, taps>, points> at;
   };
   static constexpr Matrix g() noexcept {
-    double finite[points - 1] = {};
+    Array<double, points - 1> finite = {};
     for (int i = 0; i < pairs; ++i) {
       finite[2 * i + 1] = Points::p[i];
       finite[2 * i + 2] = -Points::p[i];
@@ -85,7 +89,7 @@ struct Toom {
 
   /// y = At m.
   FACENET_INLINE static void at(const vf* m, vf* y) noexcept {
-    vf sum[pairs], difference[pairs];
+    Array<vf, pairs> sum, difference;
     FACENET_UNROLL
     for (int i = 0; i < pairs; ++i) {
       sum[i] = simd::add(m[2 * i + 1], m[2 * i + 2]);
@@ -173,7 +177,7 @@ inline void pack_winograd(const float* oihw, int n, int cin, float scale, W* out
     for (int c = 0; c < cin; ++c)
       for (int j = 0; j < simd::panel; ++j) {
         const int o = p * simd::panel + j;
-        double part[Y::points][X::taps] = {};
+        Array<Array<double, X::taps>, Y::points> part = {};
         if (o < n) {
           const float* w = oihw + (std::int64_t{o} * cin + c) * Y::taps * X::taps;
           for (int y = 0; y < Y::points; ++y)
@@ -199,10 +203,10 @@ inline void winograd_input(const float* const* pixel, int cin, float* v, std::in
   using Y = typename T::Rows;
   using X = typename T::Columns;
   for (int c = 0; c < cin; c += simd::width) {
-    vf t[Y::points][X::points];
+    Array<Array<vf, X::points>, Y::points> t;
     FACENET_UNROLL
     for (int x = 0; x < X::points; ++x) {
-      vf d[Y::points], r[Y::points];
+      Array<vf, Y::points> d, r;
       FACENET_UNROLL
       for (int y = 0; y < Y::points; ++y) d[y] = simd::load(pixel[X::points * y + x] + c);
       Y::bt(d, r);
@@ -211,7 +215,7 @@ inline void winograd_input(const float* const* pixel, int cin, float* v, std::in
     }
     FACENET_UNROLL
     for (int y = 0; y < Y::points; ++y) {
-      vf r[X::points];
+      Array<vf, X::points> r;
       X::bt(t[y], r);
       FACENET_UNROLL
       for (int x = 0; x < X::points; ++x) simd::store(v + (X::points * y + x) * stride + c, r[x]);
@@ -225,10 +229,11 @@ inline void winograd_output(const float* m, std::int64_t stride, const float* bi
                             std::int64_t pixel_stride, int rows, int columns) noexcept {
   using Y = typename T::Rows;
   using X = typename T::Columns;
-  vf t[Y::outputs][X::points];
+  Array<Array<vf, X::points>, Y::outputs> t;
   FACENET_UNROLL
   for (int x = 0; x < X::points; ++x) {
-    vf d[Y::points], r[Y::outputs];
+    Array<vf, Y::points> d;
+    Array<vf, Y::outputs> r;
     FACENET_UNROLL
     for (int y = 0; y < Y::points; ++y) d[y] = simd::load(m + (X::points * y + x) * stride);
     Y::at(d, r);
@@ -236,7 +241,7 @@ inline void winograd_output(const float* m, std::int64_t stride, const float* bi
     for (int y = 0; y < Y::outputs; ++y) t[y][x] = r[y];
   }
   for (int y = 0; y < rows; ++y) {
-    vf r[X::outputs];
+    Array<vf, X::outputs> r;
     X::at(t[y], r);
     float* to = out + y * row_stride;
     for (int x = 0; x < columns; ++x, to += pixel_stride) simd::store(to, BiasRelu::apply(r[x], bias, to));
@@ -256,7 +261,7 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
 
   PixelWalk at(t0, grid);
   for (int t = 0; t < tiles; ++t, at.next()) {
-    const float* pixel[T::points];
+    Array<const float*, T::points> pixel;
     for (int y = 0; y < Y::points; ++y)
       for (int x = 0; x < X::points; ++x) {
         const int yy = Y::outputs * at.y + y - g.pad_h, xx = X::outputs * at.x + x - g.pad_w;

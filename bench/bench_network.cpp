@@ -1,0 +1,80 @@
+// The whole network with random weights: threads, batch, precision of the weights.
+#include <memory>
+#include <vector>
+
+#include "bench.hpp"
+
+namespace {
+
+using namespace facenet;
+
+constexpr Network network = models::inception_resnet_v1();
+
+// Compiled once, since packing 94 MB takes longer than a benchmark; half-precision weights are another plan.
+const Plan& plan(bool half) {
+  static std::unique_ptr<const Plan> plans[2];
+  auto& p = plans[half];
+  if (p == nullptr) {
+    PlanOptions options;
+    options.half_weights = half;
+    p = std::make_unique<const Plan>(
+        bench::need(Plan::compile_with(network, options, [](int op, Span<float> weight, Span<float> bias) {
+          // Uniform within +-sqrt(6 / inputs) keeps a rectified layer's variance: no value grows or dies on the way.
+          const float inputs = static_cast<float>(weight.size()) / static_cast<float>(network[op].out.c);
+          const float most = std::sqrt(6 / inputs);
+          bench::fill(weight.data(), weight.size(), -most, most);
+          bench::fill(bias.data(), bias.size(), -0.1f, 0.1f);
+        })));
+  }
+  return *p;
+}
+
+// What the tiles do for `batch` images: a weight is used once a pixel, or once a Winograd tile.
+bench::Work work(const Plan& p, bool half, int batch) {
+  bench::Work w;
+  w.direct = 2.0 * static_cast<double>(macs(network)) * batch;
+  for (const Step& s : p.steps()) {
+    if (s.kind != StepKind::conv) continue;
+    const Shape out = network[s.op].out;
+    const int units = is_winograd(s.algorithm) ? with_transform(s.algorithm, [&](auto t) {
+      return kernels::winograd_tiles<decltype(t)>(out);
+    }) : static_cast<int>(out.pixels());
+    const double weights = static_cast<double>(s.weight_bytes) / (half ? sizeof(Half) : sizeof(float));
+    w.executed += 2 * weights * units * batch;
+    w.weight_bytes += static_cast<double>(s.weight_bytes);
+  }
+  return w;
+}
+
+void run(benchmark::State& state, int threads, int batch, bool half) {
+  const Plan& p = plan(half);
+  auto workspace = bench::need(p.workspace(batch, threads));
+  const auto pixels = bench::random_floats(network[0].out.size() * batch, -1, 1);
+  std::vector<PlanInput> inputs(bench::z(batch));
+  for (int i = 0; i < batch; ++i) inputs[bench::z(i)].nhwc = pixels.data() + i * network[0].out.size();
+  std::vector<float> out(bench::z(batch) * bench::z(p.output_size()));
+  if (!p.run(workspace, inputs.data(), batch, out.data()).ok()) return state.SkipWithError("the plan does not run");
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(p.run(workspace, inputs.data(), batch, out.data()).ok());
+    benchmark::ClobberMemory();
+  }
+  bench::count(state, work(p, half, batch), threads);
+  using benchmark::Counter;
+  state.counters["ms_per_image"] = Counter(batch * 1e-3, Counter::kIsIterationInvariantRate | Counter::kInvert);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  for (int threads = 1; threads <= bench::most_threads(); ++threads)
+    for (int batch : {1, 8})
+      for (bool half : {false, true}) {
+        if (half && !simd::half_in_memory) continue;  // it would be expanded on load: the same plan again
+        const std::string name = "network/threads:" + std::to_string(threads) + "/batch:" + std::to_string(batch) + "/" +
+                                 (half ? "half" : "f32");
+        benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) { run(state, threads, batch, half); })
+            ->UseRealTime()
+            ->Unit(benchmark::kMillisecond);
+      }
+  return bench::run(argc, argv);
+}
