@@ -86,7 +86,8 @@ class Embedder {
     detail::deallocate(model_);
   }
 
-  int dim() const noexcept { return model_->plan.output_size(); }
+  /// Floats of one embedding; 0 for an Embedder that was never loaded.
+  int dim() const noexcept { return model_ != nullptr ? model_->plan.output_size() : 0; }
   const ModelInfo& info() const noexcept { return model_->info; }
   const Plan& plan() const noexcept { return model_->plan; }
   Workspace& workspace() noexcept { return workspace_; }

@@ -24,7 +24,7 @@ namespace simd {
 // broadcast pixel must fit the registers (asserted in gemm.hpp), and MR * NV >= 9 hides an FMA of 4 cycles on two ports.
 #if defined(FACENET_SCALAR)
 using vf = float;
-constexpr int width = 1, register_count = 16, tile_rows = 3, tile_vectors = 4;
+constexpr int width = 1, register_count = 16, tile_rows = 2, tile_vectors = 4;
 #elif defined(FACENET_ISA_AVX512)
 using arch = xsimd::avx512bw;
 constexpr int register_count = 32, tile_rows = 12, tile_vectors = 2;
