@@ -38,6 +38,8 @@ step() {
 build() {
   local preset=$1
   shift
+  # A variable that a preset no longer sets would stay in the cache.
+  [[ ! CMakePresets.json -nt build/$preset/CMakeCache.txt ]] || rm -f "build/$preset/CMakeCache.txt"
   cmake --preset "$preset"
   cmake --build --preset "$preset" -j "$(nproc)" ${@:+--target "$@"}
 }

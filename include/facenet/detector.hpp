@@ -1,17 +1,12 @@
 // The object users hold: a picture in, faces out. MTCNN as facenet-pytorch 2.6 runs it. Layer 5.
 //
-// P-Net never sees a whole picture: every level of the pyramid is cut into tiles of a few fixed sizes, a tile is resized
-// from the picture's bytes straight into the network's input, and its activations stay in the L2 cache. Threads share
-// the tiles out, not the layers. So memory is the tiles' and the candidates', whatever the picture's size, and no picture
-// compiles anything. A tile's outputs have the bits that the whole level would give.
+// Threads share out the tiles of all levels of the pyramid, not the layers of the networks, and later the candidates. So
+// memory is the tiles' and the candidates', whatever the picture's size, and the bits do not depend on the threads.
 #pragma once
 
 #include <atomic>
 
-#include "facenet/detector_boxes.hpp"
-#include "facenet/detector_pixels.hpp"
-#include "facenet/models/mtcnn.hpp"
-#include "facenet/plan.hpp"
+#include "facenet/detector_tiles.hpp"
 
 FACENET_BEGIN
 
@@ -40,57 +35,6 @@ class Faces {
 };
 
 namespace detail {
-
-/// P-Net outputs computed at once. Input: 2 * side + 10 pixels.
-struct TileSize {
-  int rows, columns;
-};
-/// The largest keeps its activations (some 0.5 MB) in an L2 of 1 MB; the others are for what it would overshoot.
-constexpr TileSize tile_sizes[] = {{32, 64}, {16, 32}, {8, 16}};
-constexpr int tile_kinds = static_cast<int>(sizeof tile_sizes / sizeof *tile_sizes);
-
-constexpr int tiles_over(int total, int side) noexcept { return (total + side - 1) / side; }
-
-/// Multiply-adds of a tile, its channels filled up to vectors of 16.
-constexpr std::int64_t tile_cost(TileSize t) noexcept {
-  const auto pixels = [&](int grow, int scale) {
-    return std::int64_t{scale * t.rows + grow} * (scale * t.columns + grow);
-  };
-  return pixels(8, 2) * 27 * 16 + pixels(2, 1) * 90 * 16 + pixels(0, 1) * (144 * 32 + 2 * 32 * 16);
-}
-/// The size whose tiles cover `rows` x `columns` outputs with the least work.
-constexpr int choose_tile(int rows, int columns) noexcept {
-  int best = 0;
-  std::int64_t least = INT64_MAX;
-  for (int i = 0; i < tile_kinds; ++i) {
-    const TileSize t = tile_sizes[i];
-    const std::int64_t cost = tile_cost(t) * tiles_over(rows, t.rows) * tiles_over(columns, t.columns);
-    if (cost < least) least = cost, best = i;
-  }
-  return best;
-}
-
-/// A window of P-Net that may hold a face.
-struct Window {
-  float score;
-  float offset[4];
-  std::int32_t level, x, y;
-};
-
-/// A level cut into tiles.
-struct TiledLevel {
-  Level level;
-  int kind = 0, across = 0;  // tiles side by side
-  int first = 0;             // number of its first tile among those of all levels
-};
-
-/// Below this difference of logits no softmax reaches `score`. A tenth less than the inverse of the sigmoid, and 10 for
-/// scores so near to 1 that float32 has no steps left (1 - sigmoid(10) is 400 of them).
-inline float least_logit(float score) noexcept {
-  if (!(score > 0)) return -INFINITY;
-  const double exact = score < 1 ? std::log(static_cast<double>(score) / (1 - static_cast<double>(score))) : 10;
-  return static_cast<float>(exact < 10 ? exact : 10) - 0.1f;
-}
 
 constexpr int head_group = 16;  // R-Net's or O-Net's pictures in one run: their dense layers' weights are read once
 
@@ -186,7 +130,7 @@ class Detector {
     Member* members = nullptr;
     int member_count = 0;
     detail::List<detail::Level> pyramid;
-    detail::List<detail::TiledLevel> levels;
+    detail::List<detail::Tile> tiles;
     detail::List<detail::Window> windows;
     detail::List<Box> boxes, staged;
     detail::List<float> scores, outputs;
@@ -214,10 +158,7 @@ class Detector {
       plan = std::move(*made);
       return {};
     };
-    for (int i = 0; i < detail::tile_kinds; ++i) {
-      const detail::TileSize t = detail::tile_sizes[i];
-      FACENET_TRY(compile(models::mtcnn_pnet(2 * t.rows + 10, 2 * t.columns + 10), m.pnet[i]));
-    }
+    for (int i = 0; i < detail::tile_kinds; ++i) FACENET_TRY(compile(detail::tile_network(i), m.pnet[i]));
     FACENET_TRY(compile(models::mtcnn_rnet(), m.rnet));
     FACENET_TRY(compile(models::mtcnn_onet(), m.onet));
     std::snprintf(m.digest, sizeof m.digest, "%s", reader.digest());
@@ -290,89 +231,36 @@ class Detector {
   /// Fills d.boxes with squares that may hold a face, best first.
   Status propose(Desk& d, ImageView picture) const noexcept {
     FACENET_TRY(detail::make_pyramid(picture.width, picture.height, d.options.min_face, d.options.factor, d.pyramid));
-    d.levels.clear();
-    std::int64_t tiles = 0;
-    for (const detail::Level& l : d.pyramid) {
-      detail::TiledLevel t;
-      t.level = l;
-      t.kind = detail::choose_tile(l.rows, l.columns);
-      t.across = detail::tiles_over(l.columns, detail::tile_sizes[t.kind].columns);
-      t.first = static_cast<int>(tiles);
-      tiles += std::int64_t{t.across} * detail::tiles_over(l.rows, detail::tile_sizes[t.kind].rows);
-      if (tiles > INT32_MAX) return {Errc::limit_exceeded, "min_face is too small for so large a picture"};
-      FACENET_TRY(d.levels.push(t));
-    }
+    FACENET_TRY(detail::cut_into_tiles(d.pyramid, d.tiles));
     for (int i = 0; i < d.member_count; ++i) {
       d.members[i].found.clear();
-      FACENET_TRY(d.members[i].area.reserve(picture.width, 2 * detail::tile_sizes[0].columns + 10));
+      FACENET_TRY(d.members[i].area.reserve(picture.width, 2 * detail::tile_widths[0] + 10));
     }
-    FACENET_TRY(share_out(d, static_cast<int>(tiles),
+    FACENET_TRY(share_out(d, static_cast<int>(d.tiles.size()),
                           [&](Member& m, int tile) noexcept { return search_tile(d, m, picture, tile); }));
     return merge_windows(d);
   }
 
-  Status search_tile(const Desk& d, Member& m, ImageView picture, int tile) const noexcept {
-    std::size_t index = d.levels.size() - 1;
-    while (d.levels[index].first > tile) --index;
-    const detail::TiledLevel& t = d.levels[index];
-    const detail::Level& l = t.level;
-    const detail::TileSize size = detail::tile_sizes[t.kind];
-    const int y0 = (tile - t.first) / t.across * size.rows, x0 = (tile - t.first) % t.across * size.columns;
-    const int rows = size.rows < l.rows - y0 ? size.rows : l.rows - y0;
-    const int columns = size.columns < l.columns - x0 ? size.columns : l.columns - x0;
-
+  Status search_tile(const Desk& d, Member& m, ImageView picture, int number) const noexcept {
+    const detail::Tile& t = d.tiles[static_cast<std::size_t>(number)];
+    const detail::Level& level = d.pyramid[static_cast<std::size_t>(t.level)];
     const Plan& plan = model_->pnet[t.kind];
     Workspace& w = m.pnet[t.kind];
-    const TensorView in = plan.view(w, 0);
-    const Rect level{0, 0, l.width, l.height};
-    Rect part{2 * x0, 2 * y0, 2 * x0 + in.shape.w, 2 * y0 + in.shape.h};
-    if (part.x1 > level.x1) part.x1 = level.x1;
-    if (part.y1 > level.y1) part.y1 = level.y1;
-    detail::area_pixels(picture, l.width, l.height, part, m.area, in.data, in.row_stride);
-    run_trunk(plan, w, static_cast<int>(part.height()) - 2, static_cast<int>(part.width()) - 2);
+    detail::run_tile(plan, w, picture, level, t.y, t.x, m.area);
 
-    // Most tiles hold nothing: their softmax and offsets need not be computed.
+    const auto least = [](int a, int b) { return a < b ? a : b; };
+    const int rows = least(detail::tile_rows(t.kind), level.rows - t.y);
+    const int columns = least(detail::tile_columns(t.kind), level.columns - t.x);
     const float threshold = d.options.thresholds[0];
-    const int steps = static_cast<int>(plan.steps().size());
-    const TensorView logits = plan.view(w, plan.steps()[plan.steps().size() - 3].op);
-    if (!any_above(logits, rows, columns, detail::least_logit(threshold))) return {};
-    plan.run_step(w, steps - 2);
-    plan.run_step(w, steps - 1);
-    const TensorView out = plan.view(w, plan.network().size() - 1);
+    if (!detail::any_above(plan.view(w, detail::pnet_logits), rows, columns, detail::least_logit(threshold))) return {};
+    detail::finish_tile(plan, w);
+    const TensorView out = plan.view(w, detail::pnet_out);
     for (int y = 0; y < rows; ++y)
       for (int x = 0; x < columns; ++x) {
         const float* p = out.pixel(0, y, x);
-        if (!(p[1] >= threshold)) continue;
-        const detail::Window found{p[1], {p[2], p[3], p[4], p[5]}, static_cast<std::int32_t>(index), x0 + x, y0 + y};
-        FACENET_TRY(m.found.push(found));
+        if (p[1] >= threshold) FACENET_TRY(m.found.push({p[1], {p[2], p[3], p[4], p[5]}, t.level, t.x + x, t.y + y}));
       }
     return {};
-  }
-
-  /// The steps between the input, which is in place, and the last two, softmax and offsets. Of the first convolution only
-  /// `rows` x `columns` outputs are the level's: one more row and column are made the least of numbers, so that a pool's
-  /// window that sticks out of the level ignores them, as ceil mode asks.
-  static void run_trunk(const Plan& plan, Workspace& w, int rows, int columns) noexcept {
-    plan.run_step(w, 1);
-    const TensorView first = plan.view(w, 1);
-    constexpr float least = -3e38f;
-    const int c = first.shape.c;
-    if (rows < first.shape.h)
-      for (float *p = first.pixel(0, rows, 0), *end = p + first.shape.w * c; p != end; ++p) *p = least;
-    if (columns < first.shape.w)
-      for (int y = 0; y < first.shape.h; ++y)
-        for (float *p = first.pixel(0, y, columns), *end = p + c; p != end; ++p) *p = least;
-    for (int i = 2, end = static_cast<int>(plan.steps().size()) - 2; i < end; ++i) plan.run_step(w, i);
-  }
-  /// Whether face - no face is at least `bound` anywhere.
-  static bool any_above(TensorView logits, int rows, int columns, float bound) noexcept {
-    for (int y = 0; y < rows; ++y) {
-      const float* p = logits.pixel(0, y, 0);
-      bool any = false;
-      for (int x = 0; x < columns; ++x, p += logits.pixel_stride) any |= p[1] - p[0] >= bound;
-      if (any) return true;
-    }
-    return false;
   }
 
   /// Suppression within each level (0.5) and over all of them (0.7), then P-Net's regression.

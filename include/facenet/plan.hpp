@@ -28,7 +28,7 @@ inline const char* name(ConvAlgorithm a) noexcept {
 struct ConvShape {
   Shape in, out;
   Window window;
-  bool plain_relu = true;  // ends in bias and ReLU, without a residual
+  bool plain_relu = true;  // ends in bias and ReLU or PReLU, without a residual
 };
 
 /// The Winograd form of a convolution, or direct where there is none.
@@ -384,7 +384,7 @@ class Plan {
         case OpKind::linear:
           s.kind = StepKind::conv;
           s.algorithm = choose_conv(
-              {n[op.inputs[0]].out, op.out, op.window, op.kind == OpKind::conv && op.skip < 0 && op.act == relu},
+              {n[op.inputs[0]].out, op.out, op.window, op.kind == OpKind::conv && op.skip < 0 && op.act != Act::none},
               options_.conv);
           for (int j = i; j < n.size() && s.segment_count < kernels::ConvArgs::max_segments; ++j) {
             if (j != i && (done[j] || !siblings(i, j) || s.channels % simd::panel != 0)) continue;
@@ -736,6 +736,8 @@ class Plan {
     g.weights = weights_.data() + s.weights;
     g.half = options_.half_weights;
     g.bias = biases_.data() + s.bias;
+    g.bias_stride = bias_stride(s);
+    g.fuse = fuse_of(op);
     return g;
   }
 

@@ -7,6 +7,7 @@ import subprocess
 from typing import Iterator, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -35,8 +36,9 @@ class DetectTool:
         self.process.wait()
         self.process.stdout.close()
 
-    def _ask(self, request: str, picture: np.ndarray) -> list[str]:
-        self.process.stdin.write(request.encode() + b"\n" + picture.tobytes())
+    def _ask(self, request: str, picture: np.ndarray, numbers: np.ndarray | None = None) -> list[str]:
+        behind = b"" if numbers is None else np.asarray(numbers, np.float32).tobytes()
+        self.process.stdin.write(request.encode() + b"\n" + picture.tobytes() + behind)
         self.process.stdin.flush()
         words = self.process.stdout.readline().decode().split(" ")
         if words[0] != "ok":
@@ -57,6 +59,20 @@ class DetectTool:
         h, w, _ = picture.shape
         return self._read(int(self._ask(f"repeat {w} {h} {times}", picture)[1]), np.float64)
 
+    def extract(self, picture: np.ndarray, box: np.ndarray, size: int, margin: int) -> np.ndarray:
+        """extract_face: [size, size, 3]."""
+        h, w, _ = picture.shape
+        count = int(self._ask(f"extract {w} {h} {size} {margin}", picture, box)[1])
+        return self._read(count, np.uint8).reshape(size, size, 3)
+
+    def align(self, picture: np.ndarray, landmarks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """align_face to ArcFace's places: [size, size, 3], and the matrix [2, 3]."""
+        h, w, _ = picture.shape
+        count = int(self._ask(f"align {w} {h} {size}", picture, landmarks)[1])
+        face = self._read(count, np.uint8).reshape(size, size, 3)
+        a, b, tx, ty = self._read(4, np.float64)
+        return face, np.array([[a, -b, tx], [b, a, ty]])
+
 
 def reference(mtcnn, picture: np.ndarray) -> Found:
     """MTCNN.detect on the same pixels; raises what it raises."""
@@ -64,6 +80,33 @@ def reference(mtcnn, picture: np.ndarray) -> Found:
     if boxes is None:
         return NOTHING
     return Found(np.asarray(boxes, np.float32), np.asarray(scores, np.float32), np.asarray(landmarks, np.float32))
+
+
+def same(got: Found, want: Found) -> bool:
+    """The same faces in the same order: boxes and landmarks within 0.05 px, scores within 1e-4."""
+    return len(got.scores) == len(want.scores) and all(
+        np.allclose(g, w, rtol=0, atol=tolerance) for g, w, tolerance in zip(got, want, (0.05, 1e-4, 0.05))
+    )
+
+
+def undecided(mtcnn, picture: np.ndarray, tries: int = 16) -> bool:
+    """Whether the reference gives another answer when its networks' outputs move by 5e-7, eight float32 steps at 1.
+
+    Two engines sum in different orders, and their outputs differ by as much. Where two boxes of one face have scores that
+    near to each other, which of them survives says nothing about either engine.
+    """
+    want = reference(mtcnn, picture)
+    generator = torch.Generator().manual_seed(1)
+
+    def shake(_module, _inputs, outputs):
+        return tuple(x * (1 + 5e-7 * (2 * torch.rand(x.shape, generator=generator) - 1)) for x in outputs)
+
+    hooks = [network.register_forward_hook(shake) for network in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet)]
+    try:
+        return not all(same(reference(mtcnn, picture), want) for _ in range(tries))
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def open_picture(path: pathlib.Path) -> np.ndarray:
@@ -80,7 +123,8 @@ def photographs() -> list[pathlib.Path]:
 def generated(count: int, seed: int, longest: int = 700) -> Iterator[tuple[str, np.ndarray]]:
     """Pictures made of the photographs: crops, scales and mirrors of them, noise, blanks and thin strips."""
     rng = np.random.default_rng(seed)
-    sources = [open_picture(p) for p in photographs() if p.stem.startswith(("astronaut", "sample", "group", "portrait"))]
+    kinds = ("astronaut", "sample", "group", "portrait")
+    sources = [open_picture(path) for path in photographs() if path.stem.startswith(kinds)]
     for number in range(count):
         kind = "photo" if number % 10 < 7 else ("noise", "blank", "strip")[number % 10 - 7]
         source = sources[rng.integers(len(sources))]

@@ -146,7 +146,9 @@ struct WinogradArgs {
   TensorView out;
   const void* weights = nullptr;  // [panel][point][cin][simd::panel] of float or Half
   bool half = false;
-  const float* bias = nullptr;
+  const float* bias = nullptr;    // bias_stride floats a panel: its biases, and behind them PReLU's slopes
+  int bias_stride = simd::panel;
+  Fuse fuse = Fuse::bias_relu;    // or bias_prelu
 };
 
 /// Tiles of outputs that n images of `out` take.
@@ -223,8 +225,8 @@ inline void winograd_input(const float* const* pixel, int cin, float* v, std::in
   }
 }
 
-/// Y = At M A of one tile and one vector of channels, plus bias, ReLU, to the rows x columns that exist.
-template <class T>
+/// Y = epilogue(At M A) of one tile and one vector of channels, to the rows x columns that exist.
+template <class T, class E>
 inline void winograd_output(const float* m, std::int64_t stride, const float* bias, float* out, std::int64_t row_stride,
                             std::int64_t pixel_stride, int rows, int columns) noexcept {
   using Y = typename T::Rows;
@@ -244,7 +246,7 @@ inline void winograd_output(const float* m, std::int64_t stride, const float* bi
     Array<vf, X::outputs> r;
     X::at(t[y], r);
     float* to = out + y * row_stride;
-    for (int x = 0; x < columns; ++x, to += pixel_stride) simd::store(to, BiasRelu::apply(r[x], bias, to));
+    for (int x = 0; x < columns; ++x, to += pixel_stride) simd::store(to, E::apply(r[x], bias, to));
   }
 }
 
@@ -292,17 +294,19 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
     PixelWalk to(t0, grid);
     for (int t = 0; t < tiles; ++t, to.next()) {
       const int y = Y::outputs * to.y, x = X::outputs * to.x, rows = g.out.shape.h - y, columns = g.out.shape.w - x;
-      for (int j = 0; j < simd::panel && j < left; j += simd::width)
-        winograd_output<T>(m + std::int64_t{t} * simd::panel + j, std::int64_t{tiles} * simd::panel, g.bias + channel + j,
-                           g.out.pixel(to.image, y, x) + channel + j, g.out.row_stride, g.out.pixel_stride,
-                           rows < Y::outputs ? rows : Y::outputs, columns < X::outputs ? columns : X::outputs);
+      for (int j = 0; j < simd::panel && j < left; j += simd::width) {
+        const auto output = g.fuse == Fuse::bias_prelu ? winograd_output<T, BiasPRelu> : winograd_output<T, BiasRelu>;
+        output(m + std::int64_t{t} * simd::panel + j, std::int64_t{tiles} * simd::panel, g.bias + p * g.bias_stride + j,
+               g.out.pixel(to.image, y, x) + channel + j, g.out.row_stride, g.out.pixel_stride,
+               rows < Y::outputs ? rows : Y::outputs, columns < X::outputs ? columns : X::outputs);
+      }
     }
   }
 }
 
 }  // namespace detail
 
-/// Computes tiles [t0, t1), t1 - t0 <= winograd_block(T::points, cin), of panels [p0, p1), with bias and ReLU.
+/// Computes tiles [t0, t1), t1 - t0 <= winograd_block(T::points, cin), of panels [p0, p1), with bias and ReLU or PReLU.
 /// Requires cin and the output's channels to be multiples of simd::width; scratch: winograd_scratch floats.
 template <class T>
 inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1, float* scratch) noexcept {
