@@ -36,14 +36,22 @@ bool set(facenet::DetectorOptions& o, const std::string& argument) {
   const std::size_t equals = argument.find('=');
   if (equals == std::string::npos) return false;
   const std::string name = argument.substr(0, equals), value = argument.substr(equals + 1);
-  if (name == "min_face") o.min_face = std::atoi(value.c_str());
-  else if (name == "factor") o.factor = std::atof(value.c_str());
-  else if (name == "max_faces") o.max_faces = std::atoi(value.c_str());
-  else if (name == "selection") o.selection = static_cast<facenet::Selection>(std::atoi(value.c_str()));
-  else if (name == "threshold0") o.thresholds[0] = static_cast<float>(std::atof(value.c_str()));
-  else if (name == "threshold1") o.thresholds[1] = static_cast<float>(std::atof(value.c_str()));
-  else if (name == "threshold2") o.thresholds[2] = static_cast<float>(std::atof(value.c_str()));
-  else return false;
+  if (name == "min_face")
+    o.min_face = std::atoi(value.c_str());
+  else if (name == "factor")
+    o.factor = std::atof(value.c_str());
+  else if (name == "max_faces")
+    o.max_faces = std::atoi(value.c_str());
+  else if (name == "selection")
+    o.selection = static_cast<facenet::Selection>(std::atoi(value.c_str()));
+  else if (name == "threshold0")
+    o.thresholds[0] = static_cast<float>(std::atof(value.c_str()));
+  else if (name == "threshold1")
+    o.thresholds[1] = static_cast<float>(std::atof(value.c_str()));
+  else if (name == "threshold2")
+    o.thresholds[2] = static_cast<float>(std::atof(value.c_str()));
+  else
+    return false;
   return true;
 }
 

@@ -123,22 +123,33 @@ void check_conv(const Case& k, unsigned seed) {
 }
 
 template <class T>
-void check_winograd(int cin, int cout, int h, int w, int pad_h, int pad_w, int n, bool half, unsigned seed) {
+void check_winograd(int cin, int cout, int h, int w, int pad_h, int pad_w, int n, bool half, unsigned seed,
+                    bool prelu = false) {
   CAPTURE(cin);
   CAPTURE(cout);
   CAPTURE(h);
   CAPTURE(w);
   CAPTURE(half);
+  CAPTURE(prelu);
   using Y = typename T::Rows;
   using X = typename T::Columns;
   Random random(seed);
   const int oh = h + 2 * pad_h - Y::taps + 1, ow = w + 2 * pad_w - X::taps + 1, pc = cin + simd::width, opc = cout + 3;
   std::vector<float> in(z(std::int64_t{n} * h * w * pc)), out(z(std::int64_t{n} * oh * ow * opc), untouched);
   random.fill(in);
-  std::vector<float> weight(z(std::int64_t{cout} * cin * Y::taps * X::taps)), bias(z(kernels::panels(cout) * simd::panel));
+  // Each panel's biases, and behind them its slopes.
+  const int stride = prelu ? 2 * simd::panel : simd::panel;
+  std::vector<float> weight(z(std::int64_t{cout} * cin * Y::taps * X::taps)), packed_bias(z(kernels::panels(cout) * stride));
   random.fill(weight);
-  random.fill(bias);
+  random.fill(packed_bias);
+  std::vector<float> bias(z(cout)), slope(z(cout));
+  for (int c = 0; c < cout; ++c) {
+    bias[z(c)] = packed_bias[z(c / simd::panel * stride + c % simd::panel)];
+    if (prelu) slope[z(c)] = packed_bias[z(c / simd::panel * stride + c % simd::panel + kernels::BiasPRelu::slope_offset)];
+  }
   kernels::WinogradArgs g;
+  g.fuse = prelu ? kernels::Fuse::bias_prelu : kernels::Fuse::bias_relu;
+  g.bias_stride = stride;
   g.in = {in.data(), {h, w, cin}, n, pc, std::int64_t{w} * pc, std::int64_t{h} * w * pc};
   g.out = {out.data(), {oh, ow, cout}, n, opc, std::int64_t{ow} * opc, std::int64_t{oh} * ow * opc};
   g.pad_h = pad_h;
@@ -150,7 +161,7 @@ void check_winograd(int cin, int cout, int h, int w, int pad_h, int pad_w, int n
   kernels::pack_winograd<T>(weight.data(), cout, cin, 1.0f, packed_half.data());
   g.weights = half ? static_cast<const void*>(packed_half.data()) : packed.data();
   g.half = half;
-  g.bias = bias.data();
+  g.bias = packed_bias.data();
   std::vector<float> scratch(z(kernels::winograd_scratch(T::points, cin)), untouched);
   const int tiles = kernels::winograd_tiles<T>(g.out.shape, n), block = kernels::winograd_block(T::points, cin);
   for (int t = 0; t < tiles;) {
@@ -171,7 +182,7 @@ void check_winograd(int cin, int cout, int h, int w, int pad_h, int pad_w, int n
           const auto s = reference::conv_at(g.in, i, weight.data(), bias.data(), Y::taps, X::taps, 1, pad_h, pad_w, y, x, c);
           const double got = static_cast<double>(out[z((std::int64_t{i} * oh * ow + y * ow + x) * opc + c)]);
           const double tolerance = growth * (half ? 0x1p-11 * s.magnitude : 0) + growth * sum_tolerance(terms, s.magnitude + cin);
-          const double error = std::fabs(got - std::fmax(s.value, 0.0));
+          const double error = std::fabs(got - (s.value > 0 ? s.value : s.value * static_cast<double>(slope[z(c)])));
           worst = std::fmax(worst, error / (s.magnitude + 1e-30));
           if (!(error <= tolerance)) ++bad;
         }
@@ -239,6 +250,8 @@ TEST_CASE("Winograd: every form, ragged edges, padding, batches, half weights") 
     check_winograd<kernels::F4_7x1>(2 * v, 3 * v, size, 3, 3, 0, 2, size == 8, seed++);
   }
   check_winograd<kernels::F4x4_3x3>(80, 192, 38, 38, 0, 0, 1, false, seed++);
+  for (bool half : {false, true}) check_winograd<kernels::F4x4_3x3>(2 * v, 3 * v, 9, 7, 1, 1, 2, half, seed++, true);
+  check_winograd<kernels::F4_1x7>(2 * v, 2 * simd::panel + v, 3, 9, 0, 3, 1, false, seed++, true);
 }
 
 TEST_CASE("max pooling equals the reference exactly") {

@@ -7,11 +7,12 @@
 
 FACENET_BEGIN
 
-// ---- The box ---------------------------------------------------------------------------------------------------------
+// ---- The box --------------------------------------------------------------------------------------------------------
 
 /// facenet-pytorch's extract_face, bit for bit on decoded pixels: the box with `margin` output pixels around it, cut to
 /// the picture, truncated to whole pixels, resized to size x size as Pillow does (antialiased bilinear).
-/// Errors: invalid_argument (no pixel of the box is inside, or the margin leaves nothing), limit_exceeded, out_of_memory.
+/// Errors: invalid_argument (no pixel of the box is inside, or the margin leaves nothing), limit_exceeded,
+/// out_of_memory.
 inline Result<Image> extract_face(ImageView picture, Box box, int size = 160, int margin = 0) noexcept {
   FACENET_TRY(detail::check(picture));
   if (margin < 0 || margin >= size) return {Errc::invalid_argument, "the margin must be 0 or above and below the size"};
@@ -20,7 +21,7 @@ inline Result<Image> extract_face(ImageView picture, Box box, int size = 160, in
   return crop_resize(picture, r, size, size);
 }
 
-// ---- Five points -----------------------------------------------------------------------------------------------------
+// ---- Five points ----------------------------------------------------------------------------------------------------
 
 /// (x, y) -> (a x - b y + tx, b x + a y + ty): rotation, one scale for both axes, shift.
 struct Similarity {
@@ -100,10 +101,10 @@ constexpr FivePoints dlib_points(int size, double padding = 0.25) noexcept {
   return detail::five_points(p, padding, size / (2 * padding + 1));
 }
 
-/// size x size pixels: out(q) is the picture at s^-1(q), bilinear between pixel middles, black outside. From two pixels of
-/// the picture for one of the output on, the picture's part is first averaged down by that whole number (dlib does it too):
-/// four pixels of a face ten times as large would be noise.
-/// Errors: invalid_argument, limit_exceeded, out_of_memory.
+/// size x size pixels: out(q) is the picture at s^-1(q), bilinear between pixel middles, black outside. From two pixels
+/// of the picture for one of the output on, the picture's part is first averaged down by that whole number (dlib does
+/// it too): four pixels of a face ten times as large would be noise. Errors: invalid_argument, limit_exceeded,
+/// out_of_memory.
 inline Result<Image> warp(ImageView picture, const Similarity& s, int size) noexcept {
   FACENET_TRY(detail::check(picture));
   auto out = Image::make(size, size, picture.order);
@@ -177,11 +178,10 @@ inline Result<Image> align_face(ImageView picture, const Point (&landmarks)[5], 
   return align_face(picture, landmarks, arcface_points(size), size);
 }
 
-/// What the embedder's weights were made for: the box with the file's margin, or for `crop: five_point` dlib's chip with
-/// the margin as its padding. Errors: those of extract_face and align_face.
+/// What the embedder's weights were made for: the box with the file's margin, or for `crop: five_point` dlib's chip
+/// with the margin as its padding. Errors: those of extract_face and align_face.
 inline Result<Image> crop_face(ImageView picture, const Face& face, const ModelInfo& model) noexcept {
-  if (model.crop == Crop::box)
-    return extract_face(picture, face.box, model.image_size, static_cast<int>(model.margin));
+  if (model.crop == Crop::box) return extract_face(picture, face.box, model.image_size, static_cast<int>(model.margin));
   return align_face(picture, face.landmarks, dlib_points(model.image_size, model.margin), model.image_size);
 }
 

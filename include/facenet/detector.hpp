@@ -1,7 +1,7 @@
 // The object users hold: a picture in, faces out. MTCNN as facenet-pytorch 2.6 runs it. Layer 5.
 //
-// Threads share out the tiles of all levels of the pyramid, not the layers of the networks, and later the candidates. So
-// memory is the tiles' and the candidates', whatever the picture's size, and the bits do not depend on the threads.
+// Threads share out the tiles of all levels of the pyramid, not the layers of the networks, and later the candidates.
+// So memory is the tiles' and the candidates', whatever the picture's size, and the bits do not depend on the threads.
 #pragma once
 
 #include <atomic>
@@ -11,12 +11,12 @@
 FACENET_BEGIN
 
 struct DetectorOptions {
-  int min_face = 20;                       // pixels, the smallest face to look for
+  int min_face = 20;                         // pixels, the smallest face to look for
   float thresholds[3] = {0.6f, 0.7f, 0.7f};  // scores that P-, R- and O-Net's candidates must reach
-  double factor = 0.709;                   // from a level of the pyramid to the next
-  int max_faces = 0;                       // of those found, in the order of `selection`; 0: all
+  double factor = 0.709;                     // from a level of the pyramid to the next
+  int max_faces = 0;                         // of those found, in the order of `selection`; 0: all
   Selection selection = Selection::largest;
-  int threads = 0;                         // 0: default_threads()
+  int threads = 0;                           // 0: default_threads()
   ReadOptions read;
 };
 
@@ -98,8 +98,8 @@ class Detector {
     FACENET_TRY(propose(d, picture));
     FACENET_TRY(refine(d, picture));
     FACENET_TRY(output(d, picture, faces.list_));
-    std::size_t count = select_faces(faces.list_.data(), faces.list_.size(), d.options.selection, picture.width,
-                                     picture.height);
+    std::size_t count =
+        select_faces(faces.list_.data(), faces.list_.size(), d.options.selection, picture.width, picture.height);
     const auto most = static_cast<std::size_t>(d.options.max_faces);
     if (most != 0 && count > most) count = most;
     faces.list_.shrink(count);
@@ -110,13 +110,14 @@ class Detector {
   struct Model {
     std::atomic<int> users{1};
     Plan pnet[detail::tile_kinds], rnet, onet;
+    detail::PnetStem stem;
     char digest[17] = "";
   };
 
   /// What one thread needs for itself.
   struct Member {
     Workspace pnet[detail::tile_kinds], rnet, onet;
-    detail::AreaScratch area;
+    detail::TileScratch scratch;
     Buffer<float> pixels;
     detail::List<detail::Window> found;
     Status status;
@@ -144,7 +145,7 @@ class Detector {
     }
   };
 
-  // -- loading ------------------------------------------------------------------------------------------------------
+  // -- loading --------------------------------------------------------------------------------------------------------
 
   static Result<Detector> from(WeightsReader& reader, const DetectorOptions& options) noexcept {
     FACENET_TRY(check(options));
@@ -159,6 +160,11 @@ class Detector {
       return {};
     };
     for (int i = 0; i < detail::tile_kinds; ++i) FACENET_TRY(compile(detail::tile_network(i), m.pnet[i]));
+    FACENET_TRY(
+        reader.for_each_layer(detail::tile_network(0), [&](int op, Span<const float> w, Span<const float> b) -> Status {
+          if (op == detail::pnet_conv1) m.stem.set(w.data(), b.data());
+          return {};
+        }));
     FACENET_TRY(compile(models::mtcnn_rnet(), m.rnet));
     FACENET_TRY(compile(models::mtcnn_onet(), m.onet));
     std::snprintf(m.digest, sizeof m.digest, "%s", reader.digest());
@@ -170,6 +176,8 @@ class Detector {
     if (o.min_face < 1) return {Errc::invalid_argument, "min_face must be at least 1 pixel"};
     // 0.99: 700 levels for the largest picture. Nearer to 1 the pyramid does not end.
     if (!(o.factor > 0 && o.factor <= 0.99)) return {Errc::invalid_argument, "factor must be above 0 and at most 0.99"};
+    for (const float t : o.thresholds)
+      if (t != t) return {Errc::invalid_argument, "a threshold is not a number"};
     if (o.max_faces < 0) return {Errc::invalid_argument, "max_faces must be 0 or above"};
     if (o.threads < 0 || o.threads > max_threads) return {Errc::invalid_argument, "threads must be 1 to 256"};
     return {};
@@ -234,7 +242,7 @@ class Detector {
     FACENET_TRY(detail::cut_into_tiles(d.pyramid, d.tiles));
     for (int i = 0; i < d.member_count; ++i) {
       d.members[i].found.clear();
-      FACENET_TRY(d.members[i].area.reserve(picture.width, 2 * detail::tile_widths[0] + 10));
+      FACENET_TRY(d.members[i].scratch.reserve(picture.width));
     }
     FACENET_TRY(share_out(d, static_cast<int>(d.tiles.size()),
                           [&](Member& m, int tile) noexcept { return search_tile(d, m, picture, tile); }));
@@ -246,7 +254,7 @@ class Detector {
     const detail::Level& level = d.pyramid[static_cast<std::size_t>(t.level)];
     const Plan& plan = model_->pnet[t.kind];
     Workspace& w = m.pnet[t.kind];
-    detail::run_tile(plan, w, picture, level, t.y, t.x, m.area);
+    detail::run_tile(plan, w, model_->stem, picture, level, t.y, t.x, m.scratch);
 
     const auto least = [](int a, int b) { return a < b ? a : b; };
     const int rows = least(detail::tile_rows(t.kind), level.rows - t.y);
@@ -320,15 +328,13 @@ class Detector {
     return {};
   }
 
-  // -- R-Net and O-Net: one box after the other -------------------------------------------------------------------------
+  // -- R-Net and O-Net: one box after the other -----------------------------------------------------------------------
 
-  /// Runs a network on the pixels of each of d.boxes: d.outputs[box][output_size()]. Boxes without pixels leave d.boxes.
+  /// Runs a network on the pixels of each of d.boxes: d.outputs[box][output_size()]. Boxes without pixels are dropped.
   static Status look(Desk& d, ImageView picture, const Plan& plan, Workspace Member::*workspace) noexcept {
-    const auto in_picture = [&](Box b) {
-      return picture.holds(detail::pixels_of(b, picture.width, picture.height));
-    };
-    d.boxes.shrink(static_cast<std::size_t>(std::stable_partition(d.boxes.begin(), d.boxes.end(), in_picture) -
-                                            d.boxes.begin()));
+    const auto in_picture = [&](Box b) { return picture.holds(detail::pixels_of(b, picture.width, picture.height)); };
+    d.boxes.shrink(
+        static_cast<std::size_t>(std::stable_partition(d.boxes.begin(), d.boxes.end(), in_picture) - d.boxes.begin()));
     const int count = static_cast<int>(d.boxes.size()), side = plan.input_shape().h;
     FACENET_TRY(d.outputs.resize(static_cast<std::size_t>(count) * static_cast<std::size_t>(plan.output_size())));
     // Four turns a thread, so that a slow one does not hold up the rest.
@@ -342,11 +348,11 @@ class Detector {
         const Box b = d.boxes[static_cast<std::size_t>(first + i)];
         const ImageView face = picture.crop(detail::pixels_of(b, picture.width, picture.height));
         float* pixels = m.pixels.data() + std::int64_t{i} * side * side * 3;
-        detail::area_pixels(face, side, side, {0, 0, side, side}, m.area, pixels, std::ptrdiff_t{3} * side);
+        detail::area_pixels(face, side, side, {0, 0, side, side}, m.scratch.area,
+                            {pixels, std::ptrdiff_t{3} * side, 3, 1});
         inputs[i].nhwc = pixels;
       }
-      return plan.run(m.*workspace, inputs, n,
-                      d.outputs.data() + std::int64_t{first} * plan.output_size());
+      return plan.run(m.*workspace, inputs, n, d.outputs.data() + std::int64_t{first} * plan.output_size());
     });
   }
 
@@ -393,7 +399,8 @@ class Detector {
       f.box = detail::regress(b, p + 2, 1);
       f.score = p[1];
       for (int k = 0; k < 5; ++k)
-        f.landmarks[k] = {detail::rounded_product(w, p[6 + k]) + b.x0 - 1, detail::rounded_product(h, p[11 + k]) + b.y0 - 1};
+        f.landmarks[k] = {detail::rounded_product(w, p[6 + k]) + b.x0 - 1,
+                          detail::rounded_product(h, p[11 + k]) + b.y0 - 1};
       FACENET_TRY(faces.push(f));
     }
     faces.shrink(detail::nms_least(faces.data(), faces.size(), 0.7f));

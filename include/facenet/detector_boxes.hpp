@@ -73,11 +73,11 @@ inline float rounded_product(float a, float b) noexcept {
   return p;
 }
 
-// ---- The pyramid -----------------------------------------------------------------------------------------------------
+// ---- The pyramid ----------------------------------------------------------------------------------------------------
 
 /// One size at which P-Net sees the picture.
 struct Level {
-  double scale = 1;          // pixels of the level in one of the picture
+  double scale = 1;           // pixels of the level in one of the picture
   int width = 0, height = 0;  // of the shrunk picture
   int columns = 0, rows = 0;  // windows of 12x12, two pixels apart: P-Net's output, its pool counted up (ceil mode)
 };
@@ -110,7 +110,7 @@ inline Box window_box(int x, int y, double scale) noexcept {
   return {at(x, 1), at(y, 1), at(x, 12), at(y, 12)};
 }
 
-// ---- One box ---------------------------------------------------------------------------------------------------------
+// ---- One box --------------------------------------------------------------------------------------------------------
 
 /// Moves each edge by its offset times the side: `extra` is 0 behind P-Net and 1 behind the other two.
 inline Box regress(Box b, const float* offset, float extra) noexcept {
@@ -140,9 +140,7 @@ inline Rect pixels_of(Box b, int width, int height) noexcept {
   return {x < 1 ? 0 : x - 1, y < 1 ? 0 : y - 1, ex > width ? width : ex, ey > height ? height : ey};
 }
 
-inline float area(Box b, float extra = 0) noexcept {
-  return rounded_product(b.x1 - b.x0 + extra, b.y1 - b.y0 + extra);
-}
+inline float area(Box b, float extra = 0) noexcept { return rounded_product(b.x1 - b.x0 + extra, b.y1 - b.y0 + extra); }
 inline float intersection(Box a, Box b, float extra = 0) noexcept {
   const float w = (a.x1 < b.x1 ? a.x1 : b.x1) - (a.x0 > b.x0 ? a.x0 : b.x0) + extra;
   const float h = (a.y1 < b.y1 ? a.y1 : b.y1) - (a.y0 > b.y0 ? a.y0 : b.y0) + extra;
@@ -159,7 +157,7 @@ inline float overlap_least(Box a, Box b) noexcept {
   return intersection(a, b, 1) / (x < y ? x : y);
 }
 
-// ---- Non-maximum suppression -----------------------------------------------------------------------------------------
+// ---- Non-maximum suppression ----------------------------------------------------------------------------------------
 
 /// Scratch memory for nms().
 struct NmsScratch {
@@ -188,8 +186,8 @@ inline Status nms(const Box* boxes, std::size_t count, float threshold, NmsScrat
     const Box b = boxes[i];
     const float reach = (b.x1 - b.x0) * (1 / threshold - 1) * 1.001f + 1;  // rounding included
     const float from = b.x0 - reach, to = b.x0 + reach;
-    const int* at = std::lower_bound(s.by_left.begin(), s.by_left.end(), from,
-                                     [&](int a, float x) { return boxes[a].x0 < x; });
+    const int* at =
+        std::lower_bound(s.by_left.begin(), s.by_left.end(), from, [&](int a, float x) { return boxes[a].x0 < x; });
     for (; at != s.by_left.end() && boxes[*at].x0 <= to; ++at)
       if (*at > index && s.dead[static_cast<std::size_t>(*at)] == 0 && overlap_union(b, boxes[*at]) > threshold)
         s.dead[static_cast<std::size_t>(*at)] = 1;
@@ -211,7 +209,7 @@ inline std::size_t nms_least(Face* faces, std::size_t count, float threshold) no
 
 }  // namespace detail
 
-// ---- Selection -------------------------------------------------------------------------------------------------------
+// ---- Selection ------------------------------------------------------------------------------------------------------
 
 /// Which face comes first: MTCNN.select_boxes of facenet-pytorch.
 enum class Selection : std::uint8_t {

@@ -1,12 +1,13 @@
 // P-Net over the levels of a pyramid, tile by tile. Layer 5.
 //
-// A level never exists as a whole: a tile of it is resized from the picture's bytes straight into the network's input, and
-// its activations stay in the L2 cache. Tiles come in a few fixed sizes, so no picture compiles anything, and a tile's
-// outputs have the bits that a plan for the whole level gives.
+// A level never exists as a whole: a tile of it is resized from the picture's bytes into three planes, kernels/stem.hpp
+// does the first convolution and pool, the plan the rest, and all activations stay in the L2 cache. Tiles come in a few
+// fixed sizes, so no picture compiles anything, and a tile's outputs have the bits of a plan for the whole level.
 #pragma once
 
 #include "facenet/detector_boxes.hpp"
 #include "facenet/detector_pixels.hpp"
+#include "facenet/kernels/stem.hpp"
 #include "facenet/models/mtcnn.hpp"
 #include "facenet/plan.hpp"
 
@@ -14,10 +15,10 @@ FACENET_BEGIN
 
 namespace detail {
 
-// Sides of a tile in P-Net outputs; its input has 2 * side + 10 pixels. 48 x 64 keeps 0.75 MB of activations and fills whole
-// blocks of Winograd tiles; the small ones are for the edges. All are multiples of 16, so that Winograd's 4 x 4 outputs are
-// cut as in the whole level. Over five sizes of pictures these compute 14-24% more than a level without overlap would;
-// one size alone 19-29%, and three heights no less.
+// Sides of a tile in P-Net outputs; its input has 2 * side + 10 pixels. 48 x 64 keeps 0.75 MB of activations and fills
+// whole blocks of Winograd tiles; the small ones are for the edges. All are multiples of 16, so that Winograd's 4 x 4
+// outputs are cut as in the whole level. Over five sizes of pictures these compute 14-24% more than a level without
+// overlap would; one size alone 19-29%, and three heights no less.
 constexpr int tile_heights[] = {48, 16}, tile_widths[] = {64, 32, 16}, tile_grain = 16;
 constexpr int tile_kinds = 2 * 3;
 
@@ -49,7 +50,8 @@ inline Status cut_into_tiles(const List<Level>& levels, List<Tile>& tiles) noexc
       high = choose_side(l.rows - y, tile_heights);
       for (int x = 0, wide; x < l.columns; x += tile_widths[wide]) {
         wide = choose_side(l.columns - x, tile_widths);
-        if (tiles.size() >= std::size_t{4} << 20) return {Errc::limit_exceeded, "min_face is too small for so large a picture"};
+        if (tiles.size() >= std::size_t{4} << 20)
+          return {Errc::limit_exceeded, "min_face is too small for so large a picture"};
         FACENET_TRY(tiles.push({static_cast<std::int32_t>(i), y, x, high * 3 + wide}));
       }
     }
@@ -58,37 +60,60 @@ inline Status cut_into_tiles(const List<Level>& levels, List<Tile>& tiles) noexc
 }
 
 // mtcnn_pnet's operators by number.
-constexpr int pnet_conv1 = 1, pnet_conv2 = 3, pnet_logits = 5, pnet_softmax = 6, pnet_out = 8;
-static_assert(models::mtcnn_pnet(12, 12)[pnet_conv1].name == "mtcnn.pnet.conv1", "P-Net has changed");
-static_assert(models::mtcnn_pnet(12, 12)[pnet_conv2].name == "mtcnn.pnet.conv2", "P-Net has changed");
-static_assert(models::mtcnn_pnet(12, 12)[pnet_logits].name == "mtcnn.pnet.conv4_1", "P-Net has changed");
-static_assert(models::mtcnn_pnet(12, 12)[pnet_softmax].name == "mtcnn.pnet.softmax4_1", "P-Net has changed");
-static_assert(models::mtcnn_pnet(12, 12)[pnet_out].name == "mtcnn.pnet.out", "P-Net has changed");
+constexpr int pnet_conv1 = 1, pnet_pool1 = 2, pnet_conv2 = 3, pnet_logits = 5, pnet_softmax = 6, pnet_out = 8;
+constexpr bool pnet_is(int op, const char* name) noexcept { return models::mtcnn_pnet(12, 12)[op].name == name; }
+static_assert(pnet_is(pnet_conv1, "mtcnn.pnet.conv1") && pnet_is(pnet_pool1, "mtcnn.pnet.pool1") &&
+                  pnet_is(pnet_conv2, "mtcnn.pnet.conv2") && pnet_is(pnet_logits, "mtcnn.pnet.conv4_1") &&
+                  models::mtcnn_pnet(12, 12)[pnet_conv1].out.c == 10 &&
+                  pnet_is(pnet_softmax, "mtcnn.pnet.softmax4_1") && pnet_is(pnet_out, "mtcnn.pnet.out"),
+              "P-Net has changed");
+using PnetStem = kernels::StemWeights<10>;
 
-/// Overwrites what lies outside of the first `rows` x `columns` pixels, at most `depth` rows and columns of it.
-inline void fill_outside(TensorView v, int rows, int columns, int depth, float value) noexcept {
-  const auto fill = [&](int y, int x0, int x1) {
-    for (float *p = v.pixel(0, y, x0), *end = p + (x1 - x0) * v.shape.c; p != end; ++p) *p = value;
-  };
-  for (int y = rows; y < v.shape.h && y < rows + depth; ++y) fill(y, 0, v.shape.w);
-  if (columns >= v.shape.w) return;
-  for (int y = 0; y < v.shape.h; ++y) fill(y, columns, columns + depth < v.shape.w ? columns + depth : v.shape.w);
+/// Working memory for one tile at a time.
+struct TileScratch {
+  AreaScratch area;
+  Buffer<float> planes;
+
+  static constexpr int rows() noexcept { return 2 * tile_heights[0] + 10; }
+  static constexpr int columns() noexcept { return 2 * tile_widths[0] + 10; }
+  static constexpr std::ptrdiff_t stride() noexcept { return columns() + kernels::stem_overrun(); }
+  /// Once, and again before pictures up to `width` pixels wide. Error: out_of_memory.
+  Status reserve(int width) noexcept {
+    if (planes.empty()) {
+      auto made = Buffer<float>::make(static_cast<std::size_t>(3 * rows() * stride()));
+      if (!made) return made.status();
+      planes = std::move(*made);
+    }
+    return area.reserve(width, columns());
+  }
+};
+
+/// Overwrites what lies outside of the first `rows` x `columns` pixels.
+inline void fill_outside(TensorView v, int rows, int columns, float value) noexcept {
+  for (int y = 0; y < v.shape.h; ++y) {
+    const int x = y < rows ? columns : 0;
+    for (float *p = v.pixel(0, y, x), *end = v.pixel(0, y, v.shape.w); p < end; ++p) *p = value;
+  }
 }
 
-/// Runs a tile as far as the logits. What the tile has beyond the level's edge is kept from its outputs: a pool's window
-/// that sticks out sees the least of numbers there (ceil mode), Winograd's blocks zeros, as at the edge of a whole level.
-inline void run_tile(const Plan& plan, Workspace& w, ImageView picture, const Level& level, int y, int x,
-                     AreaScratch& scratch) noexcept {
-  const TensorView in = plan.view(w, 0);
+/// Runs a tile as far as the logits. What it has beyond the level's edge is kept from its outputs: the pool ends there
+/// (ceil mode), and Winograd's blocks see zeros, as at the edge of a whole level.
+inline void run_tile(const Plan& plan, Workspace& w, const PnetStem& stem, ImageView picture, const Level& level, int y,
+                     int x, TileScratch& scratch) noexcept {
+  const Shape in = plan.input_shape();
   const auto least = [](int a, int b) { return a < b ? a : b; };
-  const Rect part{2 * x, 2 * y, least(2 * x + in.shape.w, level.width), least(2 * y + in.shape.h, level.height)};
-  area_pixels(picture, level.width, level.height, part, scratch, in.data, in.row_stride);
+  const Rect part{2 * x, 2 * y, least(2 * x + in.w, level.width), least(2 * y + in.h, level.height)};
+  const std::ptrdiff_t row = TileScratch::stride(), plane = row * TileScratch::rows();
+  float* planes = scratch.planes.data();
+  area_pixels(picture, level.width, level.height, part, scratch.area, {planes, row, 1, plane});
+  kernels::stem_pool({planes, row, plane, static_cast<int>(part.height()), static_cast<int>(part.width())}, stem,
+                     plan.view(w, pnet_pool1));
+  fill_outside(plan.view(w, pnet_pool1), level.rows - y + 4, level.columns - x + 4, 0);
   const Span<const Step> steps = plan.steps();
-  for (std::size_t i = 1; i < steps.size() && steps[i].op != pnet_softmax; ++i) {
+  for (std::size_t i = 0; i < steps.size() && steps[i].op < pnet_softmax; ++i) {
+    if (steps[i].op <= pnet_pool1) continue;
     plan.run_step(w, static_cast<int>(i));
-    if (steps[i].op == pnet_conv1)
-      fill_outside(plan.view(w, pnet_conv1), static_cast<int>(part.height()) - 2, static_cast<int>(part.width()) - 2, 1, -3e38f);
-    if (steps[i].op == pnet_conv2) fill_outside(plan.view(w, pnet_conv2), level.rows - y + 2, level.columns - x + 2, 4, 0);
+    if (steps[i].op == pnet_conv2) fill_outside(plan.view(w, pnet_conv2), level.rows - y + 2, level.columns - x + 2, 0);
   }
 }
 

@@ -105,6 +105,7 @@ class Barrier {
 /// moved between two cores at every layer cost half of their time); when that is done it takes from the others.
 class ChunkQueue {
  public:
+  /// `members` who will all come to work(): as many as Team::run() says there are, which may be fewer than its size().
   void reset(int members) noexcept {
     members_ = members;
     for (int i = 0; i < members; ++i) next_[0][i].value = next_[1][i].value = 0;

@@ -643,6 +643,12 @@ class Plan {
     w.team_->queue.reset(w.team_->size());
     w.team_->run([&](int member, int members) {
       const simd::FlushDenormals mode;
+      // OpenMP may grant fewer threads than asked for (a nested region, OMP_THREAD_LIMIT). Nobody would then reset the
+      // counters of those who are absent, and from the third step on their chunks would be taken for done.
+      if (members != w.team_->size()) {
+        if (member == 0) w.team_->queue.reset(members);
+        w.team_->barrier();
+      }
       unsigned round = 0;
       body([&](int index, const PlanInput* inputs, int image, int images) {
         const Step& s = steps_[static_cast<std::size_t>(index)];

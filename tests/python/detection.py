@@ -90,10 +90,10 @@ def same(got: Found, want: Found) -> bool:
 
 
 def undecided(mtcnn, picture: np.ndarray, tries: int = 16) -> bool:
-    """Whether the reference gives another answer when its networks' outputs move by 5e-7, eight float32 steps at 1.
+    """Whether the reference's answer changes when its networks' outputs move by 5e-7, eight float32 steps at 1.
 
-    Two engines sum in different orders, and their outputs differ by as much. Where two boxes of one face have scores that
-    near to each other, which of them survives says nothing about either engine.
+    Two engines sum in different orders, and their outputs differ by as much. Where two boxes of one face have scores
+    that near to each other, which of them survives says nothing about either engine.
     """
     want = reference(mtcnn, picture)
     generator = torch.Generator().manual_seed(1)

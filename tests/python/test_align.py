@@ -30,7 +30,7 @@ def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def faces(count: int):
-    """Landmarks as faces have them: turned, scaled, shifted, each point moved by a twentieth of the face; some mirrored."""
+    """Landmarks as faces have them: turned, scaled, shifted, each point moved by a twentieth; some mirrored."""
     rng = np.random.default_rng(2)
     for number in range(count):
         angle, size = rng.uniform(-np.pi, np.pi), np.exp(rng.uniform(np.log(20), np.log(2000)))

@@ -5,9 +5,12 @@ Set FACENET_LONG=1 for 200 generated pictures instead of 40.
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
+import platform
 import struct
+import subprocess
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ import torch
 from conftest import assert_one_error, run_tool
 from detection import NOTHING, ROOT, DetectTool, generated, open_picture, photographs, reference, same, undecided
 from facenet_pytorch import MTCNN
+from PIL import Image
 
 from facenet_tools import mtcnn as weights
 
@@ -99,8 +103,6 @@ def test_options_mean_the_same(program, weight_file, options) -> None:
 @pytest.mark.parametrize(("number", "method"), enumerate(
     ["largest", "probability", "largest_over_threshold", "center_weighted_size"]))
 def test_selection_is_the_references(program, weight_file, mtcnn, number, method) -> None:
-    from PIL import Image
-
     first = DetectTool(program, weight_file, 1, selection=number, max_faces=1)
     for path in PHOTOGRAPHS:
         if path.stem not in ("sample1", "sample4", "sample5", "group"):
@@ -122,6 +124,68 @@ def test_threads_and_earlier_pictures_change_no_bit(program, weight_file, tool) 
     for name, picture in generated(8, seed=5):
         assert all(np.array_equal(a, b) for a, b in zip(three.detect(picture), tool.detect(picture))), name
     three.close()
+
+
+FUSED = r"""
+#include <cstdio>
+#include "facenet/detector_boxes.hpp"
+using namespace facenet;
+unsigned state = 1;
+float random(float low, float high) {
+  state = state * 1664525u + 1013904223u;
+  return low + detail::rounded_product(high - low, static_cast<float>(state >> 8) * 0x1p-24f);
+}
+int main() {
+  for (int i = 0; i < 20000; ++i) {
+    const float x = random(-30, 2000), y = random(-30, 2000);
+    const float offset[4] = {random(-.5, .5), random(-.5, .5), random(-.5, .5), random(-.5, .5)};
+    const Box b{x, y, x + random(10, 400), y + random(10, 400)};
+    const Box r = detail::regress(b, offset, static_cast<float>(i % 2)), s = detail::square(r);
+    const float numbers[] = {r.x0, r.y0, r.x1, r.y1, s.x0, s.y0, s.x1, s.y1, detail::overlap_union(b, r),
+                             detail::overlap_least(b, r), detail::area(b, 1)};
+    std::fwrite(numbers, sizeof(float), sizeof numbers / sizeof *numbers, stdout);
+    const float plain = b.x0 + offset[0] * (b.x1 - b.x0);  // what a compiler may fuse
+    std::fwrite(&plain, sizeof plain, 1, stdout);
+  }
+}
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the flags are for x86")
+def test_no_compiler_fuses_the_box_arithmetic(tmp_path) -> None:
+    """GCC's default is -ffp-contract=fast: a product and a sum become one rounding wherever the CPU has FMA."""
+    include = [f"-I{ROOT / 'include'}", f"-I{ROOT / '.deps/include'}"]
+    numbers = []
+    for flags in (["-ffp-contract=off"], ["-mavx2", "-mfma", "-ffp-contract=fast"]):
+        program = tmp_path / "boxes"
+        compiler = ["g++", "-std=c++17", "-O2", *flags, *include, "-x", "c++", "-", "-o", program]
+        subprocess.run(compiler, input=FUSED, text=True, check=True)
+        output = subprocess.run([program], capture_output=True, check=True).stdout
+        numbers.append(np.frombuffer(output, np.uint32).reshape(20000, 12))
+    assert np.array_equal(numbers[0][:, :11], numbers[1][:, :11])
+    assert not np.array_equal(numbers[0][:, 11], numbers[1][:, 11]), "the flags fuse nothing: no test"
+
+
+@pytest.mark.skipif(not PHOTOGRAPHS or platform.system() != "Linux", reason="needs photographs and /proc")
+def test_memory_is_small_and_flat(program, weight_file) -> None:
+    """A photograph and noise of 12 megapixels, 37 MB each, then many other pictures."""
+    if "asan" in str(BUILD) or "tsan" in str(BUILD):
+        pytest.skip("a sanitizer's own memory is larger")
+
+    def peak_mb() -> float:
+        lines = pathlib.Path(f"/proc/{tool.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+    tool = DetectTool(program, weight_file, threads=2)
+    photograph = Image.fromarray(open_picture(PHOTOGRAPHS[1])).resize((4032, 3024), Image.BICUBIC)
+    tool.detect(np.asarray(photograph))
+    tool.detect(np.random.default_rng(0).integers(0, 256, (3024, 4032, 3), np.uint8))
+    first = peak_mb()
+    assert first <= 150
+    for _, picture in generated(200 if os.environ.get("FACENET_LONG") else 30, seed=11):
+        tool.detect(picture)
+    assert peak_mb() <= first + 1
+    tool.close()
 
 
 # ---- Where the reference raises --------------------------------------------------------------------------------------
@@ -159,8 +223,6 @@ def test_candidates_without_pixels_are_dropped(program, weight_file) -> None:
 
 
 def header_of(path: pathlib.Path) -> dict:
-    import json
-
     data = path.read_bytes()
     return json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
 

@@ -286,7 +286,7 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
           a[r] = v + (std::int64_t{i} * tiles + first + r) * cin;
           c[r] = m + (std::int64_t{i} * tiles + first + r) * simd::panel;
         }
-        tile_for<Plain, W>(rows, simd::panel)(a, runs, u, nullptr, c, simd::panel, ahead);
+        tile_for<Plain, W>(rows, simd::panel)(a, runs, u, g.bias, c, simd::panel, ahead);
         ahead.from += ahead.step * cin;
       });
     }
