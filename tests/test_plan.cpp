@@ -296,6 +296,24 @@ TEST_CASE("the same bits for any number of threads, any batch and any place in i
   }
 }
 
+TEST_CASE("a batch keeps every picture's output where no layer is worth merging, and where some are") {
+  const Network light = small_network();
+  CHECK(choose_merge(light) > 0);
+  Network none("none", {9, 9, 16});  // every operator runs image by image, the last one too
+  none.max_pool("pool", none.conv("a", none.input(), 16, k(3)), k(3));
+  REQUIRE(choose_merge(none) == none.size());
+  for (const Network* n : {&light, static_cast<const Network*>(&none)}) {
+    const Parameters parameters(*n, 4);
+    auto plan = parameters.compile(*n);
+    REQUIRE(plan.ok());
+    std::vector<std::vector<float>> pictures;
+    for (unsigned i = 0; i < 5; ++i) pictures.push_back(pixels((*n)[0].out, 20 + i));
+    const auto want = run(*plan, 1, 1, pictures);
+    for (int threads : {1, 3})
+      for (int batch : {2, 3, 5}) CHECK(run(*plan, threads, batch, pictures) == want);
+  }
+}
+
 TEST_CASE("one plan serves several threads, each with a workspace") {
   const Network n = small_network();
   const Parameters parameters(n, 2);

@@ -32,8 +32,7 @@ inline double similarity(const float* a, const float* b, int n) noexcept {
 }
 
 /// Where to cut when nobody has calibrated: the same person at or below it. 1.1 is the Euclidean distance between unit
-/// vectors that Schroff et al., "FaceNet", 2015, figure 1, gives as an example (their text uses squared distances;
-/// 1.1 squared is 1.21, and facenet's public ports accept pairs up to about 1.1). Calibrate on your own pictures.
+/// vectors that Schroff et al., "FaceNet", 2015, figure 1, gives as an example. Calibrate on your own pictures.
 constexpr double default_threshold = 1.1;
 
 FACENET_END
