@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "bench.hpp"
+#include "step_cost.hpp"
 
 namespace {
 
@@ -29,18 +30,12 @@ const Plan& plan(bool half) {
   return *p;
 }
 
-// What the tiles do for `batch` images: a weight is used once a pixel, or once a Winograd tile.
 bench::Work work(const Plan& p, bool half, int batch) {
   bench::Work w;
-  w.direct = 2.0 * static_cast<double>(macs(network)) * batch;
   for (const Step& s : p.steps()) {
-    if (s.kind != StepKind::conv) continue;
-    const Shape out = network[s.op].out;
-    const int units = is_winograd(s.algorithm) ? with_transform(s.algorithm, [&](auto t) {
-      return kernels::winograd_tiles<decltype(t)>(out);
-    }) : static_cast<int>(out.pixels());
-    const double weights = static_cast<double>(s.weight_bytes) / (half ? sizeof(Half) : sizeof(float));
-    w.executed += 2 * weights * units * batch;
+    const bench::StepCost c = bench::step_cost(p, s, half);
+    w.direct += c.direct * batch;
+    w.executed += c.executed * batch;
     w.weight_bytes += static_cast<double>(s.weight_bytes);
   }
   return w;

@@ -245,11 +245,16 @@ TEST_CASE("decisions") {
     for (int panels : {1, 3, 28, 56})
       for (int threads : {1, 2, 3, 8, 64})
         for (int block : {24, kernels::conv_block}) {
-          const Chunking c = choose_chunks(pixels, block, panels, threads);
-          const bool sane = c.blocks >= 1 && c.groups >= 1 && c.groups <= panels && c.blocks <= pixels &&
-                            (pixels + c.blocks - 1) / c.blocks <= block;
-          CHECK(sane);
+          for (const Chunking c : {choose_chunks(pixels, block, panels, threads),
+                                   choose_winograd_chunks(pixels, block, panels, threads)}) {
+            const bool sane = c.blocks >= 1 && c.groups >= 1 && c.groups <= panels && c.blocks <= pixels &&
+                              (pixels + c.blocks - 1) / c.blocks <= block;
+            CHECK(sane);
+          }
+          CHECK(choose_winograd_chunks(pixels, block, panels, threads).groups <= threads);  // each transforms its input
         }
+  CHECK(choose_winograd_chunks(16, 60, 4, 2).groups == 2);  // Block17: each thread reads half of the weights
+  CHECK(choose_winograd_chunks(81, 24, 6, 2).groups == 1);  // conv2d_4a: each thread transforms half of the tiles
 }
 
 TEST_CASE("the same bits for any number of threads, any batch and any place in it; nothing allocated while running") {

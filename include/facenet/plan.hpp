@@ -89,6 +89,18 @@ constexpr Chunking choose_chunks(int pixels, int block, int panels, int threads)
   return {pixels < threads ? pixels : up(least, threads), 1};
 }
 
+/// The same for Winograd tiles. Each chunk transforms the input of its tiles, so panels are cut into one group a thread
+/// at the most, and only where a register tile or less would be left to each: Block17's 16 tiles share 655 KB of weights.
+constexpr Chunking choose_winograd_chunks(int tiles, int block, int panels, int threads) noexcept {
+  constexpr int few = 12, many = 96;  // tiles for each thread
+  const int least = (tiles + block - 1) / block;
+  if (threads == 1) return {least, 1};
+  if (tiles <= few * threads && panels >= threads) return {least, threads};
+  if (tiles < threads) return {tiles, 1};
+  const int wanted = tiles >= many * threads && least < 4 * threads ? 4 * threads : least;
+  return {(wanted + threads - 1) / threads * threads, 1};
+}
+
 /// In a batch, early operators run image by image (their activations stay in L2), and from this one on all images'
 /// pixels are merged (the weights are read once a batch): the first operator whose weights outweigh four times the
 /// activations of one image.
@@ -233,12 +245,21 @@ class Plan {
 
   /// Runs n <= workspace.batch() images; out: n * output_size() floats. Error: invalid_argument.
   Status run(Workspace& w, const PlanInput* inputs, int n, float* out) const noexcept {
+    return run(w, inputs, n, out, [](int) {});
+  }
+  /// The same; the calling thread calls after(step) whenever a step is done: once an image, or once a batch if merged.
+  template <class After>
+  Status run(Workspace& w, const PlanInput* inputs, int n, float* out, After&& after) const noexcept {
     if (n < 1 || n > w.batch_) return {Errc::invalid_argument, "more pictures than the workspace has room for"};
-    in_team(w, [&](auto&& step) {
+    in_team(w, [&](int member, auto&& step) {
+      const auto run_one = [&](int s, int image, int images) {
+        step(s, inputs, image, images);
+        if (member == 0) after(s);
+      };
       int s = 0;
       for (int image = 0; image < n; ++image)
-        for (s = 0; s < step_count_ && !steps_[static_cast<std::size_t>(s)].merged; ++s) step(s, inputs, image, 1);
-      for (; s < step_count_; ++s) step(s, inputs, 0, n);
+        for (s = 0; s < step_count_ && !steps_[static_cast<std::size_t>(s)].merged; ++s) run_one(s, image, 1);
+      for (; s < step_count_; ++s) run_one(s, 0, n);
     });
     const int last = network().size() - 1;
     for (int i = 0; i < n; ++i)
@@ -247,9 +268,9 @@ class Plan {
     return {};
   }
 
-  /// Runs one step alone on image 0, for tests that feed each layer a reference's input and for per-layer timing.
+  /// Runs one step alone on image 0, for tests that feed each layer a reference's input.
   void run_step(Workspace& w, int index, const PlanInput* input = nullptr) const noexcept {
-    in_team(w, [&](auto&& step) { step(index, input, 0, 1); });
+    in_team(w, [&](int, auto&& step) { step(index, input, 0, 1); });
   }
 
   /// Where operator `op`'s output lies. Valid right after the step that computes it; a later step may reuse the memory.
@@ -620,7 +641,9 @@ class Plan {
   Chunking conv_chunks(const Step& s, int images, int members) const noexcept {
     const int cin = network()[network()[s.op].inputs[0]].out.c;
     const int block = is_winograd(s.algorithm) ? kernels::winograd_block(winograd_points(s), cin) : kernels::conv_block;
-    return choose_chunks(conv_units(s, images), block, kernels::panels(s.channels, s.panel), members);
+    const int panels = kernels::panels(s.channels, s.panel);
+    if (is_winograd(s.algorithm)) return choose_winograd_chunks(conv_units(s, images), block, panels, members);
+    return choose_chunks(conv_units(s, images), block, panels, members);
   }
 
   int chunk_count(const Step& s, int images, int members) const noexcept {
@@ -636,7 +659,7 @@ class Plan {
     return 0;
   }
 
-  /// Calls body(step) on every member of the team; step(index, inputs, image, images) shares one step out among them.
+  /// Calls body(member, step) on every member; step(index, inputs, image, images) shares one step out among them.
   template <class F>
   void in_team(Workspace& w, F&& body) const noexcept {
     w.team_->queue.reset(w.team_->size());
@@ -649,7 +672,7 @@ class Plan {
         w.team_->barrier();
       }
       unsigned round = 0;
-      body([&](int index, const PlanInput* inputs, int image, int images) {
+      body(member, [&](int index, const PlanInput* inputs, int image, int images) {
         const Step& s = steps_[static_cast<std::size_t>(index)];
         const int chunks = chunk_count(s, images, members);
         w.team_->queue.work(member, round++, chunks, [&](int chunk) {

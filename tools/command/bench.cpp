@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "../../bench/peak.hpp"
+#include "../../bench/step_cost.hpp"
 #include "json.hpp"
 #include "model.hpp"
 #include "output.hpp"
@@ -34,55 +35,46 @@ std::vector<float> made_up_input(facenet::Shape shape, int images) {
   return v;
 }
 
-/// Work and traffic of one step for one image.
-struct StepCost {
-  double flops = 0;  // direct-equivalent: what a plain convolution would do, whatever the algorithm
-  double bytes = 0;  // weights, input, output, and the trunk that a residual reads
-};
-
-StepCost cost(const facenet::Plan& plan, const facenet::Step& s) {
-  const facenet::Network& n = plan.network();
-  StepCost c;
-  double floats = 0;
-  const facenet::Op& first = n[s.op];
-  for (int k = 0; k < first.input_count; ++k) floats += static_cast<double>(n[first.inputs[k]].out.size());
-  if (s.segment_count == 0) floats += static_cast<double>(first.out.size());
-  for (int k = 0; k < s.segment_count; ++k) {
-    const facenet::Op& op = n[s.segment_ops[k]];
-    c.flops += 2.0 * static_cast<double>(facenet::macs(n, op));
-    floats += static_cast<double>(op.out.size()) * (op.skip >= 0 ? 2 : 1);
-  }
-  c.bytes = static_cast<double>(s.weight_bytes) + 4.0 * floats;
-  return c;
-}
-
 struct StepTime {
   std::string name;
   const char* algorithm;
-  StepCost cost;
+  facenet::bench::StepCost cost;  // of the whole batch
   double min_s, median_s;
 };
 
-/// Times each step on one thread, in whole passes over the network so that each finds the caches as it does in a run.
-std::vector<StepTime> time_steps(facenet::Embedder& embedder, const std::vector<float>& input, double seconds) {
+/// Times each step within whole runs, so that each finds the caches, the threads and the memory as it does in use.
+std::vector<StepTime> time_steps(facenet::Embedder& embedder, const std::vector<float>& input, const BenchOptions& options) {
   const facenet::Plan& plan = embedder.plan();
   const auto steps = plan.steps();
-  facenet::PlanInput in;
-  in.nhwc = input.data();
+  const int batch = options.batch;
+  std::vector<facenet::PlanInput> in(static_cast<std::size_t>(batch));
+  for (int i = 0; i < batch; ++i) in[static_cast<std::size_t>(i)].nhwc = input.data() + i * plan.input_shape().size();
+  std::vector<float> output(static_cast<std::size_t>(batch * plan.output_size()));
   std::vector<std::vector<double>> times(steps.size());
+  std::vector<double> sum(steps.size());
   const auto began = Clock::now();
-  for (int pass = -1; pass < fewest_runs || seconds_since(began) < seconds; ++pass) {  // pass -1 warms up
-    for (std::size_t i = 0; i < steps.size(); ++i) {
-      const auto start = Clock::now();
-      plan.run_step(embedder.workspace(), static_cast<int>(i), &in);
-      if (pass >= 0) times[i].push_back(seconds_since(start));
-    }
+  for (int run = -1; run < fewest_runs || seconds_since(began) < options.seconds; ++run) {  // run -1 warms up
+    std::fill(sum.begin(), sum.end(), 0.0);
+    auto last = Clock::now();
+    const auto after = [&](int step) {  // a step that runs image by image comes once for each
+      const auto now = Clock::now();
+      sum[static_cast<std::size_t>(step)] += std::chrono::duration<double>(now - last).count();
+      last = now;
+    };
+    if (!plan.run(embedder.workspace(), in.data(), batch, output.data(), after).ok()) break;
+    if (run >= 0)
+      for (std::size_t i = 0; i < steps.size(); ++i) times[i].push_back(sum[i]);
   }
   std::vector<StepTime> table;
   for (std::size_t i = 0; i < steps.size(); ++i) {
     std::string name = plan.network()[steps[i].op].name.text;
     if (steps[i].segment_count > 1) name += " +" + std::to_string(steps[i].segment_count - 1);
-    table.push_back({name, facenet::Plan::step_name(steps[i]), cost(plan, steps[i]),
+    facenet::bench::StepCost cost = facenet::bench::step_cost(plan, steps[i], options.model.half_weights);
+    const double weights = static_cast<double>(steps[i].weight_bytes);  // read once a batch where images are merged
+    cost.bytes = (cost.bytes - weights) * batch + weights * (steps[i].merged ? 1 : batch);
+    cost.direct *= batch;
+    cost.executed *= batch;
+    table.push_back({name, facenet::Plan::step_name(steps[i]), cost,
                      *std::min_element(times[i].begin(), times[i].end()), median(times[i])});
   }
   return table;
@@ -94,7 +86,7 @@ struct Report {
   std::string tile;
   int threads;
   std::size_t runs;
-  double min_ms, median_ms, gflops, peak, peak_one;
+  double min_ms, median_ms, gflops, peak;
   std::vector<StepTime> steps;
 };
 
@@ -119,9 +111,10 @@ bool print_json(Output& out, const Report& r) {
     step["algorithm"] = s.algorithm;
     step["min_ms"] = number(s.min_s * 1e3);
     step["median_ms"] = number(s.median_s * 1e3);
-    step["gflops"] = number(s.cost.flops / s.median_s * 1e-9);
-    step["peak_percent"] = number(s.cost.flops / s.median_s * 1e-7 / r.peak_one);
-    step["flop_per_byte"] = number(s.cost.flops / s.cost.bytes);
+    step["gflops"] = number(s.cost.direct / s.median_s * 1e-9);
+    step["gflops_executed"] = number(s.cost.executed / s.median_s * 1e-9);
+    step["peak_percent"] = number(s.cost.executed / s.median_s * 1e-7 / r.peak);
+    step["flop_per_byte"] = number(s.cost.executed / s.cost.bytes);
     j["layers"].push_back(std::move(step));
   }
   return out.line(line(j));
@@ -143,14 +136,15 @@ bool print_text(Output& out, const Report& r) {
   double total = 0;
   for (const StepTime& s : r.steps) total += s.median_s;
   ok = ok && out.line("") &&
-       put("Each step alone, 1 thread, batch 1; GFLOP/s are direct-equivalent, peak %.1f", r.peak_one) &&
-       put("%-30s %-13s %9s %9s %6s %9s %6s %9s", "step", "algorithm", "min ms", "median", "share", "GFLOP/s", "peak",
-           "flop/byte");
+       put("Each step within the run, whole batch. GFLOP/s: direct-equivalent, and as executed (Winograd's products);") &&
+       put("peak: executed over %.1f GFLOP/s; flop/byte: executed over weights and activations", r.peak) &&
+       put("%-30s %-13s %9s %9s %6s %9s %9s %5s %9s", "step", "algorithm", "min ms", "median", "share", "direct", "executed",
+           "peak", "flop/byte");
   for (const StepTime& s : r.steps) {
-    const double gflops = s.cost.flops / s.median_s * 1e-9;
-    ok = ok && put("%-30s %-13s %9.4f %9.4f %5.1f%% %9.1f %5.0f%% %9.2f", s.name.c_str(), s.algorithm, s.min_s * 1e3,
-                   s.median_s * 1e3, 100 * s.median_s / total, gflops, 100 * gflops / r.peak_one,
-                   s.cost.flops / s.cost.bytes);
+    const double giga = 1e-9 / s.median_s;
+    ok = ok && put("%-30s %-13s %9.4f %9.4f %5.1f%% %9.1f %9.1f %4.0f%% %9.2f", s.name.c_str(), s.algorithm, s.min_s * 1e3,
+                   s.median_s * 1e3, 100 * s.median_s / total, s.cost.direct * giga, s.cost.executed * giga,
+                   100 * s.cost.executed * giga / r.peak, s.cost.executed / s.cost.bytes);
   }
   return ok && put("%-30s %-13s %9s %9.4f", "all steps", "", "", total * 1e3);
 }
@@ -165,8 +159,7 @@ int bench(const BenchOptions& options) {
   const std::vector<float> input = made_up_input(plan.input_shape(), batch);
   std::vector<float> output(static_cast<std::size_t>(embedder->dim()) * static_cast<std::size_t>(batch));
 
-  const double peak_one = facenet::bench::peak_gflops(1);
-  const double peak = threads == 1 ? peak_one : facenet::bench::peak_gflops(threads);
+  const double peak = facenet::bench::peak_gflops(threads);
   std::vector<double> times;
   const auto began = Clock::now();
   for (int run = -1; run < fewest_runs || seconds_since(began) < options.seconds; ++run) {  // run -1 warms up
@@ -188,8 +181,7 @@ int bench(const BenchOptions& options) {
                       middle * 1e3,
                       flops / middle * 1e-9,
                       peak,
-                      peak_one,
-                      options.layers ? time_steps(*embedder, input, options.seconds) : std::vector<StepTime>()};
+                      options.layers ? time_steps(*embedder, input, options) : std::vector<StepTime>()};
   Output out;
   const bool printed = options.json ? print_json(out, report) : print_text(out, report);
   return printed && out.finish() ? done : failed;
