@@ -168,7 +168,7 @@ class App {
     sub->add_option("-s,--seconds", bench_.seconds, "How long to measure (default 3)")
         ->check(number_from_to(0, 3600, "0 to 3600"))
         ->type_name("S");
-    sub->add_flag("--layers", bench_.layers, "Also time each step of the network alone, on one thread");
+    sub->add_flag("--layers", bench_.layers, "Also time each step of the network within the run");
     add_model(sub, bench_.model);
   }
 
