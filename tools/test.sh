@@ -21,8 +21,9 @@ files (build/golden, made again when the tools that make them change), runs ctes
 cores from nothing, 4 when set up.
 
 Options:
-  --all    also: address and undefined-behaviour sanitizers over the suite and the command, the thread sanitizer over
-           the tests with threads, a build without exceptions and RTTI, 30 seconds of fuzzing for each target
+  --all    also: each layer's instructions against the recorded ones, address and undefined-behaviour sanitizers over the
+           suite and the command, the thread sanitizer over the tests with threads, a build without exceptions and RTTI,
+           30 seconds of fuzzing for each target
   --help   this text
 
 Exit status: 0 all passed, 1 a test failed, 2 something could not be set up or built.
@@ -114,11 +115,12 @@ golden_files() {
   step "make weights and golden files" "the last lines above name the cause" make_golden
 }
 
+# quick [PYTEST-ARGUMENT...]
 quick() {
   step "build release" "the last lines above name the cause" build release
   golden_files
   run_ctest release
-  run_pytest "pytest, release" tests/python
+  run_pytest "pytest, release" tests/python "$@"
 }
 
 # The command's and the pictures' tests again, on programs with sanitizers inside.
@@ -171,11 +173,13 @@ main() {
   mkdir -p build
 
   if ((all)); then tools/bootstrap.sh --all || exit 2; else tools/bootstrap.sh || exit 2; fi
-  quick
   if ((all)); then
+    quick
     sanitizers
     step "build noexcept" "the last lines above name the cause" build noexcept
     fuzz
+  else
+    quick -m "not slow"
   fi
 
   printf '\n%s: the runners say\n' "$program"

@@ -55,6 +55,10 @@ def assert_one_error(result: Result, *parts: str) -> None:
         assert part in result.stderr
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes most of a minute; only tools/test.sh --all runs it")
+
+
 @pytest.fixture(scope="session")
 def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A 128-d checkpoint calibrated on made-up pictures, so that it needs no samples."""
