@@ -1,6 +1,7 @@
 // Teams, queues and the default number of threads. Built for OpenMP, std::thread and serial.
 #include <doctest/doctest.h>
 
+#include <cfenv>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -65,17 +66,80 @@ TEST_CASE("a team can be started again, and refuses nonsense") {
   CHECK(team.start(max_threads + 1).code() == Errc::invalid_argument);
 }
 
-TEST_CASE("the caller's floating-point mode comes back") {
-  volatile float tiny = 0x1p-140f;
-  volatile float kept = tiny * 0.5f;
-  {
-    const simd::FlushDenormals mode;
-    (void)mode;
-  }
-  volatile float after = tiny * 0.5f;
-  CHECK(kept == after);
-  CHECK(after != 0.0f);
+#if defined(__SSE2__) || defined(__aarch64__)
+namespace {
+
+bool denormals_count() {
+  volatile float tiny = 0x1p-127f;  // its double is normal, so that flushed results alone would not hide it
+  volatile float twice = tiny * 2;
+  return twice != 0;
 }
+/// Up and down differ from nearest, and from each other, in one of these thirds.
+bool rounds_to_nearest() {
+  volatile float one = 1, three = 3;
+  volatile float third = one / three, minus = -one / three;
+  return third == 0x1.555556p-2f && minus == -0x1.555556p-2f;
+}
+
+}  // namespace
+
+TEST_CASE("every member of a team flushes denormals and rounds to nearest; the caller's mode is out of it") {
+  for (int threads : {1, 2, 3, 8})
+    for (int mode : {FE_TONEAREST, FE_UPWARD, FE_DOWNWARD}) {
+      CAPTURE(threads);
+      CAPTURE(mode);
+      std::fesetround(mode);
+      Team team;  // started in the caller's mode, which new threads inherit
+      REQUIRE(team.start(threads).ok());
+      std::atomic<int> members_in_mode{0}, came{0};
+      team.run([&](int, int members) {
+        came = members;
+        if (!denormals_count() && rounds_to_nearest()) members_in_mode.fetch_add(1);
+      });
+      const bool counted = denormals_count();
+      const int kept = std::fegetround();
+      std::fesetround(FE_TONEAREST);
+      CHECK(came.load() == team.size());
+      CHECK(members_in_mode.load() == team.size());
+      CHECK(counted);
+      CHECK(kept == mode);
+    }
+}
+
+#  if defined(FACENET_PARALLEL_OPENMP)
+TEST_CASE("OpenMP's threads are the caller's too: outside of run() they are in the mode they had") {
+  Team team;
+  REQUIRE(team.start(3).ok());
+  team.run([](int, int) {});
+  int counted = 0, came = 0;
+#    pragma omp parallel num_threads(3) reduction(+ : counted, came)
+  {
+    counted += denormals_count();
+    came += 1;
+  }
+  CHECK(counted == came);
+  CHECK(came > 1);
+}
+#  endif
+
+#  if defined(__GLIBC__) && defined(__SSE2__)
+TEST_CASE("a caller who traps floating-point exceptions gets none from a team") {
+  Team team;
+  REQUIRE(team.start(2).ok());
+  feenableexcept(FE_INEXACT | FE_UNDERFLOW | FE_DIVBYZERO);  // a trap would end this program
+  std::atomic<bool> infinite{true};
+  team.run([&](int, int) {
+    volatile float one = 1, none = 0, tiny = 0x1p-100f;
+    volatile float quotient = one / none, product = tiny * tiny;
+    if (!(quotient > 1) || product != 0) infinite = false;
+  });
+  const int kept = fegetexcept();
+  fedisableexcept(FE_ALL_EXCEPT);
+  CHECK(infinite.load());
+  CHECK(kept == (FE_INEXACT | FE_UNDERFLOW | FE_DIVBYZERO));
+}
+#  endif
+#endif
 
 #if defined(__linux__) && !defined(FACENET_PARALLEL_SERIAL)
 TEST_CASE("a container's CPU quota limits the default") {

@@ -35,6 +35,7 @@ void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 #include <doctest/doctest.h>
 
+#include <cfenv>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -401,17 +402,48 @@ TEST_CASE("bytes become the pixels they stand for: padded rows, swapped channels
 }
 
 #if defined(__SSE2__) || defined(__aarch64__)
-TEST_CASE("denormals count as zero in a run, on every thread") {
+TEST_CASE("denormal pixels, weights, products and sums count as zero in a run, on every thread") {
   Network n("tiny", {64, 64, 4});
   n.conv_bias("c", n.input(), 8, k(1));
-  const auto plan = Plan::compile_with(n, {}, [](int, Span<float> w, Span<float>) {
-    for (float& x : w) x = 0x1p20f;
-  });
-  REQUIRE(plan.ok());
-  const std::vector<float> tiny(z(n[0].out.size()), 0x1p-130f);  // times 2^20 would be a normal number
-  for (int threads : {1, 3}) CHECK(run(*plan, threads, 1, {tiny}) == std::vector<float>(64 * 64 * 8, 0.0f));
+  const struct {
+    bool half;
+    float pixel, weight, bias, out;
+  } cases[] = {{false, 0x1p-130f, 0x1p20f, 0, 0},  // 2^-108 otherwise
+               {false, 0x1p20f, 0x1p-130f, 0, 0},
+               {false, 0x1p-70f, 0x1p-70f, 0, 0},           // normal factors, and 2^-138 otherwise
+               {false, 1, 0x1p-126f, -0x1.cp-125f, 0},      // normal terms, and 2^-127 otherwise
+               {true, 0x1p20f, 0x1p-20f, 0, 4}};            // a subnormal half is a normal float
+  for (const auto& c : cases) {
+    PlanOptions options;
+    options.half_weights = c.half;
+    const auto plan = Plan::compile_with(n, options, [&](int, Span<float> w, Span<float> b) {
+      for (float& x : w) x = c.weight;
+      for (float& x : b) x = c.bias;
+    });
+    REQUIRE(plan.ok());
+    CAPTURE(c.pixel);
+    const std::vector<float> picture(z(n[0].out.size()), c.pixel), want(64 * 64 * 8, c.out);
+    for (int threads : {1, 3}) CHECK(run(*plan, threads, 1, {picture}) == want);
+  }
   volatile float x = 0x1p-130f;
   CHECK(x * 0x1p20f == 0x1p-110f);  // the caller's mode is back
+}
+
+TEST_CASE("a caller's rounding mode changes no bit, and is kept") {
+  const Network n = small_network();
+  const Parameters parameters(n, 2);
+  auto plan = parameters.compile(n);
+  REQUIRE(plan.ok());
+  const auto picture = pixels(n[0].out, 3);
+  const auto want = run(*plan, 1, 1, {picture});
+  for (int threads : {1, 3}) {
+    std::fesetround(FE_UPWARD);
+    const auto got = run(*plan, threads, 1, {picture});
+    const int kept = std::fegetround();
+    std::fesetround(FE_TONEAREST);
+    CHECK(got == want);
+    CHECK(kept == FE_UPWARD);
+  }
 }
 #endif
 

@@ -170,12 +170,17 @@ class Team {
 
   int size() const noexcept { return count_; }
 
-  /// Calls f(member, members) once on each member at the same time and returns when all have returned.
+  /// Calls f(member, members) once on each member at the same time and returns when all have returned. Each member is in
+  /// the mode of simd::FlushDenormals meanwhile.
   template <class F>
   void run(F&& f) noexcept {
+    const auto job = [&f](int member, int members) noexcept {
+      const simd::FlushDenormals mode;
+      f(member, members);
+    };
     barrier_.reset(count_);
     if (count_ == 1) {
-      f(0, 1);
+      job(0, 1);
       return;
     }
 #if defined(FACENET_PARALLEL_OPENMP)
@@ -184,18 +189,18 @@ class Team {
       // A smaller team than asked for (nested regions, a thread limit) would wait for ever at a barrier of count_.
 #  pragma omp single
       barrier_.reset(omp_get_num_threads());
-      f(omp_get_thread_num(), omp_get_num_threads());
+      job(omp_get_thread_num(), omp_get_num_threads());
     }
 #elif defined(FACENET_PARALLEL_POOL)
-    call_ = [](void* object, int member, int members) { (*static_cast<std::remove_reference_t<F>*>(object))(member, members); };
-    object_ = &f;
+    call_ = [](const void* object, int member, int members) { (*static_cast<decltype(&job)>(object))(member, members); };
+    object_ = &job;
     done_.store(0, std::memory_order_relaxed);
     {
       std::lock_guard<std::mutex> lock(mutex_);
       generation_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
-    f(0, count_);
+    job(0, count_);
     for (int spins = 0; done_.load(std::memory_order_acquire) != count_ - 1; ++spins)
       spins < 1000 ? simd::pause() : std::this_thread::yield();
 #endif
@@ -242,8 +247,8 @@ class Team {
   std::condition_variable wake_;
   std::atomic<unsigned> generation_{0};
   alignas(cache_line) std::atomic<int> done_{0};
-  void (*call_)(void*, int, int) = nullptr;
-  void* object_ = nullptr;
+  void (*call_)(const void*, int, int) = nullptr;
+  const void* object_ = nullptr;
   bool stopping_ = false;
 #endif
   Barrier barrier_;

@@ -664,7 +664,6 @@ class Plan {
   void in_team(Workspace& w, F&& body) const noexcept {
     w.team_->queue.reset(w.team_->size());
     w.team_->run([&](int member, int members) {
-      const simd::FlushDenormals mode;
       // OpenMP may grant fewer threads than asked for (a nested region, OMP_THREAD_LIMIT). Nobody would then reset the
       // counters of those who are absent, and from the third step on their chunks would be taken for done.
       if (members != w.team_->size()) {

@@ -202,13 +202,15 @@ FACENET_INLINE void pause() noexcept {
 }
 
 /// Denormals are flushed to zero on this thread while it lives: arithmetic on them is up to 100 times slower on some
-/// CPUs, and speed must not depend on the data. The caller's mode comes back at the end.
+/// CPUs, and speed must not depend on the data. Rounding is to nearest and nothing traps, whatever the caller chose, so
+/// that all threads compute the same bits. The caller's mode comes back at the end.
+/// Other ISAs have no such mode (WebAssembly, RISC-V, s390x) or none that is set here (32-bit ARM): denormals count there.
 class FlushDenormals {
  public:
   FlushDenormals(const FlushDenormals&) = delete;
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 #if defined(__SSE2__)
-  FlushDenormals() noexcept : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040u); }  // FTZ | DAZ
+  FlushDenormals() noexcept : saved_(_mm_getcsr()) { _mm_setcsr(0x9fc0u); }  // FTZ, DAZ, all exceptions masked
   ~FlushDenormals() { _mm_setcsr(saved_); }
 
  private:
@@ -216,7 +218,7 @@ class FlushDenormals {
 #elif defined(__aarch64__)
   FlushDenormals() noexcept {
     __asm__ __volatile__("mrs %0, fpcr" : "=r"(saved_));
-    __asm__ __volatile__("msr fpcr, %0" : : "r"(saved_ | (std::uint64_t{1} << 24)));
+    __asm__ __volatile__("msr fpcr, %0" : : "r"(std::uint64_t{1} << 24));  // FZ; every other bit is a default
   }
   ~FlushDenormals() { __asm__ __volatile__("msr fpcr, %0" : : "r"(saved_)); }
 
