@@ -51,6 +51,12 @@ inline Buffer<float> random_floats(std::int64_t n, float low, float high) {
   return b;
 }
 
+/// Uniform within +-sqrt(6 / inputs) keeps a rectified layer's variance: no value grows or dies on the way.
+inline void fill_weights(Span<float> weight, int outputs) {
+  const float most = std::sqrt(6 * static_cast<float>(outputs) / static_cast<float>(weight.size()));
+  fill(weight.data(), weight.size(), -most, most);
+}
+
 /// The weights of all benchmarks: cold_bytes(), and behind them room for the largest layer's (mixed_7a's 256 -> 256 at
 /// 36 points is 9.4 MB). What a weight is does not change the time, so nobody packs 64 MB of them.
 inline const float* weight_pool() {

@@ -20,10 +20,7 @@ const Plan& plan(bool half) {
     options.half_weights = half;
     p = std::make_unique<const Plan>(
         bench::need(Plan::compile_with(network, options, [](int op, Span<float> weight, Span<float> bias) {
-          // Uniform within +-sqrt(6 / inputs) keeps a rectified layer's variance: no value grows or dies on the way.
-          const float inputs = static_cast<float>(weight.size()) / static_cast<float>(network[op].out.c);
-          const float most = std::sqrt(6 / inputs);
-          bench::fill(weight.data(), weight.size(), -most, most);
+          bench::fill_weights(weight, network[op].out.c);
           bench::fill(bias.data(), bias.size(), -0.1f, 0.1f);
         })));
   }
