@@ -218,9 +218,10 @@ class FlushDenormals {
 #elif defined(__aarch64__)
   FlushDenormals() noexcept {
     __asm__ __volatile__("mrs %0, fpcr" : "=r"(saved_));
-    __asm__ __volatile__("msr fpcr, %0" : : "r"(std::uint64_t{1} << 24));  // FZ; every other bit is a default
+    // FZ; every other bit is a default. The clobber keeps loads and stores, and so what is between them, on their side.
+    __asm__ __volatile__("msr fpcr, %0" : : "r"(std::uint64_t{1} << 24) : "memory");
   }
-  ~FlushDenormals() { __asm__ __volatile__("msr fpcr, %0" : : "r"(saved_)); }
+  ~FlushDenormals() { __asm__ __volatile__("msr fpcr, %0" : : "r"(saved_) : "memory"); }
 
  private:
   std::uint64_t saved_ = 0;
