@@ -2,6 +2,7 @@
 // tests/python/test_detector.py.
 #include <doctest/doctest.h>
 
+#include <cfenv>
 #include <cstdio>
 #include <limits>
 #include <random>
@@ -361,7 +362,12 @@ TEST_CASE("a detector with the trained weights") {
     CHECK(detector->detect({file.data(), max_image_side + 1, 1, 3 * (max_image_side + 1), ChannelOrder::rgb}, faces)
               .code() == Errc::limit_exceeded);
   }
-  SUBCASE("thousands of candidates, on any number of threads, in any state: the same faces") {
+  SUBCASE("thousands of candidates, on any number of threads, in any state and rounding mode: the same faces") {
+#if defined(__SSE2__) || defined(__aarch64__)
+    const int modes[] = {FE_TONEAREST, FE_UPWARD};
+#else
+    const int modes[] = {FE_TONEAREST, FE_TONEAREST};
+#endif
     const Picture noise(260, 190, 9);
     options.thresholds[0] = 0.1f;
     options.thresholds[1] = 0.0f;
@@ -371,8 +377,13 @@ TEST_CASE("a detector with the trained weights") {
       options.threads = threads;
       auto many = detector->fork(options);
       REQUIRE(many.ok());
-      for (int time = 0; time < 2; ++time) {
-        REQUIRE(many->detect(noise.view(), faces).ok());
+      for (const int mode : modes) {
+        std::fesetround(mode);
+        const Status status = many->detect(noise.view(), faces);
+        const int kept = std::fegetround();
+        std::fesetround(FE_TONEAREST);
+        REQUIRE(status.ok());
+        CHECK(kept == mode);
         if (want.empty()) want.assign(faces.begin(), faces.end());
         REQUIRE(faces.size() == static_cast<int>(want.size()));
         CHECK(std::memcmp(faces.begin(), want.data(), want.size() * sizeof(Face)) == 0);

@@ -92,6 +92,7 @@ class Detector {
   /// Finds the faces of `picture`, in the order of options().selection. No face is an empty result, not an error.
   /// Errors: invalid_argument, limit_exceeded, out_of_memory.
   Status detect(ImageView picture, Faces& faces) noexcept {
+    const simd::FlushDenormals mode;  // for the boxes too, which are computed outside of the team
     faces.list_.clear();
     FACENET_TRY(detail::check(picture));
     Desk& d = *desk_;
