@@ -27,10 +27,10 @@ const Plan& plan(bool half) {
   return *p;
 }
 
-bench::Work work(const Plan& p, bool half, int batch) {
+bench::Work work(const Plan& p, int batch) {
   bench::Work w;
   for (const Step& s : p.steps()) {
-    const bench::StepCost c = bench::step_cost(p, s, half);
+    const bench::StepCost c = bench::step_cost(p, s);
     w.direct += c.direct * batch;
     w.executed += c.executed * batch;
     w.weight_bytes += static_cast<double>(s.weight_bytes);
@@ -50,7 +50,7 @@ void run(benchmark::State& state, int threads, int batch, bool half) {
     benchmark::DoNotOptimize(p.run(workspace, inputs.data(), batch, out.data()).ok());
     benchmark::ClobberMemory();
   }
-  bench::count(state, work(p, half, batch), threads);
+  bench::count(state, work(p, batch), threads);
   using benchmark::Counter;
   state.counters["ms_per_image"] = Counter(batch * 1e-3, Counter::kIsIterationInvariantRate | Counter::kInvert);
 }

@@ -13,7 +13,7 @@ struct StepCost {
   double bytes = 0;     // weights, input, output, and the trunk that a residual reads
 };
 
-inline StepCost step_cost(const Plan& plan, const Step& s, bool half_weights) noexcept {
+inline StepCost step_cost(const Plan& plan, const Step& s) noexcept {
   const Network& n = plan.network();
   const Op& first = n[s.op];
   StepCost c;
@@ -25,11 +25,7 @@ inline StepCost step_cost(const Plan& plan, const Step& s, bool half_weights) no
     c.direct += 2.0 * static_cast<double>(macs(n, op));
     floats += static_cast<double>(op.out.size()) * (op.skip >= 0 ? 2 : 1);
   }
-  const int units = !is_winograd(s.algorithm) ? static_cast<int>(first.out.pixels()) : with_transform(s.algorithm, [&](auto t) {
-    return kernels::winograd_tiles<decltype(t)>(first.out);
-  });
-  const double weights = static_cast<double>(s.weight_bytes) / (half_weights ? sizeof(Half) : sizeof(float));
-  c.executed = 2 * weights * units;  // a weight is used once a pixel, or once a tile
+  c.executed = 2.0 * static_cast<double>(plan.executed_macs(s));
   c.bytes = static_cast<double>(s.weight_bytes) + 4.0 * floats;
   return c;
 }

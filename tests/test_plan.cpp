@@ -447,6 +447,28 @@ TEST_CASE("a caller's rounding mode changes no bit, and is kept") {
 }
 #endif
 
+TEST_CASE("executed multiply-adds: once a pixel, or once a Winograd tile and point") {
+  const Network n = small_network();
+  const Parameters parameters(n, 2);
+  const auto executed = [&](const char* layer, PlanOptions options) {
+    const auto plan = parameters.compile(n, options);
+    REQUIRE(plan.ok());
+    for (const Step& s : plan->steps())
+      if (n[s.op].name == layer) return plan->executed_macs(s);
+    return std::int64_t{-1};
+  };
+  PlanOptions direct, winograd, half;
+  direct.conv = ConvAlgorithm::direct;
+  winograd.conv = ConvAlgorithm::winograd_4x4_3x3;
+  half = winograd;
+  half.half_weights = true;
+  CHECK(executed("b1", direct) == 8 * 7 * 9 * 32 * 32);
+  CHECK(executed("b1", winograd) == 4 * 36 * 32 * 32);  // 2 x 2 tiles
+  CHECK(executed("b1", half) == 4 * 36 * 32 * 32);
+  CHECK(executed("odd", direct) == 6 * 5 * 9 * 32 * kernels::panels(5, simd::width) * simd::width);  // zeros included
+  CHECK(executed("pool", direct) == 0);
+}
+
 TEST_CASE("describe() names every layer") {
   const Network n = small_network();
   const Parameters parameters(n, 2);

@@ -217,6 +217,13 @@ class Plan {
   /// Floats of one image's output: height, width and channels of the last operator.
   int output_size() const noexcept { return static_cast<int>(network()[network().size() - 1].out.size()); }
   Span<const Step> steps() const noexcept { return {steps_.data(), static_cast<std::size_t>(step_count_)}; }
+  /// Multiply-adds of a step's register tiles for one image: fewer than the layer's with Winograd, whose transforms are not
+  /// counted, and more where the last panel is padded.
+  std::int64_t executed_macs(const Step& s) const noexcept {
+    if (s.kind != StepKind::conv) return 0;
+    const std::int64_t element = options_.half_weights ? sizeof(Half) : sizeof(float);
+    return s.weight_bytes / element * conv_units(s, 1);  // a weight is used once a pixel, or once a tile
+  }
   /// Bytes of packed weights.
   std::size_t weight_bytes() const noexcept { return weights_.size(); }
   /// Bytes of arena that a workspace for `batch` images takes.

@@ -306,6 +306,9 @@ def test_bench_by_layers(weights):
     (b,) = lines(facenet("bench", "--json", "--layers", "--weights", weights, "--seconds", "0.1"))
     names = [layer["name"] for layer in b["layers"]]
     assert names[0] == "input" and names[-1] == "normalise" and "conv2d_4b" in names
+    ratio = {layer["name"]: layer["gflops_executed"] / layer["gflops"] for layer in b["layers"] if layer["gflops"] > 0}
+    assert math.isclose(ratio["conv2d_1a"], 1, rel_tol=1e-4)
+    assert math.isclose(ratio["conv2d_2b"], 20 * 20 * 36 / (77 * 77 * 9), rel_tol=1e-4)  # tiles that stick out
     flops = sum(layer["gflops"] * layer["median_ms"] * 1e6 for layer in b["layers"])
     assert math.isclose(flops, 2 * 1416974176, rel_tol=1e-4)
     for layer in b["layers"]:

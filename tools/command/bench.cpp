@@ -69,7 +69,7 @@ std::vector<StepTime> time_steps(facenet::Embedder& embedder, const std::vector<
   for (std::size_t i = 0; i < steps.size(); ++i) {
     std::string name = plan.network()[steps[i].op].name.text;
     if (steps[i].segment_count > 1) name += " +" + std::to_string(steps[i].segment_count - 1);
-    facenet::bench::StepCost cost = facenet::bench::step_cost(plan, steps[i], options.model.half_weights);
+    facenet::bench::StepCost cost = facenet::bench::step_cost(plan, steps[i]);
     const double weights = static_cast<double>(steps[i].weight_bytes);  // read once a batch where images are merged
     cost.bytes = (cost.bytes - weights) * batch + weights * (steps[i].merged ? 1 : batch);
     cost.direct *= batch;
