@@ -311,9 +311,6 @@ def test_bench_by_layers(weights):
     assert math.isclose(ratio["conv2d_2b"], 20 * 20 * 36 / (77 * 77 * 9), rel_tol=1e-4)  # tiles that stick out
     flops = sum(layer["gflops"] * layer["median_ms"] * 1e6 for layer in b["layers"])
     assert math.isclose(flops, 2 * 1416974176, rel_tol=1e-4)
-    for layer in b["layers"]:
-        if layer["algorithm"].startswith("F("):
-            assert 0 < layer["gflops_executed"] < layer["gflops"]  # Winograd does fewer products
     text = facenet("bench", "--layers", "--weights", weights, "--seconds", "0.1").stdout
     for part in ("flop/byte", "peak", "mixed_6a", "last_linear", "all steps"):
         assert part in text
