@@ -1,4 +1,4 @@
-// A picture of a face in, its embedding out:  example_embed WEIGHTS PICTURE
+// A face crop in, its embedding out:  example_embed WEIGHTS PICTURE   (example_faces looks for faces)
 #include <cstdio>
 #include <vector>
 
@@ -18,10 +18,8 @@ int main(int argc, char** argv) {
   auto picture = facenet::read_image(argv[2]);
   if (!picture) return fail(picture.status());
 
-  // The network wants a face that fills a square; without a detector, the middle of the picture has to do.
-  const auto square = facenet::centre_square(picture->width(), picture->height());
   std::vector<float> embedding(static_cast<std::size_t>(embedder->dim()));
-  const facenet::Status status = embedder->embed(picture->view().crop(square), embedding.data());
+  const facenet::Status status = embedder->embed(*picture, embedding.data());
   if (!status) return fail(status);
 
   for (const float x : embedding) std::printf("%.9g\n", static_cast<double>(x));

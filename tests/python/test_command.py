@@ -107,7 +107,7 @@ def faces(tmp_path_factory):
 def test_version_and_help_have_what_is_promised():
     version = facenet("--version")
     assert version.returncode == 0 and version.stdout.startswith("facenet 0.")
-    for arguments in ([], ["info"], ["embed"], ["verify"], ["bench"]):
+    for arguments in ([], ["info"], ["embed"], ["verify"], ["detect"], ["align"], ["bench"]):
         result = facenet(*arguments, "--help")
         assert result.returncode == 0 and result.stderr == ""
         for part in ("Usage: facenet", "Examples:", "Exit status:", "--json", "--help"):
@@ -168,14 +168,13 @@ def test_info_says_that_a_plain_state_dict_is_guesswork(state, tmp_path):
 
 
 def test_embed_as_json(weights, faces):
-    result = facenet("embed", "--json", "--weights", weights, faces / "wide.jpg", faces / "one.png")
+    result = facenet("embed", "--json", "--aligned", "-w", weights, faces / "wide.jpg", faces / "one.png")
     assert result.returncode == 0
     wide, one = lines(result)
     assert list(wide)[:5] == ["image", "face", "box", "embedding", "model"]
-    assert (wide["image"], wide["face"], wide["box"]) == (str(faces / "wide.jpg"), 0, [49, 0, 250, 201])
+    assert (wide["image"], wide["face"], wide["box"]) == (str(faces / "wide.jpg"), 0, [0, 0, 300, 201])
     assert one["box"] == [0, 0, 160, 160]
     assert wide["trained"] is False and UNTRAINED in result.stderr
-    assert "centre square" in result.stderr and "--aligned" in result.stderr
     assert wide["model"] == one["model"] == lines(facenet("info", "--json", weights))[0]["digest"]
     for face in (wide, one):
         assert len(face["embedding"]) == 128
@@ -191,7 +190,7 @@ def test_embed_equals_pytorch(checkpoint_file, weights, faces):
     square = pictures.centre_square(str(faces / "one.png"))
     with torch.no_grad():
         expected = model.double()(pictures.to_tensor(square[None].copy(), torch.float64))[0].numpy()
-    (one,) = lines(facenet("embed", "--json", "--weights", weights, faces / "one.png"))
+    (one,) = lines(facenet("embed", "--json", "--aligned", "-w", weights, faces / "one.png"))
     assert np.abs(np.array(one["embedding"]) - expected).max() <= 3e-6
 
 
@@ -199,30 +198,29 @@ def test_aligned_takes_the_whole_picture(weights, faces, tmp_path):
     with Image.open(faces / "wide.jpg") as picture:
         picture.save(tmp_path / "wide.png")  # JPEG decoders need not agree on the pixels
         picture.resize((160, 160), Image.Resampling.BILINEAR).save(tmp_path / "small.png")
-    (whole,) = lines(facenet("embed", "--json", "--aligned", "--weights", weights, tmp_path / "wide.png"))
+    (whole,) = lines(facenet("embed", "--json", "--aligned", "-w", weights, tmp_path / "wide.png"))
     assert whole["box"] == [0, 0, 300, 201]
-    result = facenet("embed", "--json", "--aligned", "--weights", weights, tmp_path / "small.png")
-    assert lines(result)[0]["embedding"] == whole["embedding"]
-    assert "centre square" not in result.stderr
+    (small,) = lines(facenet("embed", "--json", "--aligned", "-w", weights, tmp_path / "small.png"))
+    assert small["embedding"] == whole["embedding"]
 
 
 def test_text_output_has_the_same_numbers(weights, faces):
-    (j,) = lines(facenet("embed", "--json", "--weights", weights, faces / "one.png"))
-    name, face, numbers = facenet("embed", "--weights", weights, faces / "one.png").stdout.rstrip("\n").split("\t")
+    (j,) = lines(facenet("embed", "--json", "--aligned", "-w", weights, faces / "one.png"))
+    name, face, numbers = facenet("embed", "--aligned", "-w", weights, faces / "one.png").stdout.rstrip("\n").split("\t")
     assert (name, face) == (str(faces / "one.png"), "0")
     assert np.array_equal(np.float32(numbers.split(" ")), np.float32(j["embedding"]))
 
 
 def test_threads_do_not_change_a_bit(weights, faces):
     outputs = {
-        facenet("embed", "--json", "--weights", weights, "--threads", n, faces / "one.png").stdout for n in (1, 2, 3, 8)
+        facenet("embed", "--json", "--aligned", "-w", weights, "--threads", n, faces / "one.png").stdout for n in (1, 2, 3, 8)
     }
     assert len(outputs) == 1 and outputs != {""}
 
 
 def test_half_weights_are_near(weights, faces):
     whole, half = (
-        np.array(lines(facenet("embed", "--json", "--weights", weights, *extra, faces / "one.png"))[0]["embedding"])
+        np.array(lines(facenet("embed", "--json", "--aligned", "-w", weights, *extra, faces / "one.png"))[0]["embedding"])
         for extra in ([], ["--half-weights"])
     )
     assert whole @ half >= 0.9999
@@ -230,10 +228,10 @@ def test_half_weights_are_near(weights, faces):
 
 def test_standard_input(weights, faces):
     data = (faces / "one.png").read_bytes()
-    (from_file,) = lines(facenet("embed", "--json", "--weights", weights, faces / "one.png"))
-    (from_pipe,) = lines(facenet("embed", "--json", "--weights", weights, "-", input=data))
+    (from_file,) = lines(facenet("embed", "--json", "--aligned", "-w", weights, faces / "one.png"))
+    (from_pipe,) = lines(facenet("embed", "--json", "--aligned", "-w", weights, "-", input=data))
     assert from_pipe == from_file | {"image": "-"}
-    again = facenet("embed", "--json", "--weights", weights, "-", "-", input=data)
+    again = facenet("embed", "--json", "--aligned", "-w", weights, "-", "-", input=data)
     assert again.returncode == 2 and len(lines(again)) == 1 and "only once" in again.stderr
 
 
@@ -241,20 +239,20 @@ def test_file_names_of_every_kind(weights, faces, tmp_path):
     names = ["gesicht-äß.png", "顔.png", "a b\tc.png", "--json"]
     for name in names:
         shutil.copy(faces / "one.png", tmp_path / name)
-    result = facenet("embed", "--json", "--weights", weights, *(tmp_path / n for n in names))
+    result = facenet("embed", "--json", "--aligned", "-w", weights, *(tmp_path / n for n in names))
     assert result.returncode == 0, result.stderr
     assert [pathlib.Path(face["image"]).name for face in lines(result)] == names
     raw = os.fsencode(tmp_path) + b"/\xff.png"  # not UTF-8, but a name that Linux allows
     shutil.copy(faces / "one.png", raw)
-    result = facenet("embed", "--json", "--weights", weights, os.fsdecode(raw))
+    result = facenet("embed", "--json", "--aligned", "-w", weights, os.fsdecode(raw))
     assert result.returncode == 0 and lines(result)[0]["image"].endswith("/\ufffd.png")
 
 
 def test_where_weights_come_from(weights, weights512, faces, tmp_path):
     picture = faces / "one.png"
-    by_variable = facenet("embed", "--json", picture, env={"FACENET_WEIGHTS": str(weights)})
+    by_variable = facenet("embed", "--json", "--aligned", picture, env={"FACENET_WEIGHTS": str(weights)})
     assert len(lines(by_variable)[0]["embedding"]) == 128
-    by_option = facenet("embed", "--json", "--weights", weights512, picture, env={"FACENET_WEIGHTS": str(weights)})
+    by_option = facenet("embed", "--json", "--aligned", "-w", weights512, picture, env={"FACENET_WEIGHTS": str(weights)})
     assert len(lines(by_option)[0]["embedding"]) == 512
     nothing = subprocess.run([COMMAND, "embed", picture], cwd=tmp_path, capture_output=True, text=True, check=False,
                              env={"PATH": os.environ["PATH"]})
@@ -263,7 +261,7 @@ def test_where_weights_come_from(weights, weights512, faces, tmp_path):
 
 def test_verify(weights, faces):
     one, two = faces / "one.png", faces / "two.png"
-    same = facenet("verify", "--json", "--weights", weights, one, one)
+    same = facenet("verify", "--json", "--aligned", "-w", weights, one, one)
     assert same.returncode == 0
     (answer,) = lines(same)
     assert list(answer) == ["distance", "similarity", "threshold", "same", "trained"]
@@ -271,21 +269,21 @@ def test_verify(weights, faces):
     assert math.isclose(answer["similarity"], 1, abs_tol=1e-6) and math.isclose(answer["threshold"], 1.1, rel_tol=1e-6)
     assert UNTRAINED in same.stderr
 
-    (a,), (b,) = (lines(facenet("embed", "--json", "--weights", weights, p)) for p in (one, two))
-    other = facenet("verify", "--json", "--weights", weights, "--threshold", "0.01", one, two)
+    (a,), (b,) = (lines(facenet("embed", "--json", "--aligned", "-w", weights, p)) for p in (one, two))
+    other = facenet("verify", "--json", "--aligned", "-w", weights, "--threshold", "0.01", one, two)
     (answer,) = lines(other)
     assert other.returncode == 1 and answer["same"] is False
     assert math.isclose(answer["distance"], math.dist(a["embedding"], b["embedding"]), abs_tol=1e-6)
     assert math.isclose(answer["similarity"], np.dot(a["embedding"], b["embedding"]), abs_tol=1e-6)
-    assert facenet("verify", "--weights", weights, "--threshold", "2", one, two).returncode == 0
-    text = facenet("verify", "--weights", weights, "--threshold", "0", one, two)
+    assert facenet("verify", "--aligned", "-w", weights, "--threshold", "2", one, two).returncode == 0
+    text = facenet("verify", "--aligned", "-w", weights, "--threshold", "0", one, two)
     assert text.returncode == 1 and text.stdout.startswith("different: distance ") and "similarity" in text.stdout
 
 
 def test_trained_weights_are_not_doubted(trained, faces):
-    result = facenet("verify", "--json", "--aligned", "--weights", trained, faces / "one.png", faces / "two.png")
+    result = facenet("verify", "--json", "--aligned", "-w", trained, faces / "one.png", faces / "two.png")
     assert lines(result)[0]["trained"] is True and result.stderr == ""
-    embedded = facenet("embed", "--json", "--aligned", "--weights", trained, faces / "one.png")
+    embedded = facenet("embed", "--json", "--aligned", "-w", trained, faces / "one.png")
     assert lines(embedded)[0]["trained"] is True and embedded.stderr == ""
 
 
@@ -321,7 +319,7 @@ def test_bench_by_layers(weights):
 
 def test_out_is_whole_or_absent(weights, faces, tmp_path):
     out = tmp_path / "faces.jsonl"
-    result = facenet("embed", "--json", "--weights", weights, "--out", out, faces / "one.png", faces / "two.png")
+    result = facenet("embed", "--json", "--aligned", "-w", weights, "--out", out, faces / "one.png", faces / "two.png")
     assert result.returncode == 0 and result.stdout == ""
     assert len([json.loads(line) for line in out.read_text().splitlines()]) == 2
 
@@ -329,12 +327,12 @@ def test_out_is_whole_or_absent(weights, faces, tmp_path):
     out.chmod(0o640)
     link = tmp_path / "link"
     link.symlink_to(out.name)
-    partly = facenet("embed", "--weights", weights, "--out", link, faces / "one.png", tmp_path / "none.png")
+    partly = facenet("embed", "--aligned", "-w", weights, "--out", link, faces / "one.png", tmp_path / "none.png")
     assert partly.returncode == 2 and "none.png" in partly.stderr
     assert link.is_symlink() and out.read_text().count("\n") == 1 and out.stat().st_mode & 0o777 == 0o640
 
     out.write_text("old\n")
-    assert facenet("embed", "--weights", tmp_path / "no weights", "--out", out, faces / "one.png").returncode == 2
+    assert facenet("embed", "--aligned", "-w", tmp_path / "no weights", "--out", out, faces / "one.png").returncode == 2
     assert out.read_text() == "old\n"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["faces.jsonl", "link"]
 
@@ -342,13 +340,13 @@ def test_out_is_whole_or_absent(weights, faces, tmp_path):
 def test_out_that_cannot_be_written(weights, faces, tmp_path):
     (tmp_path / "file").touch()
     for out in (tmp_path / "no folder" / "x", tmp_path / "file" / "x", tmp_path, "/dev/full"):
-        assert_sentence(facenet("embed", "--weights", weights, "--out", out, faces / "one.png"), out)
+        assert_sentence(facenet("embed", "--aligned", "-w", weights, "--out", out, faces / "one.png"), out)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_out_in_a_read_only_folder(weights, faces, tmp_path):
     tmp_path.chmod(0o500)
-    assert_sentence(facenet("embed", "--weights", weights, "--out", tmp_path / "x", faces / "one.png"), "Permission")
+    assert_sentence(facenet("embed", "--aligned", "-w", weights, "--out", tmp_path / "x", faces / "one.png"), "Permission")
 
 
 def test_stdout_that_fails(weights, faces):
@@ -357,8 +355,8 @@ def test_stdout_that_fails(weights, faces):
         ["--version"],
         ["embed", "--help"],
         ["info", weights],
-        ["embed", "--weights", weights, one],
-        ["verify", "--json", "--weights", weights, one, one],
+        ["embed", "--aligned", "-w", weights, one],
+        ["verify", "--json", "--aligned", "-w", weights, one, one],
         ["bench", "--weights", weights, "--seconds", "0.1"],
     ]
     for call in calls:
@@ -368,16 +366,16 @@ def test_stdout_that_fails(weights, faces):
         assert "standard output cannot be written (No space left on device)" in result.stderr
     reader, writer = os.pipe()
     os.close(reader)
-    result = facenet("embed", "--weights", weights, one, stdout=writer)
+    result = facenet("embed", "--aligned", "-w", weights, one, stdout=writer)
     os.close(writer)
     assert result.returncode == 2 and "Broken pipe" in result.stderr
-    shell = f"exec '{COMMAND}' embed --weights '{weights}' '{one}' >&- <&-"
+    shell = f"exec '{COMMAND}' embed --aligned --weights '{weights}' '{one}' >&- <&-"
     closed = subprocess.run(["sh", "-c", shell], stderr=subprocess.PIPE, text=True, check=False)
     assert closed.returncode == 2 and "standard output cannot be written" in closed.stderr
 
 
 def test_the_bar_is_for_terminals(weights, faces):
-    call = [COMMAND, "embed", "--weights", weights, faces / "one.png", faces / "two.png"]
+    call = [COMMAND, "embed", "--aligned", "-w", weights, faces / "one.png", faces / "two.png"]
     assert "[" not in facenet(*call[1:]).stderr
     parent, child = pty.openpty()
     process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=child)
@@ -432,21 +430,21 @@ def test_bad_pictures(weights, faces, tmp_path):
     (tmp_path / "folder.png").mkdir()
     bad = ["missing.jpg", "empty.jpg", "text.jpg", "half.jpg", "no_end.jpg", "half.png", "flipped.png", "folder.png"]
     for name in bad:
-        assert_sentence(facenet("embed", "--weights", weights, tmp_path / name), tmp_path / name)
-        assert_sentence(facenet("verify", "--weights", weights, faces / "one.png", tmp_path / name), tmp_path / name)
+        assert_sentence(facenet("embed", "--aligned", "-w", weights, tmp_path / name), tmp_path / name)
+        assert_sentence(facenet("verify", "--aligned", "-w", weights, faces / "one.png", tmp_path / name), tmp_path / name)
     # The good ones are done all the same, in order; every bad one has its own line.
-    mixed = facenet("embed", "--json", "--aligned", "--weights", weights, faces / "one.png",
+    mixed = facenet("embed", "--json", "--aligned", "-w", weights, faces / "one.png",
                     *(tmp_path / n for n in bad), faces / "two.png")
     assert mixed.returncode == 2
     assert [face["image"] for face in lines(mixed)] == [str(faces / "one.png"), str(faces / "two.png")]
     for name in bad:
         assert mixed.stderr.count(f"facenet: {tmp_path / name}: ") == 1
-    assert_sentence(facenet("embed", "--weights", weights, "-", input=b""), "standard input")
-    assert_sentence(facenet("embed", "--weights", weights, "-", input=jpeg[:1000]), "standard input", "truncated")
+    assert_sentence(facenet("embed", "--aligned", "-w", weights, "-", input=b""), "standard input")
+    assert_sentence(facenet("embed", "--aligned", "-w", weights, "-", input=jpeg[:1000]), "standard input", "truncated")
 
 
 def test_a_name_cannot_steer_the_terminal(weights):
-    assert_sentence(facenet("embed", "--weights", weights, "a\x1b[31m\nb.png"), "a?[31m?b.png")
+    assert_sentence(facenet("embed", "--aligned", "-w", weights, "a\x1b[31m\nb.png"), "a?[31m?b.png")
 
 
 def test_weights_that_are_not_there_or_nothing(faces, tmp_path):
@@ -454,8 +452,8 @@ def test_weights_that_are_not_there_or_nothing(faces, tmp_path):
     (tmp_path / "text").write_text("hello, this is not a weight file\n")
     for name in ("missing", "empty", "text", "."):
         path = tmp_path / name
-        for call in (["info", path], ["embed", "--weights", path, faces / "one.png"], ["bench", "--weights", path],
-                     ["verify", "--weights", path, faces / "one.png", faces / "two.png"]):
+        for call in (["info", path], ["embed", "--aligned", "-w", path, faces / "one.png"], ["bench", "--weights", path],
+                     ["verify", "--aligned", "-w", path, faces / "one.png", faces / "two.png"]):
             assert_sentence(facenet(*call), path)
 
 
@@ -474,7 +472,7 @@ def test_weights_with_another_sha256(weights, faces):
     import hashlib
 
     right = hashlib.sha256(weights.read_bytes()).hexdigest()
-    for call in (["info", weights], ["embed", "--weights", weights, faces / "one.png"]):
+    for call in (["info", weights], ["embed", "--aligned", "-w", weights, faces / "one.png"]):
         assert facenet(*call, "--expected-sha256", right).returncode == 0
         assert_sentence(facenet(*call, "--expected-sha256", "0" * 64), weights, "SHA-256")
         assert_sentence(facenet(*call, "--expected-sha256", "abc"), "SHA-256")
@@ -492,7 +490,7 @@ def test_truncated_weights(weights, faces, tmp_path):
         cuts.add(rng.randrange(size))
     for length in sorted(cuts, reverse=True):
         os.truncate(path, length)
-        call = ["embed", "--weights", path, faces / "one.png"] if length % 2 else ["info", path]
+        call = ["embed", "--aligned", "-w", path, faces / "one.png"] if length % 2 else ["info", path]
         assert_sentence(facenet(*call), path)
 
 
@@ -526,7 +524,7 @@ MEASURE = "import os,sys; p=os.spawnv(os.P_NOWAIT,sys.argv[1],sys.argv[1:]); _,s
 
 @pytest.mark.skipif(SANITIZED, reason="sanitizers need memory of their own")
 def test_embed_takes_at_most_150_mb(weights512, faces):
-    call = [COMMAND, "embed", "--weights", weights512, faces / "wide.jpg"]
+    call = [COMMAND, "embed", "--aligned", "-w", weights512, faces / "wide.jpg"]
     result = subprocess.run([sys.executable, "-S", "-c", MEASURE, *map(str, call)], capture_output=True, text=True, check=True)
     kib = int(result.stdout.splitlines()[-1])
     assert kib * 1024 <= 150e6
@@ -538,7 +536,7 @@ def test_embed_starts_fast(weights512, faces):
     best = math.inf
     for _ in range(7):
         began = time.perf_counter()
-        assert facenet("embed", "--weights", weights512, faces / "one.png").returncode == 0
+        assert facenet("embed", "--aligned", "-w", weights512, faces / "one.png").returncode == 0
         best = min(best, time.perf_counter() - began)
     assert best <= 0.4
 
@@ -559,7 +557,7 @@ def test_an_old_cpu_gets_a_sentence():
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="../shared/photos is not there")
 def test_photographs(weights):
     photos = sorted(PHOTOS.glob("*.jpg")) + sorted(PHOTOS.glob("*.png"))
-    result = facenet("embed", "--json", "--weights", weights, *photos)
+    result = facenet("embed", "--json", "--aligned", "-w", weights, *photos)
     assert result.returncode == 0, result.stderr
     assert [face["image"] for face in lines(result)] == [str(p) for p in photos]
 
@@ -574,16 +572,30 @@ def example(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 def test_example_embed(weights, faces):
     result = example("embed", weights, faces / "wide.jpg")
     assert result.returncode == 0, result.stderr
-    numbers = facenet("embed", "--weights", weights, faces / "wide.jpg").stdout.split("\t")[2].split()
+    numbers = facenet("embed", "--aligned", "-w", weights, faces / "wide.jpg").stdout.split("\t")[2].split()
     assert result.stdout.split() == numbers
     missing = example("embed", weights, "missing.jpg")
     assert missing.returncode == 2 and "missing.jpg" in missing.stderr
 
 
+def test_example_faces(weights):
+    detector, portrait = ROOT / "weights/mtcnn.safetensors", ROOT / ".deps/samples/astronaut.png"
+    if not detector.exists() or not portrait.exists():
+        pytest.skip("needs the detector and the portrait: run tools/bootstrap.sh")
+    result = example("faces", weights, detector, portrait)
+    assert result.returncode == 0, result.stderr
+    faces = lines(facenet("embed", "--json", "--weights", weights, "--detector", detector, portrait))
+    for row, face in zip(result.stdout.splitlines(), faces, strict=True):
+        box, numbers = row.split(": ")
+        assert np.allclose(np.float32(box.split()[:4]), face["box"], atol=0.051)
+        assert np.array_equal(np.float32(numbers.split()), np.float32(face["embedding"]))
+    assert example("faces", weights, "missing", portrait).returncode == 2
+
+
 def test_example_verify(weights, faces):
     assert example("verify", weights, faces / "one.png", faces / "one.png").stdout == "0.0000\n"
     result = example("verify", weights, faces / "one.png", faces / "two.png")
-    (answer,) = lines(facenet("verify", "--aligned", "--json", "--weights", weights, faces / "one.png", faces / "two.png"))
+    (answer,) = lines(facenet("verify", "--aligned", "--json", "-w", weights, faces / "one.png", faces / "two.png"))
     assert math.isclose(float(result.stdout), answer["distance"], abs_tol=1e-4) and "untrained" in result.stderr
 
 

@@ -16,27 +16,51 @@ namespace command {
 namespace {
 
 constexpr const char* common_footer =
-    "Weights: --weights FILE, else $FACENET_WEIGHTS, else weights/facenet.safetensors.\n"
-    "Exit status: 0 done or yes, 1 no, 2 error (with several pictures: if any failed, after the rest was done).";
+    "Weights: --weights FILE, else $FACENET_WEIGHTS, else weights/facenet.safetensors. The detector's: --detector\n"
+    "FILE, else those beside the embedder's, else weights/mtcnn.safetensors.\n"
+    "Exit status: 0 done or yes, 1 no (not the same person; none of the pictures has a face), 2 error (with\n"
+    "several pictures: if any failed, after the rest was done).";
 
 constexpr const char* main_examples =
     "Examples:\n"
+    "  facenet detect --draw found.png group.jpg\n"
+    "  facenet verify portrait1.jpg portrait2.jpg\n"
+    "  facenet embed --json group.jpg > faces.jsonl\n"
+    "  facenet align photographs/ crops/\n"
     "  facenet info weights/facenet.safetensors\n"
-    "  facenet embed --json portrait.jpg > embedding.json\n"
-    "  facenet verify --aligned face1.png face2.png\n"
     "  facenet bench --threads 2 --seconds 5\n\n";
 constexpr const char* info_examples =
     "Examples:\n"
     "  facenet info weights/facenet.safetensors\n"
     "  facenet info --json weights/facenet.safetensors\n"
     "  facenet info --plan | less -S          how each layer is computed on this machine\n\n";
-constexpr const char* embed_examples =
-    "Prints a line for each face: picture, TAB, number of the face, TAB, the embedding; with --json an object.\n\n"
+constexpr const char* detect_examples =
+    "Prints a line for each face: picture, number of the face, score, box (x1 y1 x2 y2) and landmarks (eyes, nose,\n"
+    "corners of the mouth), with TABs between; with --json one object a picture. Faces are in --select's order.\n\n"
     "Examples:\n"
-    "  facenet embed portrait.jpg\n"
+    "  facenet detect group.jpg\n"
+    "  facenet detect --json --min-face 60 --select probability *.jpg > faces.jsonl\n"
+    "  facenet detect --draw found.png --crops crops/ group.jpg\n"
+    "  facenet detect --draw found/ *.jpg     one picture each, found/NAME.png\n\n";
+constexpr const char* align_examples =
+    "Writes OUT/person/photo.png for DIR/person/photo.jpg: the face that --select puts first. JPEG and PNG files in\n"
+    "DIR and all folders below it are taken, by the ends of their names. What is in OUT already is left as it is: run\n"
+    "again after a stop, the command goes on where it was. The summary on standard output names the pictures\n"
+    "without a face and those that failed.\n\n"
+    "Examples:\n"
+    "  facenet align photographs/ crops/\n"
+    "  facenet align --crop box --margin 32 --size 182 --select centre_weighted lfw/ lfw_182/\n\n";
+constexpr const char* embed_examples =
+    "Prints a line for each face: picture, TAB, number of the face, TAB, the embedding; with --json an object. Faces\n"
+    "of a picture are in the order of --select, cut out as the weight file wants them.\n\n"
+    "Examples:\n"
+    "  facenet embed group.jpg\n"
+    "  facenet embed --max-faces 1 --json portraits/*.jpg\n"
     "  facenet embed --aligned --json crops/*.png --out embeddings.jsonl\n"
     "  facenet embed - < portrait.jpg         a picture from standard input\n\n";
 constexpr const char* verify_examples =
+    "The face that --select puts first is compared, with a note where a picture has several. Without a face in one of\n"
+    "the pictures the status is 1 and nothing is printed.\n\n"
     "Same person: the Euclidean distance of the two embeddings is at most the threshold. Its default of 1.1 is the\n"
     "customary start for these models (FaceNet, 2015, Fig. 1); measure your own on your own pictures.\n\n"
     "Examples:\n"
@@ -48,6 +72,32 @@ constexpr const char* bench_examples =
     "  facenet bench\n"
     "  facenet bench --threads 1 --batch 8 --seconds 10 --json\n"
     "  facenet bench --layers                 where the time goes\n\n";
+
+/// Three numbers from 0 to 1 with commas between.
+bool parse_thresholds(const std::string& text, std::vector<double>& out) {
+  out.clear();
+  for (const char* at = text.c_str();;) {
+    char* end = nullptr;
+    const double value = std::strtod(at, &end);
+    if (end == at || !(value >= 0 && value <= 1)) return false;
+    out.push_back(value);
+    if (*end == 0) return out.size() == 3;
+    if (*end != ',') return false;
+    at = end + 1;
+  }
+}
+
+CLI::Validator one_of(std::vector<std::string> words) {
+  const auto check = [words](const std::string& text) -> std::string {
+    std::string all;
+    for (const std::string& word : words) {
+      if (word == text) return {};
+      all += (all.empty() ? "" : ", ") + word;
+    }
+    return "'" + text + "' is none of " + all;
+  };
+  return CLI::Validator(check, "", "");
+}
 
 /// A whole number in low ... high, as a CLI11 validator.
 CLI::Validator whole_number(int low, int high) {
@@ -82,9 +132,11 @@ class App {
     app_.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     help(app_);
     app_.add_flag("--json", json_, "Print one JSON object a line");
-    add_info();
+    add_detect();
+    add_align();
     add_embed();
     add_verify();
+    add_info();
     add_bench();
   }
 
@@ -100,8 +152,10 @@ class App {
       Output out;
       return out.line(lines) && out.finish() ? done : failed;
     }
-    info_.json = embed_.json = verify_.json = bench_.json = json_;
+    info_.json = detect_.json = align_.json = embed_.json = verify_.json = bench_.json = json_;
     if (app_.got_subcommand("info")) return info(info_);
+    if (app_.got_subcommand("detect")) return detect(detect_);
+    if (app_.got_subcommand("align")) return align(align_);
     if (app_.got_subcommand("embed")) return embed(embed_);
     if (app_.got_subcommand("verify")) return verify(verify_);
     return bench(bench_);
@@ -118,18 +172,90 @@ class App {
   }
   static void help(CLI::App& a) { a.set_help_flag("-h,--help", "Print this text and exit"); }
 
+  static void add_threads(CLI::App* sub, int& threads) {
+    sub->add_option("-t,--threads", threads, "Threads, 1 to 256 (default: as many as this process has CPUs)")
+        ->check(whole_number(1, facenet::max_threads))
+        ->type_name("N");
+  }
   static void add_model(CLI::App* sub, ModelOptions& model) {
     sub->add_option("-w,--weights", model.weights, "The weight file")->type_name("FILE");
     sub->add_option("--expected-sha256", model.sha256, "Refuse a weight file with another SHA-256 (64 hex digits)")
         ->type_name("HEX");
-    sub->add_option("-t,--threads", model.threads, "Threads, 1 to 256 (default: as many as this process has CPUs)")
-        ->check(whole_number(1, facenet::max_threads))
-        ->type_name("N");
+    add_threads(sub, model.threads);
     sub->add_flag("--half-weights", model.half_weights,
                   "Keep weights as 16-bit floats in memory: half of the memory, embeddings differ by about 1e-3");
   }
   static void add_aligned(CLI::App* sub, bool& aligned) {
-    sub->add_flag("--aligned", aligned, "Each picture is a face crop already; another size is resized whole");
+    sub->add_flag("--aligned", aligned,
+                  "Each picture is a face crop already: no face is looked for, all of it is taken");
+  }
+  static void add_faces(CLI::App* sub, FaceOptions& faces, bool several = true) {
+    sub->add_option("-d,--detector", faces.detector, "The detector's weight file")->type_name("FILE");
+    sub->add_option("--min-face", faces.min_face, "Smallest face to look for, in pixels (default 20)")
+        ->check(whole_number(1, 16384))
+        ->type_name("N");
+    sub->add_option_function<std::string>(
+           "--thresholds", [&faces](const std::string& text) { parse_thresholds(text, faces.thresholds); },
+           "Scores that the detector's three networks ask for (default 0.6,0.7,0.7)")
+        ->check(CLI::Validator(
+            [](const std::string& text) -> std::string {
+              std::vector<double> values;
+              if (parse_thresholds(text, values)) return {};
+              return "'" + text + "' is not three numbers from 0 to 1, such as 0.6,0.7,0.7";
+            },
+            "", ""))
+        ->type_name("P,R,O");
+    sub->add_option("--factor", faces.factor, "From one size at which faces are looked for to the next (default 0.709)")
+        ->check(number_from_to(0.01, 0.99, "0.01 to 0.99"))
+        ->type_name("X");
+    sub->add_option("--select", faces.select,
+                    "Which face comes first: largest (default), probability, largest_over_threshold (scores above 0.9 "
+                    "only) or centre_weighted")
+        ->check(one_of({"largest", "probability", "largest_over_threshold", "centre_weighted"}))
+        ->type_name("WORD");
+    if (several)
+      sub->add_option("--max-faces", faces.max_faces, "Take the first N faces of a picture only")
+          ->check(whole_number(1, 1000000))
+          ->type_name("N");
+  }
+  static void add_crop(CLI::App* sub, CropOptions& crop) {
+    sub->add_option("-w,--weights", crop.weights,
+                    "Cut faces out as this embedder's weight file wants them; without any: box, 160, 0")
+        ->type_name("FILE");
+    sub->add_option("--crop", crop.kind, "box: the detector's box; five_point: eyes, nose and mouth at fixed places")
+        ->check(one_of({"box", "five_point"}))
+        ->type_name("KIND");
+    sub->add_option("--margin", crop.margin,
+                    "Around the box: pixels of the crop; around five points: a part of the face, such as 0.25")
+        ->check(number_from_to(0, 4096, "0 to 4096"))
+        ->type_name("X");
+    sub->add_option("--size", crop.size, "Pixels of the square crop")->check(whole_number(16, 4096))->type_name("N");
+  }
+
+  void add_detect() {
+    CLI::App* sub = add("detect", "Find the faces in pictures", detect_examples);
+    sub->add_option("IMAGE", detect_.pictures, "JPEG or PNG files; - is standard input")
+        ->required()
+        ->type_name("")
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    sub->add_option(
+           "--draw", detect_.draw,
+           "Write the picture with boxes, landmarks and scores to OUT (PNG); a folder, or several pictures: to "
+           "OUT/NAME.png")
+        ->type_name("OUT");
+    sub->add_option("--crops", detect_.crops, "Write each face as the embedder would see it to DIR/NAME_FACE.png")
+        ->type_name("DIR");
+    add_faces(sub, detect_.faces);
+    add_crop(sub, detect_.crop);
+    add_threads(sub, detect_.threads);
+  }
+  void add_align() {
+    CLI::App* sub = add("align", "Turn a folder of photographs into a folder of face crops", align_examples);
+    sub->add_option("DIR", align_.from, "The folder with the pictures")->required()->type_name("");
+    sub->add_option("OUT", align_.to, "The folder for the crops, made if need be")->required()->type_name("");
+    add_faces(sub, align_.faces, false);
+    add_crop(sub, align_.crop);
+    add_threads(sub, align_.threads);
   }
 
   void add_info() {
@@ -146,6 +272,7 @@ class App {
         ->type_name("")
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     add_aligned(sub, embed_.aligned);
+    add_faces(sub, embed_.faces);
     sub->add_option("-o,--out", embed_.out, "Write the lines to FILE, which appears only when it is complete")
         ->type_name("FILE");
     add_model(sub, embed_.model);
@@ -155,7 +282,9 @@ class App {
     sub->add_option("A", verify_.a, "A JPEG or PNG file; - is standard input")->required()->type_name("");
     sub->add_option("B", verify_.b, "Another")->required()->type_name("");
     add_aligned(sub, verify_.aligned);
-    sub->add_option("--threshold", verify_.threshold, "Largest distance of one person's faces (default: the model's, 1.1)")
+    add_faces(sub, verify_.faces);
+    sub->add_option("--threshold", verify_.threshold,
+                    "Largest distance of one person's faces (default: the model's, 1.1)")
         ->check(number_from_to(0, 1e6, "0 on"))
         ->type_name("X");
     add_model(sub, verify_.model);
@@ -176,7 +305,7 @@ class App {
     const auto chosen = app_.get_subcommands();
     if (chosen.empty() && (first.empty() || first[0] != '-')) {
       say((first.empty() ? "no command was given" : "'" + first + "' is not a command") +
-          "; give info, embed, verify or bench, see 'facenet --help'.");
+          "; give detect, align, embed, verify, info or bench, see 'facenet --help'.");
       return failed;
     }
     const std::string name = chosen.empty() ? "facenet" : "facenet " + chosen.front()->get_name();
@@ -187,6 +316,8 @@ class App {
   }
 
   CLI::App app_;
+  DetectOptions detect_;
+  AlignOptions align_;
   InfoOptions info_;
   EmbedOptions embed_;
   VerifyOptions verify_;

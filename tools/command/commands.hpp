@@ -15,6 +15,24 @@ struct ModelOptions {
   bool half_weights = false;
 };
 
+/// How faces are looked for.
+struct FaceOptions {
+  std::string detector;                   // "": in the embedder's weights where they have one, else the default file
+  int min_face = 20;                      // pixels
+  std::vector<double> thresholds;         // empty: the detector's
+  double factor = 0.709;
+  int max_faces = 0;                      // 0: all
+  std::string select = "largest";         // also the order of the faces
+};
+
+/// How faces are cut out where no embedder is loaded: as its weight file says, unless an option says otherwise.
+struct CropOptions {
+  std::string weights;  // "": $FACENET_WEIGHTS, else the default file if it is there, else box, 160, 0
+  std::string kind;     // "box", "five_point"
+  double margin = -1;   // below 0: the file's
+  int size = 0;         // 0: the file's
+};
+
 struct InfoOptions {
   std::string file;  // "": as ModelOptions::weights
   std::string sha256;
@@ -22,8 +40,28 @@ struct InfoOptions {
 };
 int info(const InfoOptions& options);
 
+struct DetectOptions {
+  FaceOptions faces;
+  CropOptions crop;
+  std::vector<std::string> pictures;
+  std::string draw, crops;  // "": none
+  int threads = 0;
+  bool json = false;
+};
+int detect(const DetectOptions& options);
+
+struct AlignOptions {
+  FaceOptions faces;
+  CropOptions crop;
+  std::string from, to;
+  int threads = 0;
+  bool json = false;
+};
+int align(const AlignOptions& options);
+
 struct EmbedOptions {
   ModelOptions model;
+  FaceOptions faces;
   std::vector<std::string> pictures;
   std::string out;
   bool aligned = false, json = false;
@@ -32,6 +70,7 @@ int embed(const EmbedOptions& options);
 
 struct VerifyOptions {
   ModelOptions model;
+  FaceOptions faces;
   std::string a, b;
   double threshold = -1;  // below 0: the model's
   bool aligned = false, json = false;

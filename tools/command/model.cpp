@@ -15,7 +15,7 @@ using facenet::Errc;
 constexpr const char* default_weights = "weights/facenet.safetensors";
 
 const char* remedy(Errc code, Subject subject) {
-  const bool weights = subject == Subject::weights;
+  const bool detector = subject == Subject::detector, weights = detector || subject == Subject::weights;
   switch (code) {
     case Errc::not_found:
       return weights ? "run tools/demo.sh to make weights, or give --weights FILE" : "check the name";
@@ -27,7 +27,9 @@ const char* remedy(Errc code, Subject subject) {
     case Errc::unsupported:
     case Errc::shape_mismatch:
     case Errc::weights_mismatch:
-      return weights ? "give weights that tools/convert_weights.py wrote" : "save the picture as JPEG or PNG";
+      return detector  ? "give a file that tools/convert_weights.py --mtcnn wrote"
+             : weights ? "give weights that tools/convert_weights.py wrote"
+                       : "save the picture as JPEG or PNG";
     case Errc::invalid_argument:
     case Errc::ok: break;
   }
@@ -36,14 +38,18 @@ const char* remedy(Errc code, Subject subject) {
 
 }  // namespace
 
-void say(const facenet::Status& status, const std::string& file, Subject subject) {
+std::string sentence(const facenet::Status& status, const std::string& file, Subject subject) {
   char text[768];
   std::string sentence = status.print(text, sizeof text);
   if (std::strncmp(status.place(), file.c_str(), file.size()) != 0)
     sentence = (file == "-" ? "standard input" : file) + ": " + sentence;
   // The library's sentences put a remedy, where they have one, behind a colon.
   const bool has_remedy = std::strchr(status.text(), ':') != nullptr;
-  say(has_remedy ? sentence + "." : sentence + "; " + remedy(status.code(), subject) + ".");
+  return has_remedy ? sentence + "." : sentence + "; " + remedy(status.code(), subject) + ".";
+}
+
+void say(const facenet::Status& status, const std::string& file, Subject subject) {
+  say(sentence(status, file, subject));
 }
 
 std::string weights_file(const std::string& option) {

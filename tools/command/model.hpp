@@ -9,9 +9,11 @@
 namespace command {
 
 /// Remedies for a Status whose sentence does not end in one (after a colon).
-enum class Subject { weights, picture };
+enum class Subject { weights, detector, picture };
 
-/// Says "<file>: <place>: <text> (byte N); <remedy>." on stderr.
+/// "<file>: <place>: <text> (byte N); <remedy>."
+std::string sentence(const facenet::Status& status, const std::string& file, Subject subject);
+/// Says it on stderr.
 void say(const facenet::Status& status, const std::string& file, Subject subject);
 
 /// --weights, $FACENET_WEIGHTS or weights/facenet.safetensors.

@@ -1,6 +1,8 @@
 #include "output.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +12,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 namespace command {
@@ -17,6 +21,27 @@ namespace command {
 namespace {
 
 constexpr std::size_t flush_at = 64 << 10;
+constexpr const char* temporary_end = ".tmp";
+
+/// NAME.DIGITS.tmp
+bool is_temporary(const std::string& name) {
+  const std::size_t end = name.rfind(temporary_end);
+  if (end == std::string::npos || end == 0 || end + std::strlen(temporary_end) != name.size()) return false;
+  const std::size_t dot = name.find_last_not_of("0123456789", end - 1);
+  return dot != std::string::npos && dot > 0 && dot + 1 < end && name[dot] == '.';
+}
+
+/// 0, or what errno says.
+int write_all(int descriptor, const char* data, std::size_t size) {
+  while (size > 0) {
+    const ssize_t n = ::write(descriptor, data, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    data += n;
+    size -= static_cast<std::size_t>(n);
+  }
+  return 0;
+}
 
 std::string folder_of(const std::string& path) {
   const std::size_t slash = path.rfind('/');
@@ -32,34 +57,83 @@ void say(const std::string& sentence) {
   std::fprintf(stderr, "%s\n", text.c_str());
 }
 
-Output::~Output() {
-  if (!temporary_.empty()) {
-    ::close(descriptor_);
-    ::unlink(temporary_.c_str());
-  }
+NewFile::~NewFile() {
+  if (!is_open()) return;
+  ::close(descriptor_);
+  ::unlink(temporary_.c_str());
 }
 
-bool Output::open(const std::string& path) {
-  if (path.empty() || path == "-") return true;
+int NewFile::open(const std::string& path) {
   path_ = path;
   char resolved[PATH_MAX];  // behind a symbolic link: the link stays, its target is replaced
   struct stat old {};
   const bool exists = ::stat(path.c_str(), &old) == 0;
-  if (exists && !S_ISREG(old.st_mode)) {
-    say(path + ": the output is not a regular file; give another name, or leave --out out for standard output.");
-    return !(failed_ = true);
-  }
-  if (exists && ::access(path.c_str(), W_OK) != 0) return fail(std::strerror(errno));
+  if (exists && !S_ISREG(old.st_mode)) return not_regular;
+  if (exists && ::access(path.c_str(), W_OK) != 0) return errno;
   if (exists && ::realpath(path.c_str(), resolved) != nullptr) path_ = resolved;
-  temporary_ = path_ + "." + std::to_string(::getpid()) + ".tmp";
-  const int made = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (made < 0) {
-    temporary_.clear();
-    return fail(std::strerror(errno));
+  temporary_ = path_ + "." + std::to_string(::getpid()) + temporary_end;
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (!is_open()) return errno;
+  (void)::flock(descriptor_, LOCK_EX | LOCK_NB);  // for remove_leftovers; a file system without locks has to do
+  return exists && ::fchmod(descriptor_, old.st_mode & 07777) != 0 ? errno : 0;
+}
+
+int NewFile::write(const char* data, std::size_t size) { return write_all(descriptor_, data, size); }
+
+int NewFile::commit() {
+  if (::fsync(descriptor_) != 0) return errno;
+  const int descriptor = std::exchange(descriptor_, -1);
+  if (::close(descriptor) == 0 && ::rename(temporary_.c_str(), path_.c_str()) == 0) return 0;
+  const int why = errno;
+  ::unlink(temporary_.c_str());
+  return why;
+}
+
+int write_file(const std::string& path, const std::string& bytes) {
+  NewFile file;
+  if (const int error = file.open(path)) return error;
+  if (const int error = file.write(bytes.data(), bytes.size())) return error;
+  return file.commit();
+}
+
+void remove_leftovers(const std::string& folder) {
+  DIR* entries = ::opendir(folder.c_str());
+  if (entries == nullptr) return;
+  while (const dirent* entry = ::readdir(entries)) {
+    const std::string name = entry->d_name;
+    if (!is_temporary(name)) continue;
+    const std::string path = folder + "/" + name;
+    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (descriptor < 0) continue;
+    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());  // its writer would hold the lock
+    ::close(descriptor);
   }
-  descriptor_ = made;
-  if (exists && ::fchmod(made, old.st_mode & 07777) != 0) return fail(std::strerror(errno));
-  return true;
+  ::closedir(entries);
+}
+
+bool make_folder(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);  // a slash at the end is no error of its own
+  if (!error || std::filesystem::is_directory(path)) return true;
+  say(path + ": this folder cannot be made (" + error.message() + "); give another name.");
+  return false;
+}
+
+std::string unwritable(const std::string& path, int error) {
+  return path + ": the output cannot be written (" +
+         (error == not_regular ? "it is not a regular file" : std::strerror(error)) +
+         "); choose a folder that can be, with room left.";
+}
+
+bool say_unwritable(const std::string& path, int error) {
+  say(unwritable(path, error));
+  return false;
+}
+
+bool Output::open(const std::string& path) {
+  if (path.empty() || path == "-") return true;
+  const int error = file_.open(path);
+  return error == 0 || fail(error);
 }
 
 bool Output::line(const std::string& text) {
@@ -67,51 +141,40 @@ bool Output::line(const std::string& text) {
   buffer_ += text;
   buffer_ += '\n';
   // A pipe's reader wants each result when it is there; a file can wait.
-  return temporary_.empty() || buffer_.size() >= flush_at ? write_buffer() : true;
+  return !file_.is_open() || buffer_.size() >= flush_at ? write_buffer() : true;
 }
 
 bool Output::finish() {
   if (failed_) return false;
   if (!write_buffer()) return false;
-  if (temporary_.empty()) {
+  if (!file_.is_open()) {
     // A network file system may report a full disk only here. Closing a duplicate leaves stdout open for the caller.
-    const int copy = ::dup(descriptor_);
-    return copy < 0 || ::close(copy) == 0 || fail(std::strerror(errno));
+    const int copy = ::dup(STDOUT_FILENO);
+    return copy < 0 || ::close(copy) == 0 || fail(errno);
   }
-  if (::fsync(descriptor_) != 0) return fail(std::strerror(errno));
-  const int descriptor = std::exchange(descriptor_, 1);
-  const std::string temporary = std::exchange(temporary_, std::string());
-  if (::close(descriptor) != 0 || ::rename(temporary.c_str(), path_.c_str()) != 0) {
-    const int why = errno;
-    ::unlink(temporary.c_str());
-    return fail(std::strerror(why));
-  }
+  if (const int error = file_.commit()) return fail(error);
   // The rename itself must survive a power cut; a folder that cannot be synced is no reason to fail.
-  if (const int folder = ::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); folder >= 0) {
+  const int folder = ::open(folder_of(file_.path()).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder >= 0) {
     (void)::fsync(folder);
     ::close(folder);
   }
   return true;
 }
 
-bool Output::fail(const char* what) {
+bool Output::fail(int error) {
   failed_ = true;
-  if (path_.empty())
-    say(std::string("standard output cannot be written (") + what + "); the results are incomplete, send them elsewhere.");
-  else
-    say(path_ + ": the output cannot be written (" + what + "); choose a folder that can be, with room left.");
+  if (!file_.path().empty()) return say_unwritable(file_.path(), error);
+  say(std::string("standard output cannot be written (") + std::strerror(error) +
+      "); the results are incomplete, send them elsewhere.");
   return false;
 }
 
 bool Output::write_buffer() {
-  for (std::size_t at = 0; at < buffer_.size();) {
-    const ssize_t n = ::write(descriptor_, buffer_.data() + at, buffer_.size() - at);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail(std::strerror(errno));
-    at += static_cast<std::size_t>(n);
-  }
+  const int error = file_.is_open() ? file_.write(buffer_.data(), buffer_.size())
+                                    : write_all(STDOUT_FILENO, buffer_.data(), buffer_.size());
   buffer_.clear();
-  return true;
+  return error == 0 || fail(error);
 }
 
 Progress::Progress(std::size_t total) : total_(total), shown_(total > 1 && ::isatty(STDERR_FILENO) != 0) {}
@@ -121,16 +184,26 @@ Progress::~Progress() { clear(); }
 void Progress::step() {
   ++at_;
   if (!shown_) return;
-  constexpr std::size_t width = 40;
+  const auto now = Clock::now();
+  constexpr auto pause = std::chrono::milliseconds(100);  // a terminal at the other end of a slow line must keep up
+  if (at_ != total_ && now - drawn_ < pause) return;
+  drawn_ = now;
+  constexpr std::size_t width = 30;
   char bar[width + 1];
   const std::size_t full = at_ * width / total_;
   for (std::size_t i = 0; i < width; ++i) bar[i] = i < full ? '#' : '.';
   bar[width] = 0;
-  std::fprintf(stderr, "\r[%s] %zu/%zu", bar, at_, total_);
+  const double seconds = std::chrono::duration<double>(now - began_).count();
+  const double rate = static_cast<double>(at_) / (seconds > 1e-3 ? seconds : 1e-3);
+  const auto left = static_cast<long>(static_cast<double>(total_ - at_) / rate + 0.5);
+  std::fprintf(stderr, "\r[%s] %zu/%zu  %.*f/s  %ld:%02ld:%02ld left\33[K", bar, at_, total_, rate < 10 ? 1 : 0, rate,
+               left / 3600, left / 60 % 60, left % 60);
 }
 
 void Progress::clear() {
-  if (shown_) std::fputs("\r\33[K", stderr);
+  if (!shown_) return;
+  std::fputs("\r\33[K", stderr);
+  drawn_ = {};  // the next step draws it again
 }
 
 void guard_standard_streams() {
@@ -139,6 +212,7 @@ void guard_standard_streams() {
     if (::fcntl(d, F_GETFD) < 0 && errno == EBADF && ::open("/dev/null", d == STDERR_FILENO ? O_WRONLY : O_RDONLY) < 0)
       std::_Exit(failed);
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 }  // namespace command

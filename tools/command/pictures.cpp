@@ -3,11 +3,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <utility>
 #include <vector>
 
 #include "facenet/image_io.hpp"
-#include "output.hpp"
 
 namespace command {
 
@@ -37,17 +35,6 @@ facenet::Result<facenet::Image> read_stdin() {
 
 facenet::Result<facenet::Image> read_picture(const std::string& name) {
   return name == "-" ? read_stdin() : facenet::read_image(name.c_str());
-}
-
-facenet::Rect face_in(const facenet::Image& picture, bool aligned) {
-  return aligned ? picture.view().bounds() : facenet::centre_square(picture.width(), picture.height());
-}
-
-void explain_crop(bool aligned) {
-  static bool explained = false;
-  if (!aligned && !std::exchange(explained, true))
-    say("faces are not looked for yet: the centre square of each picture is embedded; "
-        "give --aligned where pictures are face crops already.");
 }
 
 }  // namespace command

@@ -1,38 +1,56 @@
 #include <cstdio>
 
 #include "facenet/distance.hpp"
+#include "faces.hpp"
 #include "json.hpp"
 #include "model.hpp"
 #include "output.hpp"
-#include "pictures.hpp"
 
 namespace command {
 
 namespace {
 
-/// False when the picture could not be embedded, which has been said.
-bool embed_one(facenet::Embedder& embedder, const std::string& name, bool aligned, std::vector<float>& embedding) {
+/// Embeds the selected face of a picture. What prevented it, or that there were several, is said.
+ExitStatus embed_one(facenet::Embedder& embedder, FaceSource& source, const std::string& name,
+                     std::vector<float>& embedding) {
+  std::vector<CutFace> faces;
+  facenet::Status status = source.read(name, faces);
+  const std::string shown = name == "-" ? "standard input" : name;
+  if (status.ok() && faces.empty()) {
+    say(shown + ": no face was found, so there is nothing to compare; give --aligned where pictures are face crops.");
+    return no;
+  }
   embedding.resize(static_cast<std::size_t>(embedder.dim()));
-  auto picture = read_picture(name);
-  facenet::Status status = picture.status();
-  if (picture.ok()) status = embedder.embed(picture->view().crop(face_in(*picture, aligned)), embedding.data());
-  if (!status.ok()) say(status, name, Subject::picture);
-  return status.ok();
+  if (status.ok()) status = embedder.embed(faces[0].crop, embedding.data());
+  if (!status.ok()) {
+    say(status, name, Subject::picture);
+    return failed;
+  }
+  if (faces.size() > 1) {
+    char text[160];
+    const facenet::Box& b = faces[0].face.box;
+    std::snprintf(text, sizeof text,
+                  ": %zu faces were found; the one at %.0f,%.0f to %.0f,%.0f is compared, --select chooses another.",
+                  faces.size(), static_cast<double>(b.x0), static_cast<double>(b.y0), static_cast<double>(b.x1),
+                  static_cast<double>(b.y1));
+    say(shown + text);
+  }
+  return done;
 }
 
 }  // namespace
 
 int verify(const VerifyOptions& options) {
   auto embedder = load(options.model);
-  if (!embedder) return failed;
+  FaceSource source;
+  if (!embedder || !source.load(options.faces, options.aligned, options.model, embedder->info())) return failed;
   const facenet::ModelInfo& info = embedder->info();
 
   std::vector<float> a, b;
-  const bool have_a = embed_one(*embedder, options.a, options.aligned, a);
-  const bool have_b = embed_one(*embedder, options.b, options.aligned, b);
-  if (!have_a || !have_b) return failed;
+  const ExitStatus of_a = embed_one(*embedder, source, options.a, a);
+  const ExitStatus of_b = embed_one(*embedder, source, options.b, b);
+  if (of_a != done || of_b != done) return of_a > of_b ? of_a : of_b;
   warn_untrained(info);
-  explain_crop(options.aligned);
   const double distance = facenet::distance(a.data(), b.data(), embedder->dim());
   const double similarity = facenet::similarity(a.data(), b.data(), embedder->dim());
   const double threshold = options.threshold < 0 ? facenet::default_threshold : options.threshold;

@@ -1,0 +1,270 @@
+// A tree of photographs to a tree of face crops. Each thread takes one picture after the other, with a detector of its
+// own: that scales better than several threads in one small picture.
+#include <algorithm>
+#include <atomic>
+#include <cctype>
+#include <cerrno>
+#include <filesystem>
+#include <mutex>
+#include <new>
+#include <set>
+
+#include "facenet/parallel.hpp"
+#include "faces.hpp"
+#include "json.hpp"
+#include "model.hpp"
+#include "output.hpp"
+#include "pictures.hpp"
+#include "png.hpp"
+
+namespace command {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+enum class Outcome { waiting, written, there, no_face, failed };
+
+struct Job {
+  fs::path from, to;
+  Outcome outcome = Outcome::waiting;
+};
+
+bool is_picture(const fs::path& path) {
+  std::string end = path.extension().string();
+  std::transform(end.begin(), end.end(), end.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return end == ".jpg" || end == ".jpeg" || end == ".png";
+}
+
+/// The pictures below a folder, in the order of their names.
+class Tree {
+ public:
+  /// `skip`: a folder inside that is not searched. False when a folder could not be read, which has been said.
+  bool collect(const fs::path& root, const fs::path& skip) {
+    bool all = true;
+    std::vector<fs::path> folders{root};
+    while (!folders.empty()) {
+      const fs::path folder = folders.back();
+      folders.pop_back();
+      std::error_code error;
+      fs::directory_iterator at(folder, error);
+      for (; !error && at != fs::directory_iterator(); at.increment(error)) sort_in(*at, skip, folders);
+      if (error) {
+        say(folder.string() + ": this folder cannot be read (" + error.message() + "); check its permissions.");
+        all = false;
+      }
+    }
+    std::sort(pictures.begin(), pictures.end());
+    return all;
+  }
+
+  std::vector<fs::path> pictures;
+  std::size_t others = 0;  // files that are no pictures by their name
+
+ private:
+  /// Hidden entries are for programs, not for people. Links to folders are not followed: they may lead round in
+  /// circles.
+  void sort_in(const fs::directory_entry& entry, const fs::path& skip, std::vector<fs::path>& folders) {
+    std::error_code error;
+    const fs::path& path = entry.path();
+    if (path.filename().string()[0] == '.') return;
+    if (entry.is_directory(error)) {
+      if (!entry.is_symlink(error) && !fs::equivalent(path, skip, error)) folders.push_back(path);
+    } else if (is_picture(path)) {
+      pictures.push_back(path);
+    } else {
+      ++others;
+    }
+  }
+};
+
+/// OUT/person/photo.png for DIR/person/photo.jpg; where a folder has photo.jpg and photo.png, photo.jpg.png and
+/// photo.png.png.
+std::vector<Job> plan(const Tree& tree, const fs::path& from, const fs::path& to) {
+  std::vector<Job> jobs;
+  std::multiset<fs::path> wanted;
+  const auto beside = [](const fs::path& p) { return fs::path(p).replace_extension(".png"); };
+  for (const fs::path& p : tree.pictures) wanted.insert(beside(p));
+  std::set<fs::path> taken;
+  for (const fs::path& p : tree.pictures) {
+    fs::path name = wanted.count(beside(p)) == 1 ? beside(p) : fs::path(p) += ".png";
+    while (!taken.insert(name).second) name += ".png";
+    jobs.push_back({p, to / name.lexically_relative(from)});
+  }
+  return jobs;
+}
+
+class Alignment {
+ public:
+  explicit Alignment(const AlignOptions& options) : options_(options) {}
+
+  int run() {
+    if (!prepare()) return failed;
+    work();
+    return summary();
+  }
+
+ private:
+  bool prepare() {
+    const fs::path from = options_.from, to = options_.to;
+    std::error_code error;
+    if (!fs::is_directory(from, error)) {
+      say(options_.from + ": this is not a folder; name the one that holds the pictures.");
+      return false;
+    }
+    if (!choose_crop(options_.crop, crop_)) return false;
+    FaceOptions one = options_.faces;
+    one.max_faces = 1;
+    auto first = load_detector(one, 1, weights_file(options_.crop.weights));
+    if (!first || !make_folder(options_.to)) return false;
+    if (fs::equivalent(from, to, error)) {
+      say(options_.to + ": the crops would lie among the pictures; give another folder for them.");
+      return false;
+    }
+    Tree tree;
+    all_read_ = tree.collect(from, to);
+    others_ = tree.others;
+    jobs_ = plan(tree, from, to);
+    if (jobs_.empty()) {
+      if (all_read_)
+        say(options_.from + ": there is no JPEG or PNG file in it; name the folder that holds the pictures.");
+      return false;
+    }
+    set_out();
+    return start(std::move(*first));
+  }
+
+  /// What an earlier run has done is left alone.
+  void set_out() {
+    std::set<std::string> folders;
+    for (std::size_t i = 0; i < jobs_.size(); ++i) {
+      const auto [folder, is_new] = folders.insert(jobs_[i].to.parent_path().string());
+      if (is_new) remove_leftovers(*folder);
+      std::error_code error;
+      if (fs::is_regular_file(jobs_[i].to, error))
+        jobs_[i].outcome = Outcome::there;
+      else
+        waiting_.push_back(i);
+    }
+  }
+
+  bool start(facenet::Detector first) {
+    const int most = options_.threads == 0 ? facenet::default_threads() : options_.threads;
+    const int threads = std::max(1, std::min(most, static_cast<int>(std::min(waiting_.size(), std::size_t{256}))));
+    facenet::Status status = team_.start(threads);
+    detectors_.push_back(std::move(first));
+    while (status.ok() && detectors_.size() < static_cast<std::size_t>(team_.size())) {
+      auto next = fork_detector(detectors_[0]);
+      if (next)
+        detectors_.push_back(std::move(*next));
+      else
+        status = next.status();
+    }
+    if (!status.ok()) say(std::string(status.text()) + "; give fewer --threads.");
+    return status.ok();
+  }
+
+  void work() {
+    Progress progress(waiting_.size());
+    std::atomic<std::size_t> next{0};
+    team_.run([&](int member, int) noexcept {
+      facenet::Faces faces;
+      for (std::size_t i; !stop_ && (i = next.fetch_add(1)) < waiting_.size();) {
+        Job& job = jobs_[waiting_[i]];
+        std::string sentence;
+        try {
+          sentence = align_one(detectors_[static_cast<std::size_t>(member)], faces, job);
+        } catch (const std::bad_alloc&) {
+          job.outcome = Outcome::failed;
+        }
+        const std::lock_guard<std::mutex> lock(speaking_);
+        if (job.outcome == Outcome::failed) progress.clear();
+        if (!sentence.empty())
+          say(sentence);
+        else if (job.outcome == Outcome::failed)
+          say("there is not enough memory for a picture; give fewer --threads.");
+        progress.step();
+      }
+    });
+  }
+
+  /// Sets the outcome; returns what there is to say about a failure.
+  std::string align_one(facenet::Detector& detector, facenet::Faces& faces, Job& job) {
+    job.outcome = Outcome::failed;
+    const auto picture = read_picture(job.from.string());
+    if (!picture) return sentence(picture.status(), job.from.string(), Subject::picture);
+    const facenet::Status found = find_faces(detector, *picture, faces);
+    if (!found.ok()) return sentence(found, job.from.string(), Subject::picture);
+    if (faces.empty()) {
+      job.outcome = Outcome::no_face;
+      return {};
+    }
+    const auto crop = facenet::crop_face(*picture, faces[0], crop_);
+    if (!crop) return sentence(crop.status(), job.from.string(), Subject::picture);
+    std::error_code made;
+    fs::create_directories(job.to.parent_path(), made);
+    const int error = made ? made.value() : write_file(job.to.string(), png(*crop));
+    if (error == 0) {
+      job.outcome = Outcome::written;
+      return {};
+    }
+    // Nothing more can be written: the rest would only repeat this. Run again, it goes on here.
+    stop_ = stop_ || error == ENOSPC || error == EDQUOT || error == EROFS || error == EIO;
+    return unwritable(job.to.string(), error);
+  }
+
+  int summary() {
+    std::size_t written = 0, there = 0, left = 0;
+    std::vector<std::string> faceless, broken;
+    for (const Job& job : jobs_) {
+      written += job.outcome == Outcome::written;
+      there += job.outcome == Outcome::there;
+      left += job.outcome == Outcome::waiting;
+      if (job.outcome == Outcome::no_face) faceless.push_back(job.from.string());
+      if (job.outcome == Outcome::failed) broken.push_back(job.from.string());
+    }
+    Output out;
+    bool said;
+    if (options_.json) {
+      Json j;
+      j["pictures"] = jobs_.size();
+      j["written"] = written;
+      j["there"] = there;
+      j["without_face"] = faceless;
+      j["failed"] = broken;
+      j["left"] = left;
+      j["other_files"] = others_;
+      j["crop"] = {{"kind", crop_.crop == facenet::Crop::box ? "box" : "five_point"},
+                   {"size", crop_.image_size},
+                   {"margin", static_cast<float>(crop_.margin)}};
+      said = out.line(line(j));
+    } else {
+      said = out.line(std::to_string(jobs_.size()) + " pictures: " + std::to_string(written) + " crops written (" +
+                      describe_crop(crop_) + "), " + std::to_string(there) + " were there, " +
+                      std::to_string(faceless.size()) + " without a face, " + std::to_string(broken.size()) +
+                      " failed" + (left == 0 ? "" : ", " + std::to_string(left) + " left for another run"));
+      for (const std::string& name : faceless) said = said && out.line("without a face: " + name);
+      for (const std::string& name : broken) said = said && out.line("failed: " + name);
+    }
+    if (!said || !out.finish() || !all_read_ || !broken.empty() || left != 0) return failed;
+    return written + there == 0 ? no : done;
+  }
+
+  const AlignOptions& options_;
+  facenet::ModelInfo crop_{};
+  std::vector<Job> jobs_;
+  std::vector<std::size_t> waiting_;  // numbers of jobs
+  std::vector<facenet::Detector> detectors_;
+  facenet::Team team_;
+  std::mutex speaking_;
+  std::atomic<bool> stop_{false};
+  std::size_t others_ = 0;
+  bool all_read_ = true;
+};
+
+}  // namespace
+
+int align(const AlignOptions& options) { return Alignment(options).run(); }
+
+}  // namespace command

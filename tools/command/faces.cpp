@@ -1,0 +1,138 @@
+#include "faces.hpp"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "model.hpp"
+#include "output.hpp"
+#include "pictures.hpp"
+
+namespace command {
+
+namespace {
+
+constexpr const char* default_detector = "weights/mtcnn.safetensors";
+
+/// Whether a weight file also holds a detector. A file that cannot be read does not: loading it says why.
+bool holds_detector(const std::string& file) {
+  if (file.empty()) return false;
+  const auto reader = facenet::WeightsReader::open(file.c_str());
+  if (!reader) return false;
+  for (int i = 0; i < reader->size(); ++i)
+    if (std::strncmp(reader->tensor(i).name, "mtcnn.", 6) == 0) return true;
+  return false;
+}
+
+facenet::Selection selection(const std::string& word) {
+  if (word == "probability") return facenet::Selection::probability;
+  if (word == "largest_over_threshold") return facenet::Selection::largest_over_threshold;
+  if (word == "centre_weighted") return facenet::Selection::centre_weighted;
+  return facenet::Selection::largest;
+}
+
+}  // namespace
+
+facenet::Result<facenet::Detector> load_detector(const FaceOptions& options, int threads,
+                                                 const std::string& embedder_file) {
+  std::string file = options.detector;
+  if (file.empty()) file = holds_detector(embedder_file) ? embedder_file : default_detector;
+  if (::access(file.c_str(), F_OK) != 0) {
+    say(file + ": there is no such file; tools/bootstrap.sh makes the detector's weights, or give --detector FILE.");
+    return {facenet::Errc::not_found, "said"};
+  }
+  facenet::DetectorOptions o;
+  o.min_face = options.min_face;
+  o.factor = options.factor;
+  o.max_faces = options.max_faces;
+  o.selection = selection(options.select);
+  o.threads = threads;
+  for (std::size_t i = 0; i < options.thresholds.size(); ++i)
+    o.thresholds[i] = static_cast<float>(options.thresholds[i]);
+  auto detector = facenet::Detector::load(file.c_str(), o);
+  if (!detector) say(detector.status(), file, Subject::detector);
+  return detector;
+}
+
+facenet::Result<facenet::Detector> fork_detector(const facenet::Detector& detector) {
+  facenet::DetectorOptions o = detector.options();
+  o.threads = 1;
+  return detector.fork(o);
+}
+
+facenet::Status find_faces(facenet::Detector& detector, facenet::ImageView picture, facenet::Faces& faces) {
+  return detector.detect(picture, faces);
+}
+
+bool choose_crop(const CropOptions& options, facenet::ModelInfo& model) {
+  model.crop = facenet::Crop::box;
+  model.image_size = 160;
+  model.margin = 0;
+  const std::string file = weights_file(options.weights);
+  const bool named = !options.weights.empty() || std::getenv("FACENET_WEIGHTS") != nullptr;
+  if (named || ::access(file.c_str(), F_OK) == 0) {
+    const auto reader = facenet::WeightsReader::open(file.c_str());
+    if (!reader) {
+      say(reader.status(), file, Subject::weights);
+      return false;
+    }
+    model.crop = reader->metadata().crop;
+    model.image_size = reader->metadata().image_size;
+    model.margin = reader->metadata().margin;
+  }
+  if (!options.kind.empty()) {
+    const facenet::Crop kind = options.kind == "box" ? facenet::Crop::box : facenet::Crop::five_point;
+    // A margin has another unit for the other kind, so the file's is no use: dlib's padding, or none.
+    if (kind != model.crop) model.margin = kind == facenet::Crop::box ? 0 : 0.25;
+    model.crop = kind;
+  }
+  if (options.size != 0) model.image_size = options.size;
+  if (options.margin >= 0) model.margin = options.margin;
+  const bool whole = model.margin == static_cast<int>(model.margin);
+  if (model.crop == facenet::Crop::box && (!whole || model.margin >= model.image_size)) {
+    say("--margin must be whole pixels below --size where the box is cut out; give --crop five_point for a fraction.");
+    return false;
+  }
+  return true;
+}
+
+std::string describe_crop(const facenet::ModelInfo& model) {
+  char text[80];
+  std::snprintf(text, sizeof text, "%s, %d pixels, margin %g", model.crop == facenet::Crop::box ? "box" : "five_point",
+                model.image_size, model.margin);
+  return text;
+}
+
+bool FaceSource::load(const FaceOptions& options, bool aligned, const ModelOptions& embedder,
+                      const facenet::ModelInfo& info) {
+  aligned_ = aligned;
+  info_ = info;
+  if (aligned) return true;
+  auto detector = load_detector(options, embedder.threads, weights_file(embedder.weights));
+  if (detector) detector_ = std::move(*detector);
+  return detector.ok();
+}
+
+facenet::Status FaceSource::read(const std::string& name, std::vector<CutFace>& faces) {
+  faces.clear();
+  auto picture = read_picture(name);
+  if (!picture) return picture.status();
+  if (aligned_) {
+    facenet::Face whole;
+    whole.box = {0, 0, static_cast<float>(picture->width()), static_cast<float>(picture->height())};
+    faces.push_back({whole, std::move(*picture)});
+    return {};
+  }
+  FACENET_TRY(find_faces(detector_, *picture, found_));
+  for (const facenet::Face& face : found_) {
+    auto crop = facenet::crop_face(*picture, face, info_);
+    if (!crop) return crop.status();
+    faces.push_back({face, std::move(*crop)});
+  }
+  return {};
+}
+
+}  // namespace command

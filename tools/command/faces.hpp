@@ -1,0 +1,53 @@
+// Faces in pictures, as the sub-commands want them: found, ordered, cut out.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "commands.hpp"
+#include "facenet/align.hpp"
+#include "facenet/detector.hpp"
+
+namespace command {
+
+/// A loaded detector, or the failure, said. `embedder_file`: weights that may hold a detector beside an embedder, or
+/// "".
+facenet::Result<facenet::Detector> load_detector(const FaceOptions& options, int threads,
+                                                 const std::string& embedder_file = "");
+
+/// Another one over the same weights, on one thread.
+facenet::Result<facenet::Detector> fork_detector(const facenet::Detector& detector);
+
+/// Compiled once, in faces.cpp: a unit with the detector's code takes 20 seconds.
+facenet::Status find_faces(facenet::Detector& detector, facenet::ImageView picture, facenet::Faces& faces);
+
+/// Sets crop, margin and image_size of `model`. Says why and returns false when a weight file cannot be read or the
+/// options do not fit together.
+bool choose_crop(const CropOptions& options, facenet::ModelInfo& model);
+
+/// "box, 160 pixels, margin 0"
+std::string describe_crop(const facenet::ModelInfo& model);
+
+/// A face and its pixels for the embedder.
+struct CutFace {
+  facenet::Face face;  // `aligned` below: its box is the picture, its score 0
+  facenet::Image crop;
+};
+
+/// The faces of one picture after the other, for an embedder.
+class FaceSource {
+ public:
+  /// `aligned`: each picture is one face, and no detector is loaded. False when it cannot be, which has been said.
+  bool load(const FaceOptions& options, bool aligned, const ModelOptions& embedder, const facenet::ModelInfo& info);
+
+  /// Decodes `name` and finds its faces, in the order of --select. None is no error.
+  facenet::Status read(const std::string& name, std::vector<CutFace>& faces);
+
+ private:
+  facenet::Detector detector_;
+  facenet::Faces found_;
+  facenet::ModelInfo info_{};
+  bool aligned_ = false;
+};
+
+}  // namespace command
