@@ -138,7 +138,7 @@ sanitizers() {
 }
 
 build_fuzzer() {  # SOURCE PROGRAM
-  "$FUZZ_COMPILER" -std=c++17 -O1 -g -march=native -ffp-contract=off -fsanitize=fuzzer,address,undefined \
+  "$FUZZ_COMPILER" -std=c++17 -O1 -g1 -ffp-contract=off -fsanitize=fuzzer,address,undefined \
     -fno-sanitize-recover=all -Iinclude -isystem .deps/include "$1" -o "$2"
 }
 
