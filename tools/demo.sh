@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh clone to a table of distances between faces: sets up, builds, gets weights, embeds pictures.
+# From a fresh clone to a report on a group photograph: sets up, builds, gets weights, finds and embeds faces.
 set -euo pipefail
 
 readonly program=demo   # steps.sh puts it in front of messages
@@ -9,25 +9,29 @@ source "$tools/steps.sh"
 readonly WEIGHTS=weights/facenet.safetensors
 readonly DOWNLOAD_LIMIT_S=180   # the checkpoint has 107 MB; without a network it gives up far sooner
 readonly TIMING_S=2
+readonly GROUP=../shared/photos/group.jpg   # where the project is developed
+readonly REPORT=report.html
 
 usage() {
   cat <<'TEXT'
 Usage: tools/demo.sh [IMAGE...]
 
-Sets up what is missing (tools/bootstrap.sh), builds the `facenet` command, gets weights when there are none, embeds the
-pictures and prints the distance of each to each, the time a face takes and whether the weights are trained.
+Sets up what is missing (tools/bootstrap.sh), builds the `facenet` command, gets weights when there are none, finds the
+faces in the pictures, embeds them and prints the distance of each to each. report.html shows the same: the pictures with
+boxes, the face crops, the distances as a heat map, the time a face takes, and whether the weights are trained.
 
-Without pictures it takes those in .deps/samples. Weights: weights/facenet.safetensors; when that is not there, the
-public VGGFace2 checkpoint is downloaded and converted, and where it cannot be, an untrained one is made, whose
-distances mean nothing. Delete the file to try again.
+Without pictures it takes a group photograph, else those in .deps/samples. Weights: weights/facenet.safetensors; when that
+is not there, the public VGGFace2 checkpoint is downloaded and converted, and where it cannot be, an untrained one is
+made, whose distances mean nothing. Delete the file to try again.
 
 Options:
   --help   this text
 
-Exit status: 0 all pictures were embedded, 2 something failed.
+Exit status: 0 done, 1 no picture has a face, 2 something failed.
 
 Examples:
   tools/demo.sh
+  tools/demo.sh friends.jpg
   tools/demo.sh portrait1.jpg portrait2.jpg
 TEXT
 }
@@ -47,32 +51,15 @@ get_weights() {
   step "make untrained weights" "run tools/bootstrap.sh and try again" tools/make_checkpoint.py -o "$WEIGHTS"
 }
 
-# table EMBEDDINGS BENCH : each picture against each.
-table() {
-  .venv/bin/python - "$1" "$2" <<'PYTHON'
-import json, math, pathlib, sys
-
-faces = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8")]
-bench = json.loads(pathlib.Path(sys.argv[2]).read_text())
-names = [pathlib.PurePath(face["image"]).name for face in faces]
-width = max(map(len, names))
-letters = [chr(ord("A") + i) if len(faces) <= 26 else str(i + 1) for i in range(len(faces))]
-print("Euclidean distances between the embeddings:\n")
-print(" " * (width + 4) + "".join(f"{letter:>7}" for letter in letters))
-for letter, name, face in zip(letters, names, faces):
-    row = (math.dist(face["embedding"], other["embedding"]) for other in faces)
-    print(f"{letter:>3} {name:{width}}" + "".join(f"{distance:7.3f}" for distance in row))
-print(f"\ntime per face: {bench['median_ms']:.1f} ms (median of {bench['runs']}, minimum {bench['min_ms']:.1f} ms), "
-      f"{bench['threads']} thread(s), {bench['isa']}")
-if faces[0]["trained"]:
-    print("weights: trained; two pictures of one person are usually less than 1.1 apart")
-else:
-    print("weights: UNTRAINED (random numbers), so these distances mean nothing about who is in the pictures")
-PYTHON
+default_pictures() {
+  if [[ -f $GROUP ]]; then pictures=("$GROUP"); else pictures=(.deps/samples/*.png .deps/samples/*.jpg); fi
+  local picture
+  for picture in "${!pictures[@]}"; do [[ -f ${pictures[picture]} ]] || unset "pictures[$picture]"; done
+  ((${#pictures[@]})) || die "there are no pictures in .deps/samples; give some: tools/demo.sh IMAGE..."
 }
 
 main() {
-  local pictures=() began=$EPOCHREALTIME status=0
+  local pictures=() began=$EPOCHREALTIME status=0 detect_began
   while (($#)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
@@ -88,24 +75,30 @@ main() {
   tools/bootstrap.sh || exit 2
   step "build the command (build/release)" "the messages above name the cause" build release facenet_command
   get_weights
-  if ((${#pictures[@]} == 0)); then
-    pictures=(.deps/samples/*.png .deps/samples/*.jpg)
-    for picture in "${!pictures[@]}"; do [[ -f ${pictures[picture]} ]] || unset "pictures[$picture]"; done
-    ((${#pictures[@]})) || die "there are no pictures in .deps/samples; give some: tools/demo.sh IMAGE..."
-  fi
+  ((${#pictures[@]})) || default_pictures
 
   work=$(mktemp -d build/demo.XXXXXX)
   trap 'rm -rf "$work"' EXIT   # work is not local: the trap runs after main
-  echo "demo: facenet embed --json ${#pictures[@]} pictures" >&2
-  build/release/facenet embed --json --weights "$WEIGHTS" --out "$work/faces.jsonl" -- "${pictures[@]}" || status=$?
-  [[ -s $work/faces.jsonl ]] || die "no picture could be embedded; the messages above say why."
+  local facenet=build/release/facenet
+  echo "demo: facenet detect --json --crops DIR, ${#pictures[@]} picture(s)" >&2
+  detect_began=$EPOCHREALTIME
+  "$facenet" detect --json --weights "$WEIGHTS" --crops "$work/crops" -- "${pictures[@]}" >"$work/faces.jsonl" || status=$?
+  local detect_s
+  detect_s=$(seconds_since "$detect_began")
+  if ((status == 1)); then echo "demo: no face was found; give other pictures: tools/demo.sh IMAGE..." >&2; exit 1; fi
+  compgen -G "$work/crops/*.png" >/dev/null || die "no face could be cut out; the messages above say why."
+  echo "demo: facenet embed --json --aligned DIR/*.png" >&2
+  "$facenet" embed --json --aligned --weights "$WEIGHTS" --out "$work/embeddings.jsonl" -- "$work"/crops/*.png ||
+    die "the faces could not be embedded; the messages above say why."
   echo "demo: facenet bench --seconds $TIMING_S" >&2
-  build/release/facenet bench --json --weights "$WEIGHTS" --seconds "$TIMING_S" >"$work/bench.json" ||
+  "$facenet" bench --json --weights "$WEIGHTS" --seconds "$TIMING_S" >"$work/bench.json" ||
     die "the timing failed; the message above says why."
   echo
-  table "$work/faces.jsonl" "$work/bench.json"
+  tools/make_report.py --faces "$work/faces.jsonl" --embeddings "$work/embeddings.jsonl" --bench "$work/bench.json" \
+    --detect-seconds "$detect_s" -o "$REPORT" || exit 2
+  printf '\nreport: %s\n' "$PWD/$REPORT"
   printf '\ndemo: done in %.1f s\n' "$(seconds_since "$began")" >&2
-  ((status == 0)) || die "some pictures could not be embedded; the messages above say why."
+  ((status == 0)) || die "some pictures could not be used; the messages above say why."
 }
 
 main "$@"
