@@ -1,15 +1,18 @@
 // Teams, queues and the default number of threads. Built for OpenMP, std::thread and serial.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cfenv>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
 #include "facenet/parallel.hpp"
+
+#if defined(__linux__)
+#  include <unistd.h>
+#endif
 
 using namespace facenet;
 
@@ -142,26 +145,120 @@ TEST_CASE("a caller who traps floating-point exceptions gets none from a team") 
 #endif
 
 #if defined(__linux__) && !defined(FACENET_PARALLEL_SERIAL)
-TEST_CASE("a container's CPU quota limits the default") {
-  namespace fs = std::filesystem;
-  const fs::path root = fs::temp_directory_path() / ("facenet-cgroup-" + std::to_string(std::rand()));
-  fs::create_directories(root / "cpu");
-  const std::string path = root.string();
-  const auto write = [&](const char* file, const char* text) { std::ofstream(root / file) << text; };
-  const int all = default_threads("/nowhere");
-  CHECK(all >= 1);
-  CHECK(default_threads(path.c_str()) == all);  // no files: no quota
-  write("cpu/cpu.cfs_quota_us", "-1\n");
-  write("cpu/cpu.cfs_period_us", "100000\n");
-  CHECK(default_threads(path.c_str()) == all);
-  write("cpu/cpu.cfs_quota_us", "50000\n");  // half a CPU, cgroup v1
-  CHECK(default_threads(path.c_str()) == 1);
-  write("cpu.max", "max 100000\n");
-  CHECK(detail::cgroup_cpus(path.c_str()) == 1);
-  write("cpu.max", "150000 100000\n");  // one and a half, cgroup v2
-  CHECK(detail::cgroup_cpus(path.c_str()) == 2);
-  write("cpu.max", "rubbish\n");
-  CHECK(default_threads(path.c_str()) >= 1);
-  fs::remove_all(root);
+namespace {
+
+/// A made-up /sys/fs/cgroup and /proc/self/cgroup.
+class Groups {
+ public:
+  Groups() : root_(std::filesystem::temp_directory_path() / ("facenet-cgroup-" + std::to_string(getpid()))) {
+    std::filesystem::remove_all(root_);
+  }
+  Groups(const Groups&) = delete;
+  Groups& operator=(const Groups&) = delete;
+  ~Groups() { std::filesystem::remove_all(root_); }
+
+  Groups& write(const std::string& file, const std::string& text) {
+    std::filesystem::create_directories((root_ / file).parent_path());
+    std::ofstream(root_ / file) << text;
+    return *this;
+  }
+  Groups& v1(const std::string& group, const char* quota) {
+    write("cpu" + group + "/cpu.cfs_period_us", "100000\n");
+    return write("cpu" + group + "/cpu.cfs_quota_us", quota);
+  }
+  Groups& member(const std::string& lines) { return write("membership", lines); }
+  int cpus() const { return detail::cgroup_cpus(root_.c_str(), (root_ / "membership").c_str()); }
+  int threads() const { return default_threads(root_.c_str(), (root_ / "membership").c_str()); }
+
+ private:
+  std::filesystem::path root_;
+};
+
+/// Threads where no control group says anything.
+int unlimited() { return default_threads("/nowhere", "/nowhere"); }
+
+}  // namespace
+
+TEST_CASE("a quota pays for its CPUs rounded up") {
+  CHECK(detail::quota_cpus(50000, 100000) == 1);
+  CHECK(detail::quota_cpus(100000, 100000) == 1);
+  CHECK(detail::quota_cpus(100001, 100000) == 2);
+  CHECK(detail::quota_cpus(150000, 100000) == 2);
+  CHECK(detail::quota_cpus(1, 1000000) == 1);
+  for (long long none : {-1LL, 0LL}) {
+    CHECK(detail::quota_cpus(none, 100000) == 0);
+    CHECK(detail::quota_cpus(100000, none) == 0);
+  }
+  CHECK(detail::quota_cpus(INT64_MAX, 1) == max_threads);
+}
+
+TEST_CASE("a container's CPU quota limits the default, in either version of control groups") {
+  CHECK(Groups().threads() == unlimited());  // no files
+  CHECK(Groups().v1("", "-1\n").threads() == unlimited());
+  CHECK(Groups().v1("", "50000\n").threads() == 1);
+  CHECK(Groups().v1("", "150000\n").cpus() == 2);
+  CHECK(Groups().write("cpu.max", "max 100000\n").threads() == unlimited());
+  CHECK(Groups().write("cpu.max", "50000 100000\n").threads() == 1);
+  CHECK(Groups().write("cpu.max", "150000 100000\n").cpus() == 2);
+  CHECK(Groups().write("cpu.max", "100000000 100000\n").threads() == unlimited());  // more than there are
+  // Both at once, as on systems that moved half-way: the smaller holds.
+  CHECK(Groups().v1("", "100000\n").write("cpu.max", "300000 100000\n").cpus() == 1);
+  CHECK(Groups().v1("", "300000\n").write("cpu.max", "max 100000\n").cpus() == 3);
+}
+
+TEST_CASE("the quotas of the process's own group and of those above it count") {
+  const char* own = "/system.slice/app.service";
+  const auto v2 = [&](const char* top, const char* middle, const char* bottom) {
+    Groups g;
+    g.member(std::string("0::") + own + "\n").write("cpu.max", top);
+    g.write("system.slice/cpu.max", middle).write("system.slice/app.service/cpu.max", bottom);
+    return g.write("other.slice/cpu.max", "100000 100000\n").cpus();
+  };
+  CHECK(v2("max 100000\n", "max 100000\n", "200000 100000\n") == 2);
+  CHECK(v2("max 100000\n", "200000 100000\n", "max 100000\n") == 2);
+  CHECK(v2("max 100000\n", "200000 100000\n", "500000 100000\n") == 2);
+  CHECK(v2("300000 100000\n", "700000 100000\n", "500000 100000\n") == 3);
+  CHECK(v2("max 100000\n", "max 100000\n", "max 100000\n") == 0);
+
+  const char* lines = "9:cpuset:/b\n4:cpuacct,cpu:/a/b\n0::/\n";
+  CHECK(Groups().member(lines).v1("/a/b", "200000\n").v1("/a", "-1\n").cpus() == 2);
+  CHECK(Groups().member(lines).v1("/a/b", "-1\n").v1("/a", "400000\n").cpus() == 4);
+  CHECK(Groups().member(lines).v1("/b", "100000\n").cpus() == 0);  // cpuset's group is not cpu's
+  CHECK(Groups().member("4:cpu:/host/path\n").v1("", "200000\n").cpus() == 2);  // seen from inside a container
+  CHECK(Groups().member("0::/../host\n").write("cpu.max", "200000 100000\n").cpus() == 2);
+}
+
+TEST_CASE("control group files that make no sense set no limit") {
+  for (const char* text : {"", "\n", "rubbish\n", "100000\n", "100000 0\n", "0 100000\n", "-5 100000\n",
+                           "100000 -100000\n", "max", "maximum", ": 5 5"})
+    CHECK(Groups().write("cpu.max", text).cpus() == 0);
+  for (const char* text : {"", "\n", "rubbish\n", "0\n", "max\n"}) CHECK(Groups().v1("", text).cpus() == 0);
+  CHECK(Groups().write("cpu/cpu.cfs_quota_us", "50000\n").cpus() == 0);  // of what period?
+  CHECK(Groups().write("cpu.max/is/a/directory", "").cpus() == 0);
+  CHECK(Groups().write("cpu.max", "99999999999999999999999 1\n").cpus() == max_threads);  // scanf's largest
+  for (const std::string& lines : {std::string("\n"), std::string("0:"), std::string("0::"), std::string("::::"),
+                                   std::string("4:cpu:relative\n"), std::string("4:cpux:/a\n4:xcpu:/a\n"),
+                                   "0::/" + std::string(9000, 'x') + "\n", std::string("0:\0:/a\n", 7)}) {
+    CHECK(Groups().member(lines).v1("/a", "100000\n").cpus() == 0);
+    CHECK(Groups().member(lines).v1("", "300000\n").cpus() == 3);  // the root's still holds
+  }
+}
+
+TEST_CASE("the CPUs that a process may run on limit the default") {
+  cpu_set_t before;
+  REQUIRE(sched_getaffinity(0, sizeof before, &before) == 0);
+  CHECK(unlimited() == std::min(CPU_COUNT(&before), max_threads));
+  cpu_set_t some;
+  CPU_ZERO(&some);
+  int wanted = 1;
+  for (std::size_t cpu = 0; cpu < CPU_SETSIZE && wanted <= 3; ++cpu) {
+    if (!CPU_ISSET(cpu, &before)) continue;
+    CPU_SET(cpu, &some);
+    REQUIRE(sched_setaffinity(0, sizeof some, &some) == 0);
+    CHECK(unlimited() == wanted++);
+    CHECK(Groups().write("cpu.max", "150000 100000\n").threads() == std::min(wanted - 1, 2));
+  }
+  REQUIRE(sched_setaffinity(0, sizeof before, &before) == 0);
+  CHECK(unlimited() == std::min(CPU_COUNT(&before), max_threads));
 }
 #endif

@@ -25,10 +25,23 @@ constexpr int max_threads = 256;
 
 namespace detail {
 
+/// CPUs that `quota` microseconds of every `period` pay for; 0 without a quota. Rounded up, as Java, .NET and Go do: of
+/// 1.5 CPUs two threads make 1.5 times what one makes, though each then waits for a quarter of the period.
+constexpr int quota_cpus(long long quota, long long period) noexcept {
+  if (quota <= 0 || period <= 0) return 0;
+  const long long cpus = (quota - 1) / period + 1;
+  return cpus < max_threads ? static_cast<int>(cpus) : max_threads;
+}
+
+/// The smaller of two limits; 0 stands for none.
+constexpr int least_limit(int a, int b) noexcept { return a == 0 || (b != 0 && b < a) ? b : a; }
+
 #if defined(__linux__)
+enum class Cgroup { v1, v2 };
+
 /// The first two integers of a small file such as /sys/fs/cgroup/cpu.max; "max" reads as -1. Returns how many were read.
 inline int read_integers(const char* directory, const char* file, long long out[2]) noexcept {
-  char path[512], text[64];
+  char path[4608], text[64];
   if (std::snprintf(path, sizeof path, "%s/%s", directory, file) >= static_cast<int>(sizeof path)) return 0;
   std::FILE* f = std::fopen(path, "r");
   if (f == nullptr) return 0;
@@ -39,33 +52,72 @@ inline int read_integers(const char* directory, const char* file, long long out[
   return std::sscanf(text, "%lld %lld", &out[0], &out[1]);
 }
 
-/// CPUs a container's quota pays for, rounded up; 0 when there is no quota. `root` is /sys/fs/cgroup outside tests.
-inline int cgroup_cpus(const char* root) noexcept {
-  long long v[2] = {-1, 0}, period[2] = {0, 0};
-  if (read_integers(root, "cpu.max", v) == 2 && v[0] > 0 && v[1] > 0)  // cgroup v2
-    return static_cast<int>((v[0] + v[1] - 1) / v[1]);
-  if (read_integers(root, "cpu/cpu.cfs_quota_us", v) >= 1 && v[0] > 0 &&  // cgroup v1
-      read_integers(root, "cpu/cpu.cfs_period_us", period) >= 1 && period[0] > 0)
-    return static_cast<int>((v[0] + period[0] - 1) / period[0]);
-  return 0;
+/// What the files of one control group say; 0 when they set no quota, are not there or make no sense.
+inline int group_cpus(const char* directory, Cgroup version) noexcept {
+  long long quota[2] = {0, 0}, period[2] = {0, 0};
+  if (version == Cgroup::v2)
+    return read_integers(directory, "cpu.max", quota) == 2 ? quota_cpus(quota[0], quota[1]) : 0;
+  if (read_integers(directory, "cpu.cfs_quota_us", quota) < 1) return 0;
+  return read_integers(directory, "cpu.cfs_period_us", period) >= 1 ? quota_cpus(quota[0], period[0]) : 0;
+}
+
+/// The least quota of the group `mount` + `group` and of the groups above it, up to `mount` itself; 0 without any.
+inline int least_cpus(const char* mount, const char* group, Cgroup version) noexcept {
+  char path[4608];
+  const std::size_t top = std::strlen(mount);
+  if (top + std::strlen(group) >= sizeof path) return group_cpus(mount, version);
+  std::snprintf(path, sizeof path, "%s%s", mount, group);
+  for (int least = 0;;) {
+    least = least_limit(least, group_cpus(path, version));
+    char* end = std::strrchr(path + top, '/');
+    if (end == nullptr) return least;
+    *end = 0;
+  }
+}
+
+/// CPUs that the quotas on this process pay for; 0 when there is none. `root` is /sys/fs/cgroup outside tests, and
+/// `membership` /proc/self/cgroup: lines "0::/group" of version 2 and "4:cpu,cpuacct:/group" of version 1. A container
+/// may be told its group's path on the host; the files of its own group are then those of the root.
+inline int cgroup_cpus(const char* root, const char* membership) noexcept {
+  char v1_mount[512], line[4352];
+  std::snprintf(v1_mount, sizeof v1_mount, "%s/cpu", root);
+  int least = least_limit(group_cpus(root, Cgroup::v2), group_cpus(v1_mount, Cgroup::v1));
+  std::FILE* f = std::fopen(membership, "r");
+  if (f == nullptr) return least;
+  while (std::fgets(line, sizeof line, f) != nullptr) {
+    line[std::strcspn(line, "\n")] = 0;
+    char* controllers = std::strchr(line, ':');
+    char* group = controllers != nullptr ? std::strchr(controllers + 1, ':') : nullptr;
+    if (group == nullptr || group[1] != '/') continue;
+    *group++ = 0;
+    bool v1 = false;  // "cpu" among the controllers, which are separated by commas
+    for (const char* at = controllers; at != nullptr && !v1; at = std::strchr(at + 1, ','))
+      v1 = std::strncmp(at + 1, "cpu", 3) == 0 && (at[4] == ',' || at[4] == 0);
+    if (controllers[1] == 0) least = least_limit(least, least_cpus(root, group, Cgroup::v2));
+    else if (v1) least = least_limit(least, least_cpus(v1_mount, group, Cgroup::v1));
+  }
+  std::fclose(f);
+  return least;
 }
 #endif
 
 }  // namespace detail
 
-/// Threads to use when nobody says: the CPUs this process may run on, not more than a container's quota pays for.
-inline int default_threads(const char* cgroup_root = "/sys/fs/cgroup") noexcept {
+/// Threads to use when nobody says: the CPUs this process may run on, not more than the quotas of its container and of
+/// the control groups around it pay for.
+inline int default_threads(const char* cgroup_root = "/sys/fs/cgroup",
+                           const char* cgroup_membership = "/proc/self/cgroup") noexcept {
 #if defined(FACENET_PARALLEL_SERIAL)
-  (void)cgroup_root;
+  (void)cgroup_root, (void)cgroup_membership;
   return 1;
 #else
   int n = static_cast<int>(std::thread::hardware_concurrency());
 #  if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
-  if (const int quota = detail::cgroup_cpus(cgroup_root); quota > 0 && quota < n) n = quota;
+  if (const int quota = detail::cgroup_cpus(cgroup_root, cgroup_membership); quota > 0 && quota < n) n = quota;
 #  else
-  (void)cgroup_root;
+  (void)cgroup_root, (void)cgroup_membership;
 #  endif
   return n < 1 ? 1 : n > max_threads ? max_threads : n;
 #endif
