@@ -47,7 +47,8 @@
 #elif defined(_OPENMP)
 #  define FACENET_PARALLEL openmp
 #  define FACENET_PARALLEL_OPENMP 1
-#elif defined(__STDCPP_THREADS__)
+// On WebAssembly libc++ defines it with or without -pthread, so it would depend on who included what first.
+#elif defined(__STDCPP_THREADS__) && (!defined(__wasm__) || defined(_REENTRANT))
 #  define FACENET_PARALLEL pool
 #  define FACENET_PARALLEL_POOL 1
 #else
