@@ -101,15 +101,21 @@ inline void stem_pool(const Planes& in, const StemWeights<C>& w, TensorView out)
       float most[C][std::size_t{block}];
       vf sum[C][stem_vectors];
       detail::stem_row<C>(in.data + y * in.row + x, in, w, sum);
-      for (std::size_t c = 0; c < C; ++c)
+      FACENET_UNROLL  // else GCC 12 on NEON64 stores every sum after every product
+      for (std::size_t c = 0; c < C; ++c) {
+        FACENET_UNROLL
         for (std::size_t v = 0; v < stem_vectors; ++v) simd::store(most[c] + v * simd::width, sum[c][v]);
+      }
       if (y + 1 < height) {
         detail::stem_row<C>(in.data + (y + 1) * in.row + x, in, w, sum);
-        for (std::size_t c = 0; c < C; ++c)
+        FACENET_UNROLL
+        for (std::size_t c = 0; c < C; ++c) {
+          FACENET_UNROLL
           for (std::size_t v = 0; v < stem_vectors; ++v) {
             float* m = most[c] + v * simd::width;
             simd::store(m, simd::max(simd::load(m), sum[c][v]));
           }
+        }
       }
       const int pixels = width - x < block ? width - x : block;
       for (int i = 0; i < pixels; i += 2) {
