@@ -38,6 +38,8 @@ void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 #include <cfenv>
 #include <cstring>
 #include <functional>
+#include <iterator>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -86,12 +88,99 @@ std::vector<float> run(const Plan& p, int threads, int batch, const std::vector<
 
 constexpr Network inception = models::inception_resnet_v1();
 
-// Where a picture takes a second: scalar code, and code with sanitizers inside.
+constexpr ConvAlgorithm every_algorithm[] = {ConvAlgorithm::automatic, ConvAlgorithm::direct,
+                                             ConvAlgorithm::winograd_4x4_3x3, ConvAlgorithm::winograd_4_1x7,
+                                             ConvAlgorithm::winograd_4_7x1};
+
+/// The operator alone, behind one that makes a residual's trunk.
+Network alone(const Network& from, const Op& op) {
+  Network n("alone", from[op.inputs[0]].out);
+  const Ref x = n.input();
+  if (op.skip >= 0) n.residual("layer", x, n.conv_bias("trunk", x, op.out.c, k(1)), op.scale, op.act);
+  else if (op.kind == OpKind::linear) n.linear_bn("layer", x, op.out.c);
+  else if (op.act == Act::relu) n.conv("layer", x, op.out.c, op.window);
+  else if (op.act == Act::prelu) n.conv_prelu("layer", x, op.out.c, op.window);
+  else n.conv_bias("layer", x, op.out.c, op.window);
+  return n;
+}
+
+/// Runs the last operator of `n` on random values and compares it with kernels/reference.hpp: every pixel, and of each
+/// 8 channels (the next 8 of the next pixel), or all of them where the output is small. Returns the algorithm.
+ConvAlgorithm check_last_layer(const Network& n, const Parameters& parameters, PlanOptions options) {
+  auto plan = parameters.compile(n, options);
+  REQUIRE(plan.ok());
+  auto w = plan->workspace(1, 2);
+  REQUIRE(w.ok());
+  const int index = n.size() - 1, steps = static_cast<int>(plan->steps().size());
+  const Step& step = plan->steps()[z(steps - 1)];
+  REQUIRE(step.op == index);
+  const Op& op = n[index];
+  Random random(11);
+  const auto fill = [&](int which) {
+    const TensorView to = plan->view(*w, which);
+    std::vector<float> values(z(to.shape.size()));
+    random.fill(values);
+    for (int y = 0; y < to.shape.h; ++y)
+      for (int x = 0; x < to.shape.w; ++x)
+        std::copy_n(values.data() + (std::int64_t{y} * to.shape.w + x) * to.shape.c, to.shape.c, to.pixel(0, y, x));
+    return values;
+  };
+  const auto input = fill(op.inputs[0]), trunk = op.skip >= 0 ? fill(op.skip) : std::vector<float>();
+  plan->run_step(*w, steps - 1);
+
+  // The weights as they are kept. Winograd rounds them to half only after its transform.
+  const bool winograd = is_winograd(step.algorithm), half = options.half_weights;
+  std::vector<float> weight = parameters.weight[z(index)], bias = parameters.bias[z(index)];
+  for (float& x : weight) {
+    x *= op.scale;
+    if (half && !winograd) x = simd::half_to_float(simd::float_to_half(x));
+  }
+  for (int c = 0; c < op.out.c; ++c) bias[z(c)] *= op.scale;
+
+  const Shape from = n[op.inputs[0]].out;
+  const auto in = dense_view<const float>(input.data(), from);
+  const bool linear = op.kind == OpKind::linear;
+  const double growth = algorithm_growth(step.algorithm);
+  // Terms: the products, the bias, the residual. Rounding to half is wrong by 2^-11 of a term at the most.
+  const std::int64_t terms = weight_count(n, op) / op.out.c + 2;
+  const double rounded = half && winograd ? 0x1p-11 : 0;
+  const int each = op.out.size() <= 4096 ? op.out.c : std::min(op.out.c, 8);
+  double share = 0, off2 = 0, magnitude2 = 0;
+  for (std::int64_t pixel = 0; pixel < op.out.pixels(); ++pixel)
+    for (int i = 0; i < each; ++i) {
+      const int y = static_cast<int>(pixel / op.out.w), x = static_cast<int>(pixel % op.out.w);
+      const int c = static_cast<int>((pixel * each + i) % op.out.c);
+      const auto sum = reference::conv_at(in, 0, weight.data(), bias.data(), linear ? from.h : op.window.kh,
+                                          linear ? from.w : op.window.kw, op.window.stride_, op.window.pad_h,
+                                          op.window.pad_w, y, x, c);
+      double want = sum.value, magnitude = sum.magnitude;
+      if (op.skip >= 0) {
+        const double before = static_cast<double>(trunk[z(pixel * op.out.c + c)]);
+        want += before;
+        magnitude += std::fabs(before);
+      }
+      if (op.act == Act::relu) want = std::fmax(want, 0.0);
+      if (op.act == Act::prelu && want < 0) want *= static_cast<double>(bias[z(op.out.c + c)]);
+      const double off = std::fabs(static_cast<double>(plan->view(*w, index).pixel(0, y, x)[c]) - want);
+      share = std::fmax(share, off / (growth * (sum_tolerance(terms, magnitude) + rounded * magnitude)));
+      off2 += off * off;
+      magnitude2 += magnitude * magnitude;
+    }
+  CHECK(share <= 1);
+  // The bound for each output is far from what happens; the one for their root mean square is nearer.
+  const double root = std::sqrt(static_cast<double>(terms + 2));
+  const double typical = algorithm_factor(step.algorithm) * root * 0x1p-24 + growth * rounded;
+  CHECK(std::sqrt(off2) <= typical * std::sqrt(magnitude2));
+  return step.algorithm;
+}
+
+// Where a picture takes a second: scalar code, code with sanitizers inside, and an emulator (tools/test.sh says so).
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool slow = true;
+constexpr bool instrumented = true;
 #else
-constexpr bool slow = simd::width == 1;
+constexpr bool instrumented = false;
 #endif
+const bool slow = instrumented || simd::width == 1 || std::getenv("FACENET_TEST_SLOW") != nullptr;
 // SSE2 takes 60 ms a picture: fewer threads and batches there, or this one test takes half a minute.
 constexpr bool modest = simd::width < 8;
 
@@ -101,8 +190,7 @@ TEST_CASE("a plan computes what the naive executor computes, with every algorith
   const Network n = small_network();
   REQUIRE(n.ok());
   const Parameters parameters(n, 5);
-  for (auto algorithm : {ConvAlgorithm::automatic, ConvAlgorithm::direct, ConvAlgorithm::winograd_4x4_3x3,
-                         ConvAlgorithm::winograd_4_1x7, ConvAlgorithm::winograd_4_7x1}) {
+  for (auto algorithm : every_algorithm) {
     PlanOptions options;
     options.conv = algorithm;
     auto plan = parameters.compile(n, options);
@@ -114,7 +202,7 @@ TEST_CASE("a plan computes what the naive executor computes, with every algorith
       double error = 0;
       for (std::size_t i = 0; i < got.size(); ++i)
         error = std::fmax(error, std::fabs(static_cast<double>(got[i]) - static_cast<double>(want.back()[i])));
-      CAPTURE(name(algorithm));
+      CAPTURE(std::string(name(algorithm)));
       CHECK(error < 2e-6);  // unit vector of 20; a wrong slice or halo is off by 0.1 and more
     }
   }
@@ -182,7 +270,7 @@ TEST_CASE("no step writes over what a later step reads, and run() is the sequenc
         const auto part = remembered(n[op].inputs[k]);
         const std::int64_t c = n[n[op].inputs[k]].out.c;
         for (std::int64_t p = 0; p < n[op].out.pixels(); ++p)
-          std::copy_n(part.begin() + p * c, c, whole.begin() + p * n[op].out.c + channel);
+          std::copy_n(part.data() + p * c, c, whole.data() + p * n[op].out.c + channel);
         channel += c;
       }
       return whole;
@@ -256,6 +344,48 @@ TEST_CASE("decisions") {
         }
   CHECK(choose_winograd_chunks(16, 60, 4, 2).groups == 2);  // Block17: each thread reads half of the weights
   CHECK(choose_winograd_chunks(81, 24, 6, 2).groups == 1);  // conv2d_4a: each thread transforms half of the tiles
+}
+
+TEST_CASE("every algorithm computes every convolution of every network, as the reference does") {
+  std::set<std::string> seen;
+  bool used[std::size(every_algorithm)] = {};
+  for (const Network& net : {inception, models::inception_resnet_v1(128), models::mtcnn_pnet(30, 41),
+                             models::mtcnn_rnet(), models::mtcnn_onet()})
+    for (int i = 0; i < net.size(); ++i) {
+      const Op& op = net[i];
+      if (!has_weights(op)) continue;
+      const Network n = alone(net, op);
+      REQUIRE(n.ok());
+      const Op& layer = n[n.size() - 1];
+      REQUIRE(layer.out == op.out);
+      const Shape in = n[0].out;
+      const Window& w = op.window;
+      char shape[160];
+      std::snprintf(shape, sizeof shape, "%dx%dx%d -> %dx%dx%d by %dx%d/%d, padding %d %d, kind %d, act %d, residual %d",
+                    in.h, in.w, in.c, op.out.h, op.out.w, op.out.c, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w,
+                    static_cast<int>(op.kind), static_cast<int>(op.act), op.skip >= 0);
+      if (!seen.insert(shape).second) continue;
+      CAPTURE(op.name.text);
+      CAPTURE(shape);
+      const Parameters parameters(n, 13);
+      for (bool half : {false, true}) {
+        if (half && !simd::half_in_memory) continue;
+        std::set<ConvAlgorithm> done;
+        for (auto algorithm : every_algorithm) {
+          CAPTURE(half);
+          CAPTURE(std::string(name(algorithm)));
+          const ConvAlgorithm chosen = choose_conv({in, op.out, w, op.skip < 0 && op.act != Act::none}, algorithm);
+          if (!done.insert(chosen).second) continue;  // forced where it cannot run: the direct one again
+          PlanOptions options;
+          options.conv = algorithm;
+          options.half_weights = half;
+          CHECK(check_last_layer(n, parameters, options) == chosen);
+          used[static_cast<std::size_t>(chosen)] = true;
+        }
+      }
+    }
+  CHECK(seen.size() == 47);
+  for (auto a : every_algorithm) CHECK(used[static_cast<std::size_t>(a)] == (a != ConvAlgorithm::automatic));
 }
 
 TEST_CASE("the same bits for any number of threads, any batch and any place in it; nothing allocated while running") {
