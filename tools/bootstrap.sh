@@ -9,7 +9,7 @@ readonly FACES_CARRIER=@vladmandic/face-api@1.7.15
 
 readonly DEBIAN_BASE=(ca-certificates g++ cmake ninja-build libstb-dev doctest-dev libbenchmark-dev libcli11-dev
                       nlohmann-json3-dev python3-torch python3-torchvision python3-venv)
-readonly DEBIAN_ALL=(clang-14 libclang-rt-14-dev valgrind)
+readonly DEBIAN_ALL=(clang-14 libclang-rt-14-dev valgrind g++-aarch64-linux-gnu qemu-user emscripten)
 
 usage() {
   cat <<'TEXT'
@@ -23,7 +23,8 @@ Installs what is missing and says how long each step took:
   weights/mtcnn.safetensors   the detector's weights, converted from facenet-pytorch's
 
 Options:
-  --all    also what `tools/test.sh --all` needs: clang 14 and its sanitizer and fuzzing runtimes, valgrind
+  --all    also what `tools/test.sh --all` needs: clang 14 and its sanitizer and fuzzing runtimes, valgrind; a compiler
+           for 64-bit ARM, Emscripten and the emulator QEMU
   --help   this text
 
 A second run takes under two seconds. Exit status: 0 all is there, 2 something is missing and could not be installed.

@@ -21,9 +21,10 @@ files (build/golden, made again when the tools that make them change), runs ctes
 cores from nothing, 4 when set up.
 
 Options:
-  --all    also: each layer's instructions against the recorded ones, address and undefined-behaviour sanitizers over the
-           suite and the command, the thread sanitizer over the tests with threads, a build without exceptions and RTTI,
-           30 seconds of fuzzing for each target
+  --all    also: each layer's instructions against the recorded ones, address and undefined-behaviour sanitizers over
+           the suite and the command, the thread sanitizer over the tests with threads, kernels and plan for other CPUs
+           (NEON, WebAssembly, old x86-64) in emulators, a build without exceptions and RTTI, 30 seconds of fuzzing for
+           each target
   --help   this text
 
 Exit status: 0 all passed, 1 a test failed, 2 something could not be set up or built.
@@ -51,6 +52,7 @@ runner() {
 }
 
 readonly CTEST_LINES='tests passed|tests failed|Total Test time'
+readonly DOCTEST_LINES='test cases:'
 readonly PYTEST_LINES='(passed|failed|error|skipped).* in [0-9.]+s'
 
 run_ctest() {  # PRESET [ARGUMENT...]
@@ -137,6 +139,68 @@ sanitizers() {
   fi
 }
 
+# The tests that know the ISA, on CPUs that this machine is not; the plan's with few pictures (FACENET_TEST_SLOW).
+readonly ISA_TESTS=(simd kernels plan)
+
+# tests_of "TEST..." PREFIX SUFFIX RUNNER... : runs each PREFIX<test>SUFFIX, all of them though one fails.
+tests_of() {
+  local tests prefix=$2 suffix=$3 what status=0
+  read -ra tests <<<"$1"
+  shift 3
+  for what in "${tests[@]}"; do
+    FACENET_TEST_SLOW=1 "$@" "$prefix$what$suffix" --no-colors=true || status=1
+  done
+  return "$status"
+}
+
+build_for() {  # FOLDER SUFFIX COMPILER...
+  local folder=$1 suffix=$2
+  shift 2
+  mkdir -p "$folder/include"
+  ln -sfn /usr/include/doctest "$folder/include/doctest"   # of /usr/include this alone is for every machine
+  printf '%s\n' "${ISA_TESTS[@]}" | xargs -P "$(nproc)" -I{} "$@" -std=c++17 -O2 -DNDEBUG -ffp-contract=off -Wall -Wextra \
+    -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wno-psabi -Werror -Iinclude -isystem .deps/include \
+    -isystem "$folder/include" -DDOCTEST_CONFIG_IMPLEMENT_WITH_MAIN "tests/test_{}.cpp" -o "$folder/{}$suffix"
+}
+
+# lacks NAME PROGRAM... : whether a program is not installed; then NAME counts as skipped.
+lacks() {
+  local name=$1 tool
+  shift
+  for tool in "$@"; do
+    command -v "$tool" >/dev/null && continue
+    summaries+=("$name" "skipped: $tool is not installed (tools/bootstrap.sh --all)")
+    return 0
+  done
+  return 1
+}
+
+emulators() {
+  local work=build/emulated isa cpu tests
+  if ! lacks "NEON, emulated" aarch64-linux-gnu-g++ qemu-aarch64; then
+    step "build for NEON" "the last lines above name the cause" \
+      build_for "$work/neon64" "" aarch64-linux-gnu-g++ -pthread
+    runner "NEON, emulated" "$DOCTEST_LINES" \
+      tests_of "${ISA_TESTS[*]}" "$work/neon64/" "" qemu-aarch64 -L /usr/aarch64-linux-gnu
+  fi
+  if ! lacks "WebAssembly in Node" em++ node; then
+    # Debian's Emscripten looks for its modules where Debian's Node does; without the option newer Nodes fetch() files.
+    NODE_PATH=/usr/share/nodejs step "build for WebAssembly" "the last lines above name the cause" \
+      build_for "$work/wasm" .js em++ -msimd128 -sALLOW_MEMORY_GROWTH=1 -sTOTAL_STACK=1MB
+    runner "WebAssembly in Node" "$DOCTEST_LINES" \
+      tests_of "${ISA_TESTS[*]}" "$work/wasm/" .js node --no-experimental-fetch
+  fi
+  if [[ $(uname -m) == x86_64 ]] && ! lacks "old x86-64, emulated" qemu-x86_64; then
+    # SSE on the first CPUs that had it, so that an instruction too new for them shows. AVX2 without the plan: where
+    # denormals are flushed, QEMU 7.2 flushes subnormal halves too, which a CPU's VCVTPH2PS does not.
+    for tests in "sse2 core2duo simd kernels plan" "sse4 Nehalem simd kernels" "avx2 max simd kernels"; do
+      read -r isa cpu tests <<<"$tests"
+      runner "$isa on $cpu, emulated" "$DOCTEST_LINES" \
+        tests_of "$tests" build/release/tests/test_ "_$isa" qemu-x86_64 -cpu "$cpu"
+    done
+  fi
+}
+
 build_fuzzer() {  # SOURCE PROGRAM
   "$FUZZ_COMPILER" -std=c++17 -O1 -g1 -ffp-contract=off -fsanitize=fuzzer,address,undefined \
     -fno-sanitize-recover=all -Iinclude -isystem .deps/include "$1" -o "$2"
@@ -176,6 +240,7 @@ main() {
   if ((all)); then
     quick
     sanitizers
+    emulators
     step "build noexcept" "the last lines above name the cause" build noexcept
     fuzz
   else
