@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
-"""Converts a facenet-pytorch checkpoint to the engine's weight file: safetensors, batch norm folded in float64."""
+"""Converts a FaceNet checkpoint to the engine's weight file: safetensors, batch norm folded in float64.
+
+IN is a facenet-pytorch state_dict (.pt, old or zip format, or safetensors), a TensorFlow checkpoint (its folder, or its
+path with or without .index) or frozen graph of davidsandberg, a Keras .h5 of DeepFace, or an ONNX file exported from
+facenet-pytorch; its content tells which. TensorFlow's files need TensorFlow: tools/bootstrap.sh --tensorflow.
+"""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import http.client
 import os
 import pathlib
@@ -12,12 +16,21 @@ import socket
 import sys
 
 import facenet_tools  # noqa: F401 (first: it picks the Python that has torch)
-import numpy as np
 import torch
 from facenet_pytorch.models.inception_resnet_v1 import get_torch_home
 from facenet_pytorch.models.utils.download import download_url_to_file
 
-from facenet_tools import checkpoint, cli, mtcnn, safetensors_writer
+from facenet_tools import (
+    activations,
+    checkpoint,
+    cli,
+    mtcnn,
+    onnx_files,
+    pictures,
+    rounding,
+    safetensors_writer,
+    sources,
+)
 from facenet_tools.cli import ToolError
 
 # Names and addresses as in facenet_pytorch/models/inception_resnet_v1.py, load_weights(), which itself
@@ -33,87 +46,67 @@ LICENCES = {
     "unknown": "unknown",
 }
 
-# What facenet-pytorch does between a picture and the network: MTCNN crops the box without margin, Pillow resizes
-# it bilinearly, fixed_image_standardization computes (x - 127.5) / 128.
-PREPROCESSING = {
-    "width": "1",
-    "image_size": "160",
-    "channel_order": "rgb",
-    "scaling": "fixed",
-    "crop": "box",
-    "margin": "0",
-    "resize": "pillow_bilinear",
-}
 
-
-def quantise(weight: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """weight [O, ...] -> int8 of the same shape and float32 scales [O], symmetric: weight ~ int8 * scale.
-
-    Error: at most half a scale for each weight. A channel of zeros gets scale 1, since scales must be positive.
-    """
-    rows = weight.reshape(weight.shape[0], -1)
-    scale = (rows.abs().amax(dim=1) / 127).float()
-    scale[scale < torch.finfo(torch.float32).tiny] = 1.0
-    values = torch.round(rows / scale.double()[:, None]).clamp(-127, 127)
-    return values.reshape(weight.shape).to(torch.int8).numpy(), scale.numpy()
-
-
-def encode(folded: list[checkpoint.Folded], dtype: str, path: str) -> dict[str, np.ndarray]:
-    """Tensors in network order; in each layer bias, scale (int8 only), weight, as the engine streams them."""
-    tensors: dict[str, np.ndarray] = {}
-    overflowing: list[str] = []
-    for layer in folded:
-        tensors[f"{layer.name}.bias"] = layer.bias.float().numpy()
-        if dtype == "i8":
-            values, tensors[f"{layer.name}.weight_scale"] = quantise(layer.weight)
-            tensors[f"{layer.name}.weight"] = values
-        else:
-            with np.errstate(over="ignore"):  # refused below, with the layer's name
-                # float64 -> float16 directly: a detour over float32 would round twice
-                tensors[f"{layer.name}.weight"] = layer.weight.numpy().astype({"f16": "f2", "f32": "f4"}[dtype])
-        if not all(np.isfinite(tensors[f"{layer.name}.{part}"]).all() for part in ("bias", "weight")):
-            overflowing.append(layer.name)
-    if overflowing:
-        remedy = "use --dtype f32" if dtype == "f16" else "check the batch norm statistics there"
-        raise ToolError(f"{path}: too large for {dtype} after folding: {', '.join(overflowing)}; {remedy}.")
-    return tensors
-
-
-def metadata(dim: int, source: str, digest: str, dataset: str, licence: str | None, trained: bool) -> dict[str, str]:
+def metadata(
+    source: sources.Source, dataset: str | None = None, licence: str | None = None, untrained: bool = False
+) -> dict[str, str]:
     """Every key the engine asks for, except the hashes, which the writer adds."""
+    dataset = dataset or source.metadata["dataset"]
+    trained = source.trained and not untrained
     return {
         "format": "1",
         "architecture": "inception_resnet_v1",
-        "embedding_dim": str(dim),
+        "embedding_dim": str(source.dim),
         "trained": "true" if trained else "false",
         "normalise": "l2",
-        **PREPROCESSING,
+        **{key: source.metadata[key] for key in sources.FACENET_PYTORCH},
         "dataset": dataset,
-        "source": source,
-        "source_sha256": digest,
-        "licence": licence or LICENCES.get(dataset, LICENCES["unknown"]),
+        "source": pathlib.Path(source.path).name,
+        "source_sha256": source.digest,
+        "licence": licence or source.metadata.get("licence") or LICENCES.get(dataset, LICENCES["unknown"]),
     }
 
 
 def convert(
-    state: checkpoint.StateDict,
-    source: str,
-    digest: str,
+    source: sources.Source,
     output: str,
+    details: dict[str, str],
     dtype: str = "f32",
-    dataset: str | None = None,
-    licence: str | None = None,
-    untrained: bool = False,
+    compare: bool = False,
+    paths: list[str] | None = None,
 ) -> None:
-    """Checks a state_dict, folds it and writes the weight file. source is shown in errors; its last part is stored."""
-    synthetic = checkpoint.is_untrained(state)
-    dataset = dataset or ("synthetic" if synthetic else "unknown")
-    real, dim = checkpoint.check(state, source)
-    folded = list(checkpoint.fold(real, checkpoint.build_model(dim)))
-    tensors = encode(folded, dtype, source)
-    name = pathlib.Path(source).name
-    trained = not (synthetic or untrained)
-    safetensors_writer.write(output, tensors, metadata(dim, name, digest, dataset, licence, trained), hashes=True)
+    """Folds a checkpoint and writes the weight file. Weights of another type than f32 are tried on pictures first;
+    compare prints what each of the types costs."""
+    if source.converted:
+        raise ToolError(f"{source.path}: is converted already; convert what it came from, or use --to pt or --to onnx.")
+    folded = list(checkpoint.fold(source.state, checkpoint.build_model(source.dim)))
+    wanted = rounding.DTYPES if compare else (dtype,)
+    encoded = {name: rounding.encode(folded, name, source.path) for name in wanted}
+    if compare or dtype != "f32":
+        for cost in rounding.measure(source.state, source.dim, details["scaling"], encoded, paths or []):
+            print(cost.line())
+            if cost.dtype == dtype:
+                rounding.refuse_collapse(cost, source.path)
+    goldens = activations.goldens(source.state, source.dim, details["scaling"])
+    safetensors_writer.write(output, encoded[dtype] | goldens, details, hashes=True)
+
+
+def export(source: sources.Source, output: str, details: dict[str, str], kind: str) -> None:
+    """The way back: a state_dict for facenet-pytorch, or ONNX. The metadata goes along as far as the format can."""
+    state = {name: value.float() for name, value in source.state.items()}
+    if kind == "onnx":
+        kept = {key: value for key, value in details.items() if key in onnx_files.KEPT}
+        cli.write_atomically(output, [onnx_files.write(state, source.dim, kept, source.path)])
+        return
+    if details["trained"] == "false":
+        state[checkpoint.UNTRAINED_KEY] = torch.tensor(0)
+    if details["scaling"] != "fixed":
+        print(
+            f"convert_weights.py: a state_dict cannot say that this model wants scaling {details['scaling']}: "
+            f"add --scaling {details['scaling']} when you convert {output} again.",
+            file=sys.stderr,
+        )
+    cli.write_atomically(output, [checkpoint.serialise(state)])
 
 
 def convert_mtcnn(folder: str | None, output: str, dataset: str | None = None, licence: str | None = None) -> None:
@@ -143,14 +136,6 @@ def download(name: str) -> str:
     return path
 
 
-def sha256_of(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -158,49 +143,71 @@ def parse_arguments() -> argparse.Namespace:
         epilog="examples:\n"
         "  tools/convert_weights.py --pretrained vggface2 -o weights/facenet.safetensors\n"
         "  tools/convert_weights.py my_model.pt -o weights/mine.safetensors --dtype f16\n"
+        "  tools/convert_weights.py 20180402-114759/ -o weights/facenet.safetensors     a TensorFlow checkpoint\n"
+        "  tools/convert_weights.py my_model.pt -o mine.safetensors --compare           what f16 and i8 would cost\n"
+        "  tools/convert_weights.py weights/mine.safetensors --to onnx -o mine.onnx     the way back\n"
         "  tools/convert_weights.py --mtcnn -o weights/mtcnn.safetensors\n\n"
         "exit status: 0 written, 2 error",
     )
-    parser.add_argument("input", nargs="?", metavar="IN", help="a facenet-pytorch state_dict (.pt), old or zip format")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the .safetensors file to write")
+    parser.add_argument("input", nargs="?", metavar="IN", help="the checkpoint")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write")
     parser.add_argument("--pretrained", choices=sorted(PRETRAINED), help="download a public checkpoint instead of IN")
     parser.add_argument(
         "--mtcnn",
         action="store_true",
         help="the detector: IN is a folder with pnet.pt, rnet.pt and onet.pt, without IN facenet-pytorch's own",
     )
-    parser.add_argument("--dtype", choices=("f32", "f16", "i8"), default="f32", help="type of the weights (%(default)s)")
+    parser.add_argument(
+        "--to", choices=("safetensors", "pt", "onnx"), default="safetensors", help="kind of OUT (%(default)s)"
+    )
+    parser.add_argument("--dtype", choices=rounding.DTYPES, default="f32", help="type of the weights (%(default)s)")
+    parser.add_argument("--compare", action="store_true", help="print what each dtype does to embeddings of pictures")
+    parser.add_argument(
+        "--pictures",
+        nargs="+",
+        metavar="IMAGE",
+        help="faces of different people for --compare and for the check of f16 and i8 (.deps/samples)",
+    )
+    parser.add_argument(
+        "--scaling",
+        choices=("fixed", "prewhiten", "unit"),
+        help="how pixels were scaled in training, when it is not what the kind of file says",
+    )
     parser.add_argument("--dataset", help="what it was trained on, for the metadata")
     parser.add_argument("--licence", help="the licence of the weights, for the metadata")
     parser.add_argument("--untrained", action="store_true", help="mark the weights as untrained: distances mean nothing")
+    parser.add_argument(
+        "--unsafe", action="store_true", help="unpickle whole models too: runs whatever code the file holds"
+    )
     arguments = parser.parse_args()
     if arguments.mtcnn:
-        if arguments.pretrained is not None or arguments.dtype != "f32" or arguments.untrained:
-            parser.error("--mtcnn takes neither --pretrained nor --dtype nor --untrained")
+        embedders = ("pretrained", "to", "dtype", "compare", "pictures", "scaling", "untrained", "unsafe")
+        given = [f"--{name}" for name in embedders if getattr(arguments, name) != parser.get_default(name)]
+        if given:
+            parser.error(f"--mtcnn does not take {' and '.join(given)}")
     elif (arguments.input is None) == (arguments.pretrained is None):
         parser.error("give either IN or --pretrained")
+    elif arguments.to != "safetensors" and (arguments.dtype != "f32" or arguments.compare):
+        parser.error(f"--to {arguments.to} writes f32 and takes neither --dtype nor --compare")
     return arguments
 
 
 def main() -> None:
     arguments = parse_arguments()
+    torch.set_num_threads(1)  # the order of sums, and so the goldens' bytes, must not depend on the cores
     if arguments.mtcnn:
         convert_mtcnn(arguments.input, arguments.output, arguments.dataset, arguments.licence)
         return
-    source = arguments.input if arguments.pretrained is None else download(arguments.pretrained)
-    state = checkpoint.read(source)
-    if os.path.exists(arguments.output) and os.path.samefile(source, arguments.output):
+    path = arguments.input if arguments.pretrained is None else download(arguments.pretrained)
+    if os.path.exists(path) and os.path.exists(arguments.output) and os.path.samefile(path, arguments.output):
         raise ToolError(f"{arguments.output}: is the input itself; choose another output name.")
-    convert(
-        state,
-        source,
-        sha256_of(source),
-        arguments.output,
-        arguments.dtype,
-        arguments.dataset or arguments.pretrained,
-        arguments.licence,
-        arguments.untrained,
-    )
+    source = sources.read(path, arguments.scaling, arguments.unsafe)
+    details = metadata(source, arguments.dataset or arguments.pretrained, arguments.licence, arguments.untrained)
+    if arguments.to != "safetensors":
+        export(source, arguments.output, details, arguments.to)
+        return
+    paths = pictures.sample_paths() if arguments.pictures is None else arguments.pictures
+    convert(source, arguments.output, details, arguments.dtype, arguments.compare, paths)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import pathlib
 
 import facenet_tools  # noqa: F401 (first: it picks the Python that has torch)
@@ -20,7 +19,7 @@ from facenet_pytorch.models.inception_resnet_v1 import BasicConv2d, Block8, Bloc
 from torch import Tensor, nn
 
 import convert_weights
-from facenet_tools import checkpoint, cli, pictures
+from facenet_tools import checkpoint, cli, pictures, sources
 
 CLASSES = 16  # logits.* is there because real checkpoints carry it; its size is free
 PICTURES = 24  # last_bn sees one value a picture, so fewer would make its statistics noise
@@ -144,13 +143,6 @@ def make_state(dim: int, seed: int, paths: list[str]) -> checkpoint.StateDict:
     return state
 
 
-def serialise(state: checkpoint.StateDict, legacy: bool) -> bytes:
-    """A .pt file. The zip form is a pure function of the state; the old one stores memory addresses as keys."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer, _use_new_zipfile_serialization=not legacy)
-    return buffer.getvalue()
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -179,12 +171,13 @@ def main() -> None:
     arguments = parse_arguments()
     paths = pictures.sample_paths() if arguments.images is None else arguments.images
     state = make_state(arguments.dim, arguments.seed, paths)
-    data = serialise(state, arguments.legacy)
+    data = checkpoint.serialise(state, arguments.legacy)
     if arguments.output.endswith(".pt"):
         cli.write_atomically(arguments.output, [data])
         return
-    source = f"synthetic-{arguments.dim}-seed{arguments.seed}.pt"
-    convert_weights.convert(state, source, hashlib.sha256(data).hexdigest(), arguments.output)
+    name = f"synthetic-{arguments.dim}-seed{arguments.seed}.pt"
+    source = sources.from_state(state, name, hashlib.sha256(data).hexdigest())
+    convert_weights.convert(source, arguments.output, convert_weights.metadata(source))
 
 
 if __name__ == "__main__":

@@ -17,13 +17,9 @@ import facenet_tools  # noqa: F401 (first: it picks the Python that has torch)
 import numpy as np
 import torch
 from facenet_pytorch import InceptionResnetV1
-from facenet_pytorch.models.inception_resnet_v1 import BasicConv2d, Block8, Block17, Block35, Mixed_6a, Mixed_7a
-from torch import Tensor, nn
 
-from facenet_tools import checkpoint, cli, pictures, safetensors_writer
+from facenet_tools import activations, checkpoint, cli, pictures, safetensors_writer
 from facenet_tools.cli import ToolError
-
-BATCH = 4  # float64 activations of more pictures would need memory without gaining speed
 
 
 def load_model(path: str) -> InceptionResnetV1:
@@ -34,48 +30,13 @@ def load_model(path: str) -> InceptionResnetV1:
     return model
 
 
-def embed(model: InceptionResnetV1, images: np.ndarray, dtype: torch.dtype) -> np.ndarray:
-    """images uint8 [N, 160, 160, 3] -> embeddings [N, dim] of the model's type."""
-    batches = [pictures.to_tensor(images[start : start + BATCH], dtype) for start in range(0, len(images), BATCH)]
-    return torch.cat([model(batch) for batch in batches]).numpy()
-
-
-def record(model: InceptionResnetV1, image: np.ndarray) -> dict[str, Tensor]:
-    """Every operation's output for one picture [160, 160, 3], in order of execution, as NHWC."""
-    outputs: dict[str, Tensor] = {}
-
-    def keep(name: str, value: Tensor) -> None:
-        outputs[name] = value.permute(0, 2, 3, 1) if value.dim() == 4 else value.reshape(1, 1, 1, -1)
-
-    def after(module: nn.Module, name: str) -> None:
-        hooks.append(module.register_forward_hook(lambda _module, _inputs, output: keep(name, output)))
-
-    def before(module: nn.Module, name: str) -> None:
-        hooks.append(module.register_forward_pre_hook(lambda _module, inputs: keep(name, inputs[0])))
-
-    hooks: list = []
-    for name, module in model.named_modules():
-        if isinstance(module, (Block35, Block17, Block8)):
-            before(module.conv2d, f"{name}.cat")
-            after(module, f"{name}.conv2d")
-        elif isinstance(module, (Mixed_6a, Mixed_7a)):
-            after(module, f"{name}.cat")
-        elif isinstance(module, (BasicConv2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d)):
-            after(module, name)
-    after(model.last_bn, "last_linear")
-    keep("normalise", model(pictures.to_tensor(image[None], torch.float64)))
-    for hook in hooks:
-        hook.remove()
-    return outputs
-
-
 def golden(path: str, images: dict[str, np.ndarray], with_layers: bool) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The tensors and the metadata of a golden file."""
     model = load_model(path)
     stack = np.stack(list(images.values()))
-    single = embed(model, stack, torch.float32)
+    single = activations.embed(model, stack, torch.float32)
     model.double()
-    exact = embed(model, stack, torch.float64)
+    exact = activations.embed(model, stack, torch.float64)
     rounded = exact.astype(np.float32)
     tensors = {
         "input": stack,
@@ -85,7 +46,7 @@ def golden(path: str, images: dict[str, np.ndarray], with_layers: bool) -> tuple
     }
     metadata = {"golden": "1", "checkpoint": pathlib.Path(path).name, "images": "\n".join(images)}
     if with_layers:
-        outputs = record(model, stack[0])
+        outputs = activations.record(model, stack[0])
         metadata["order"] = ",".join(outputs)
         tensors |= {f"act.{name}": value.float().numpy() for name, value in outputs.items()}
     return tensors, metadata

@@ -6,10 +6,11 @@ Source of names and shapes: facenet_pytorch/models/inception_resnet_v1.py of fac
 from __future__ import annotations
 
 import dataclasses
+import io
 import pathlib
 import re
 import tarfile
-from typing import Iterator
+from typing import Iterable, Iterator
 
 import torch
 from facenet_pytorch import InceptionResnetV1
@@ -78,8 +79,30 @@ def fold(state: StateDict, model: InceptionResnetV1) -> Iterator[Folded]:
         yield Folded(layer.name, weight * scale.reshape(-1, *[1] * (weight.dim() - 1)), beta - mean * scale)
 
 
-def read(path: str) -> StateDict:
-    """Reads a .pt file of either serialisation; only tensors are unpickled, so that a hostile file runs no code."""
+def identity_norm(layer: Layer, bias: torch.Tensor) -> StateDict:
+    """A batch norm that only adds: gamma 1, mean 0, variance 1 - eps. For weights that have theirs folded in.
+
+    0.999f + 0.001 is 1 in float32 and 1 + 1.3e-8 in double, so folding again returns the float32 weights to the bit.
+    """
+    ones = torch.ones_like(bias)
+    parts = {"weight": ones, "bias": bias, "running_mean": ones * 0, "running_var": ones * (1 - layer.eps)}
+    return {f"{layer.norm}.{part}": value for part, value in parts.items()}
+
+
+def unfold(folded: Iterable[Folded], model: InceptionResnetV1) -> StateDict:
+    """The state_dict of a network with these weights: the way back from fold()."""
+    state: StateDict = {}
+    for layer, part in zip(layers(model), folded):
+        state[layer.weight] = part.weight
+        state |= {layer.bias: part.bias} if layer.norm is None else identity_norm(layer, part.bias)
+    return state
+
+
+def read(path: str, unsafe: bool = False) -> StateDict:
+    """Reads a .pt file of either serialisation; only tensors are unpickled, so that a hostile file runs no code.
+
+    unsafe: Python objects too, which may run any code the file holds; a whole model gives its state_dict.
+    """
     if not pathlib.Path(path).is_file():
         problem = "is not a file" if pathlib.Path(path).exists() else "does not exist"
         raise ToolError(f"{path}: {problem}; give a facenet-pytorch .pt checkpoint.")
@@ -87,19 +110,34 @@ def read(path: str) -> StateDict:
         # Before 0.1.10 torch saved tar files; unpacking one is where weights_only does not protect (CVE-2025-32434).
         if tarfile.is_tarfile(path):
             raise ValueError("a tar archive")
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=not unsafe)
     except OSError as error:
         raise ToolError(f"{path}: cannot be read ({error.strerror or error}); check its permissions.") from error
     except Exception as error:  # torch raises anything from EOFError to RuntimeError on a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[-200:]
+        if "Unsupported class" in reason:
+            what = reason.rsplit(" ", 1)[-1]
+            raise ToolError(
+                f"{path}: holds Python objects ({what}) and not only tensors, and reading those may run any code; where "
+                "it was made, save model.state_dict(), or add --unsafe if you trust its maker as you trust a program."
+            ) from error
         raise ToolError(
             f"{path}: not a readable PyTorch checkpoint of tensors ({reason}); download or save the state_dict again."
         ) from error
+    if isinstance(loaded, nn.Module):  # with unsafe
+        loaded = loaded.state_dict()
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise ToolError(f"{path}: holds {type(loaded).__name__}, not a state_dict; save model.state_dict().")
     return {str(key): value for key, value in loaded.items()}
+
+
+def serialise(state: StateDict, legacy: bool = False) -> bytes:
+    """A .pt file. The zip form is a pure function of the state; the old one stores memory addresses as keys."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer, _use_new_zipfile_serialization=not legacy)
+    return buffer.getvalue()
 
 
 def check(state: StateDict, path: str) -> tuple[StateDict, int]:

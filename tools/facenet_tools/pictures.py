@@ -75,9 +75,16 @@ def generated(seed: int = 0) -> dict[str, np.ndarray]:
     return pictures
 
 
-def to_tensor(pictures: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    """uint8 NHWC -> NCHW of (x - 127.5) / 128, which float32 holds exactly."""
-    return (torch.from_numpy(pictures).permute(0, 3, 1, 2).to(dtype) - 127.5) / 128
+def to_tensor(pictures: np.ndarray, dtype: torch.dtype, scaling: str = "fixed") -> torch.Tensor:
+    """uint8 NHWC -> NCHW, scaled as the metadata key says. "fixed" is (x - 127.5) / 128, which float32 holds exactly;
+    "prewhiten" is facenet.py's, by the mean and deviation of each picture."""
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).double()
+    if scaling == "prewhiten":
+        deviation, mean = torch.std_mean(pixels, dim=(1, 2, 3), unbiased=False, keepdim=True)
+        pixels = (pixels - mean) / deviation.clamp_min(pixels[0].numel() ** -0.5)
+    else:
+        pixels = {"fixed": (pixels - 127.5) / 128, "unit": pixels / 255}[scaling]
+    return pixels.to(dtype)
 
 
 def _resized(picture: Image.Image, left: int, top: int, side: int) -> np.ndarray:

@@ -1,0 +1,76 @@
+"""What each operation of the network computes in float64: for golden files and for the goldens in a weight file.
+
+The layout of the goldens is in weights/README.md; the engine's selftest computes the same places again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from facenet_pytorch import InceptionResnetV1
+from facenet_pytorch.models.inception_resnet_v1 import BasicConv2d, Block8, Block17, Block35, Mixed_6a, Mixed_7a
+from torch import Tensor, nn
+
+from facenet_tools import checkpoint, pictures
+
+SAMPLES = 64
+STRIDE = 2654435761  # a prime above any layer's size, so that the places differ; 2^32 times the golden ratio, so they spread
+_SEED = 11
+_BATCH = 4  # float64 activations of more pictures would need memory without gaining speed
+
+
+def embed(model: InceptionResnetV1, images: np.ndarray, dtype: torch.dtype, scaling: str = "fixed") -> np.ndarray:
+    """images uint8 [N, 160, 160, 3] -> embeddings [N, dim] of the model's type."""
+    batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+    return torch.cat([model(pictures.to_tensor(batch, dtype, scaling)) for batch in batches]).numpy()
+
+
+def record(model: InceptionResnetV1, image: np.ndarray, scaling: str = "fixed") -> dict[str, Tensor]:
+    """Every operation's output for one picture [160, 160, 3], in order of execution, as NHWC; the model is float64."""
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str, value: Tensor) -> None:
+        outputs[name] = value.permute(0, 2, 3, 1) if value.dim() == 4 else value.reshape(1, 1, 1, -1)
+
+    def after(module: nn.Module, name: str) -> None:
+        hooks.append(module.register_forward_hook(lambda _module, _inputs, output: keep(name, output)))
+
+    def before(module: nn.Module, name: str) -> None:
+        hooks.append(module.register_forward_pre_hook(lambda _module, inputs: keep(name, inputs[0])))
+
+    hooks: list = []
+    for name, module in model.named_modules():
+        if isinstance(module, (Block35, Block17, Block8)):
+            before(module.conv2d, f"{name}.cat")
+            after(module, f"{name}.conv2d")
+        elif isinstance(module, (Mixed_6a, Mixed_7a)):
+            after(module, f"{name}.cat")
+        elif isinstance(module, (BasicConv2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d)):
+            after(module, name)
+    after(model.last_bn, "last_linear")
+    keep("normalise", model(pictures.to_tensor(image[None], torch.float64, scaling)))
+    for hook in hooks:
+        hook.remove()
+    return outputs
+
+
+def places(count: int) -> np.ndarray:
+    """Which values of a layer with `count` of them are stored: min(SAMPLES, count) flat NHWC indices, all different."""
+    return np.arange(min(SAMPLES, count), dtype=np.uint64) * np.uint64(STRIDE) % np.uint64(count)
+
+
+def goldens(state: checkpoint.StateDict, dim: int, scaling: str) -> dict[str, np.ndarray]:
+    """selftest.*: one picture, and what the checkpoint itself makes of it, before anything is folded or rounded."""
+    model = checkpoint.build_model(dim)
+    model.load_state_dict(state, strict=False)  # check() has compared the names; strict would ask for counters
+    picture = pictures.structured(np.random.default_rng(_SEED))
+    outputs = record(model.double(), picture, scaling)
+    tensors = {"selftest.input": picture.astype(np.float16)}  # which holds 0 ... 255 exactly
+    embedding = outputs.pop("normalise")
+    for name, value in outputs.items():
+        if name.endswith(".cat"):
+            continue  # the same values as in its parts
+        tensors[f"selftest.{name}.samples"] = value.flatten()[places(value.numel()).astype(np.int64)].float().numpy()
+        tensors[f"selftest.{name}.norms"] = value.flatten(0, 2).norm(dim=0).float().numpy()
+    tensors["selftest.embedding"] = embedding.flatten().float().numpy()
+    return tensors

@@ -1,0 +1,168 @@
+"""Where weights come from: recognises a file by its content and reads it into facenet-pytorch's names."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+
+import numpy as np
+import torch
+
+from facenet_tools import checkpoint, keras_files, onnx_files, rounding, safetensors_writer, tensorflow_files
+from facenet_tools.checkpoint import StateDict
+from facenet_tools.cli import ToolError
+
+# What facenet-pytorch does between a picture and the network: MTCNN crops the box without margin, Pillow resizes
+# it bilinearly, fixed_image_standardization computes (x - 127.5) / 128.
+FACENET_PYTORCH = {
+    "width": "1",
+    "image_size": "160",
+    "channel_order": "rgb",
+    "scaling": "fixed",
+    "crop": "box",
+    "margin": "0",
+    "resize": "pillow_bilinear",
+}
+
+# davidsandberg's names of his models are the moments they were trained at; copies keep them in their file names.
+_TRAINED_ON = {
+    "20170511-185253": "casia-webface",
+    "20170512-110547": "ms-celeb-1m",
+    "20180402-114759": "vggface2",
+    "20180408-102900": "casia-webface",
+    "facenet_weights.h5": "ms-celeb-1m",
+    "facenet512_weights.h5": "vggface2",
+}
+
+_KINDS = (
+    "a facenet-pytorch .pt, a safetensors file of its state_dict, a TensorFlow checkpoint or frozen graph of "
+    "davidsandberg, a Keras .h5 of DeepFace, or an ONNX file exported from facenet-pytorch"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A checkpoint in facenet-pytorch's names, and what its kind says about preprocessing and training."""
+
+    path: str
+    digest: str
+    state: StateDict
+    dim: int
+    trained: bool
+    metadata: dict[str, str]  # keys of format 1; preprocessing always, the rest where the file knows it
+
+    @property
+    def converted(self) -> bool:
+        """Written by convert_weights.py: batch norm is folded and the weights may be rounded."""
+        return "format" in self.metadata
+
+
+def recognise(path: str) -> str:
+    """What a path holds: pytorch, safetensors, tensorflow, graph, keras or onnx."""
+    where = pathlib.Path(path)
+    if tensorflow_files.checkpoint_prefix(path) is not None:
+        return "tensorflow"
+    if not where.is_file():
+        problem = "holds no TensorFlow checkpoint" if where.is_dir() else "does not exist"
+        raise ToolError(f"{path}: {problem}; give {_KINDS}.")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise ToolError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from error
+    if start.startswith(keras_files.MAGIC):
+        return "keras"
+    if start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= 1 << 20:
+        return "safetensors"
+    if start[:3] == b"\x08\x01\x12":
+        raise ToolError(f"{path}: this is a TensorFlow SavedModel; give its checkpoint or a frozen graph.")
+    # Protobufs: field 1 is a GraphDef's first node, which begins with its name, or a ModelProto's ir_version.
+    if start[:1] == b"\x0a" and b"\x0a" in start[2:6]:
+        return "graph"
+    if start[:1] == b"\x08" and 3 <= start[1] < 32:
+        return "onnx"
+    return "pytorch"  # of which nothing but unpickling tells more
+
+
+def read(path: str, scaling: str | None = None, unsafe: bool = False) -> Source:
+    """Reads and checks a checkpoint of any kind. scaling: what the user knows better than the kind does."""
+    kind = recognise(path)
+    digest, details = None, {}
+    if kind == "tensorflow":
+        path = tensorflow_files.checkpoint_prefix(path)
+        state, digest = tensorflow_files.read_checkpoint(path)
+    elif kind == "graph":
+        state = tensorflow_files.read_graph(path)
+    elif kind == "keras":
+        state = keras_files.read(path)
+    elif kind == "onnx":
+        state, details = onnx_files.read(path)
+    elif kind == "safetensors":
+        state, details = _read_safetensors(path)
+    else:
+        state = checkpoint.read(path, unsafe)
+    source = from_state(state, path, digest or sha256_of(path), details)
+    if kind in ("tensorflow", "graph", "keras"):
+        source.metadata.update(_davidsandberg(source.dim, kind))
+    if scaling is not None:
+        source.metadata["scaling"] = scaling
+    return source
+
+
+def from_state(state: StateDict, path: str, digest: str, known: dict[str, str] | None = None) -> Source:
+    """A checked state_dict in facenet-pytorch's names; what is not known about it is facenet-pytorch's habit."""
+    known = known or {}
+    trained = known.get("trained") != "false" and not checkpoint.is_untrained(state)
+    real, dim = checkpoint.check(state, path)
+    dataset = _dataset(path) if trained else "synthetic"
+    return Source(path, digest, real, dim, trained, {**FACENET_PYTORCH, "dataset": dataset, **known})
+
+
+def sha256_of(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _dataset(path: str) -> str:
+    names = "/".join(pathlib.Path(path).absolute().parts[-2:])  # the file's, and its folder's
+    return next((dataset for known, dataset in _TRAINED_ON.items() if known in names), "unknown")
+
+
+def _davidsandberg(dim: int, kind: str) -> dict[str, str]:
+    """His models of 2017 have 128 dimensions and saw prewhitened pictures, those of 2018 have 512 and fixed scaling.
+
+    His crop keeps 32 pixels of the source around the box: 32 of the output's, for a box of 128. DeepFace keeps none.
+    """
+    return {"scaling": "prewhiten" if dim == 128 else "fixed", "margin": "0" if kind == "keras" else "32"}
+
+
+def _read_safetensors(path: str) -> tuple[StateDict, dict[str, str]]:
+    """A plain state_dict, or a converted file: its weights with batch norms that only add, and its metadata."""
+    import safetensors
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(path)
+        with safetensors.safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError) as error:
+        raise ToolError(f"{path}: not a readable safetensors file ({error}); copy or download it again.") from error
+    if metadata.get("format") != "1":
+        return {name: torch.from_numpy(value) for name, value in arrays.items()}, {}
+    return _unfolded(arrays, metadata, path), metadata
+
+
+def _unfolded(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: str) -> StateDict:
+    if metadata["architecture"] != "inception_resnet_v1":
+        raise ToolError(f"{path}: holds {metadata['architecture']}, not inception_resnet_v1; there is no way back for it.")
+    raw = pathlib.Path(path).read_bytes()
+    data = raw[8 + int.from_bytes(raw[:8], "little") :]
+    if safetensors_writer.xxh64(data) != metadata["data_xxh64"]:
+        raise ToolError(f"{path}: the data's XXH64 does not agree: the file is damaged, copy or convert it again.")
+    model = checkpoint.build_model(int(metadata["embedding_dim"]))
+    state = checkpoint.unfold(rounding.decode(arrays, [layer.name for layer in checkpoint.layers(model)]), model)
+    return {name: value.float() for name, value in state.items()}
