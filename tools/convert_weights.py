@@ -87,7 +87,8 @@ def convert(
             print(cost.line())
             if cost.dtype == dtype:
                 rounding.refuse_collapse(cost, source.path)
-    goldens = activations.goldens(source.state, source.dim, details["scaling"])
+    stored = source.state if dtype == "f32" else rounding.state_of(encoded[dtype], source.dim)
+    goldens = activations.goldens(source.state, stored, source.dim, details["scaling"])
     safetensors_writer.write(output, encoded[dtype] | goldens, details, hashes=True)
 
 

@@ -119,13 +119,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   o.threads = 1;
   o.min_face = 1 + static_cast<int>(head.byte());
   for (float& t : o.thresholds) t = static_cast<float>(head.byte()) / 200 - 0.1f;  // -0.1 … 1.175
-  o.factor = 0.02 + static_cast<double>(head.byte()) / 270;                        // 0.02 … 0.964
+  o.factor = 0.02 + static_cast<double>(head.byte()) / 350;                        // 0.02 … 0.749
   o.max_faces = static_cast<int>(head.byte() % 8);
   o.selection = static_cast<Selection>(head.byte() % 4);
-  // Mostly small; a strip may be long. Both together would be slow and show nothing more.
-  int width = 1 + static_cast<int>(head.byte() % 96), height = 1 + static_cast<int>(head.byte() % 96);
-  if (flags & 1) (width < height ? height : width) *= 8;
-  if (o.min_face < 12 && width * height > 2000) o.min_face = 12;
+  // Mostly small; a strip may be long. Where every window is a candidate, a large picture would take a minute.
+  int width = 1 + static_cast<int>(head.byte() % 64), height = 1 + static_cast<int>(head.byte() % 64);
+  if (flags & 1) (width < height ? height : width) *= 4;
+  if (o.min_face < 20 && width * height > 1000) o.min_face = 20;
 
   const int row = 3 * width + static_cast<int>(head.byte() % 4);
   std::vector<std::uint8_t> bytes(static_cast<std::size_t>(row * (height - 1) + 3 * width));

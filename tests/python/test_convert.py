@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import convert_weights
-from facenet_tools import checkpoint, pictures
+from facenet_tools import activations, checkpoint, pictures, rounding
 from facenet_tools.cli import ToolError
 
 KEYS = (
@@ -34,20 +34,10 @@ def parts(path: pathlib.Path) -> tuple[bytes, dict, bytes]:
     return raw[8 : 8 + length], json.loads(raw[8 : 8 + length]), raw[8 + length :]
 
 
-def identity_norm_model(folded: dict[str, tuple[torch.Tensor, torch.Tensor]], dim: int) -> torch.nn.Module:
-    """The reference network in float64 with folded weights: gamma = sqrt(1 + eps) makes its batch norm y = x + beta."""
+def model_of(state: checkpoint.StateDict, dim: int) -> torch.nn.Module:
+    """The reference network in float64."""
     model = checkpoint.build_model(dim).double()
-    own = model.state_dict()
-    for layer in checkpoint.layers(model):
-        weight, bias = folded[layer.name]
-        own[layer.weight].copy_(weight)
-        if layer.norm is None:
-            own[layer.bias].copy_(bias)
-            continue
-        own[f"{layer.norm}.weight"].fill_((1 + layer.eps) ** 0.5)
-        own[f"{layer.norm}.bias"].copy_(bias)
-        own[f"{layer.norm}.running_mean"].zero_()
-        own[f"{layer.norm}.running_var"].fill_(1)
+    model.load_state_dict(state, strict=False)
     return model
 
 
@@ -60,9 +50,7 @@ def images() -> torch.Tensor:
 @pytest.fixture(scope="session")
 def reference(state, images) -> torch.Tensor:
     """Embeddings in float64, batch norm not folded."""
-    model = checkpoint.build_model(128)
-    model.load_state_dict(checkpoint.check(state, "fixture")[0], strict=False)
-    return model.double()(images)
+    return model_of(checkpoint.check(state, "fixture")[0], 128)(images)
 
 
 def test_header_layout(converted):
@@ -89,7 +77,9 @@ def test_tensors_are_in_network_order(converted):
         _, entries, _ = parts(path)
         del entries["__metadata__"]
         suffixes = ("bias", "weight_scale", "weight") if dtype == "i8" else ("bias", "weight")
-        assert list(entries) == [f"{name}.{suffix}" for name in names for suffix in suffixes]
+        expected = [f"{name}.{suffix}" for name in names for suffix in suffixes]
+        assert list(entries)[: len(expected)] == expected
+        assert all(name.startswith("selftest.") for name in list(entries)[len(expected) :])
 
 
 def test_metadata(converted, checkpoint_file):
@@ -130,17 +120,14 @@ def test_output_is_deterministic(converted, checkpoint_file, tmp_path):
 
 def test_folding_is_exact_in_float64(state, images, reference):
     real, dim = checkpoint.check(state, "fixture")
-    folded = {layer.name: (layer.weight, layer.bias) for layer in checkpoint.fold(real, checkpoint.build_model(dim))}
-    embedding = identity_norm_model(folded, dim)(images)
+    model = checkpoint.build_model(dim)
+    embedding = model_of(checkpoint.unfold(checkpoint.fold(real, model), model), dim)(images)
     # float64 has 2^-53; a random network amplifies by about 1e2 over its 60 layers in sequence
     assert (embedding - reference).abs().max() < 1e-12
 
 
 def test_rounding_to_float32_stays_in_the_budget(converted, images, reference):
-    tensors = {name: torch.from_numpy(value).double() for name, value in load_file(converted["f32"]).items()}
-    names = [name.removesuffix(".bias") for name in tensors if name.endswith(".bias")]
-    folded = {name: (tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in names}
-    embedding = identity_norm_model(folded, 128)(images)
+    embedding = model_of(rounding.state_of(load_file(converted["f32"]), 128), 128)(images)
     # half of the 3e-6 that the engine may differ from PyTorch in all
     assert (embedding - reference).abs().max() < 1.5e-6
 
@@ -169,16 +156,130 @@ def test_int8_is_within_half_a_step(state, converted):
 
 
 def test_int8_of_a_zero_channel():
-    values, scale = convert_weights.quantise(torch.zeros(2, 3, 1, 1, dtype=torch.float64))
+    values, scale = rounding.quantise(torch.zeros(2, 3, 1, 1, dtype=torch.float64))
     assert (scale == 1).all() and (values == 0).all()
 
 
 def test_float16_overflow_is_refused_by_name():
     layer = checkpoint.Folded("conv2d_1a", torch.full((1, 1), 65520.0, dtype=torch.float64), torch.zeros(1).double())
     with pytest.raises(ToolError, match="conv2d_1a; use --dtype f32"):
-        convert_weights.encode([layer], "f16", "big.pt")
+        rounding.encode([layer], "f16", "big.pt")
     fits = checkpoint.Folded("conv2d_1a", torch.full((1, 1), 65519.0, dtype=torch.float64), torch.zeros(1).double())
-    assert convert_weights.encode([fits], "f16", "big.pt")["conv2d_1a.weight"] == 65504
+    assert rounding.encode([fits], "f16", "big.pt")["conv2d_1a.weight"] == 65504
+
+
+def golden_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    return {name: value for name, value in load_file(path).items() if name.startswith("selftest.")}
+
+
+def test_goldens_have_the_documented_layout(converted):
+    tensors = golden_tensors(converted["f32"])
+    model = checkpoint.build_model(128)
+    pools = {"maxpool_3a", "mixed_6a.branch2", "mixed_7a.branch3", "avgpool_1a"}
+    layers = {layer.name for layer in checkpoint.layers(model)} | pools
+    parts = {f"selftest.{layer}.{part}" for layer in layers for part in ("samples", "norms")}
+    assert set(tensors) == parts | {"selftest.input", "selftest.embedding"}
+    picture = tensors["selftest.input"]
+    assert picture.shape == (160, 160, 3) and picture.dtype == np.float16
+    assert (picture == picture.astype(np.uint8)).all() and np.ptp(picture) > 200
+    assert tensors["selftest.conv2d_1a.samples"].shape == (64,) and tensors["selftest.conv2d_1a.norms"].shape == (32,)
+    assert tensors["selftest.last_linear.norms"].shape == (128,)
+
+
+def test_goldens_are_what_the_checkpoint_computes(converted, state):
+    """Recomputed here by another road: the layer's own output, flattened by numpy, at places written out."""
+    tensors = golden_tensors(converted["f32"])
+    model = model_of(checkpoint.check(state, "fixture")[0], 128)
+    outputs = {}
+    for name in ("conv2d_1a", "repeat_2.3.branch1.1", "mixed_7a.branch3"):
+        module = model.get_submodule(name)
+        module.register_forward_hook(lambda _m, _i, out, name=name: outputs.update({name: out[0].numpy().transpose(1, 2, 0)}))
+    embedding = model((torch.from_numpy(tensors["selftest.input"].astype(float)).permute(2, 0, 1)[None] - 127.5) / 128)
+    for name, value in outputs.items():
+        places = [j * 2654435761 % value.size for j in range(64)]
+        assert len(set(places)) == 64
+        np.testing.assert_array_equal(tensors[f"selftest.{name}.samples"], value.ravel()[places].astype(np.float32))
+        # numpy may add in another order than torch: a few units of float64 before one rounding to float32
+        norms = np.sqrt((value**2).sum(axis=(0, 1)))
+        np.testing.assert_allclose(tensors[f"selftest.{name}.norms"], norms, rtol=2.0**-23)
+    np.testing.assert_array_equal(tensors["selftest.embedding"], embedding[0].numpy().astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["f16", "i8"])
+def test_goldens_of_rounded_weights(converted, dtype):
+    """Layers with the weights as stored, so that the engine's bound stays that of float32; the embedding is the source's."""
+    exact, rounded = golden_tensors(converted["f32"]), golden_tensors(converted[dtype])
+    np.testing.assert_array_equal(rounded["selftest.embedding"], exact["selftest.embedding"])
+    own = activations.goldens(
+        (state := rounding.state_of(load_file(converted[dtype]), 128)), state, 128, "fixed"
+    )
+    for name, value in rounded.items():
+        if name != "selftest.embedding":
+            np.testing.assert_array_equal(value, own[name], err_msg=name)
+    assert (rounded["selftest.avgpool_1a.samples"] != exact["selftest.avgpool_1a.samples"]).all()
+
+
+def test_goldens_obey_the_scaling(checkpoint_file, tmp_path, converted):
+    output = tmp_path / "p.safetensors"
+    result = run_tool("convert_weights.py", checkpoint_file, "-o", output, "--scaling", "prewhiten")
+    assert result.returncode == 0, result.stderr
+    assert parts(output)[1]["__metadata__"]["scaling"] == "prewhiten"
+    other, first = golden_tensors(output), golden_tensors(converted["f32"])
+    np.testing.assert_array_equal(other["selftest.input"], first["selftest.input"])
+    assert (other["selftest.conv2d_1a.norms"] != first["selftest.conv2d_1a.norms"]).all()
+
+
+def test_prewhitening_is_that_of_facenet_py():
+    picture = pictures.structured(np.random.default_rng(2)).astype(np.float64)
+    constant = np.full((160, 160, 3), 9.0)
+    for pixels in (picture, constant):
+        expected = (pixels - pixels.mean()) / max(pixels.std(), 1 / np.sqrt(pixels.size))
+        scaled = pictures.to_tensor(pixels[None].astype(np.uint8), torch.float64, "prewhiten")
+        np.testing.assert_allclose(scaled[0].permute(1, 2, 0), expected, atol=1e-12)
+
+
+def lines_of(result) -> dict[str, list[str]]:
+    assert result.returncode == 0, result.stderr
+    return {line.split()[0]: line.split() for line in result.stdout.splitlines()}
+
+
+def test_the_cost_of_each_type_is_reported(checkpoint_file, tmp_path):
+    """On photographs where bootstrap.sh could fetch some: cosine to fp32 at least 0.9999 and 0.995."""
+    result = run_tool("convert_weights.py", checkpoint_file, "-o", tmp_path / "o.safetensors", "--compare")
+    lines = lines_of(result)
+    assert list(lines) == ["f32", "f16", "i8"]
+    for dtype, least in (("f32", 1 - 1e-6), ("f16", 0.9999), ("i8", 0.995)):
+        name, _, cosine, _, genuine, _, impostor = lines[dtype]
+        assert float(cosine) >= least, dtype
+        assert max(abs(float(genuine)), abs(float(impostor))) < rounding.COLLAPSE
+    assert abs(float(lines["i8"][6])) > abs(float(lines["f16"][6])) > 0
+
+
+def test_cost_counts_pairs_and_their_changes():
+    """Two pictures and their mirror images on a circle; rounding moves the second picture towards the first by 0.1 rad."""
+    def at(*angles: float) -> np.ndarray:
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+    found = rounding.cost(at(0, 1, 0, 1), at(0, 0.9, 0, 1), "i8")
+    assert found.cosine == pytest.approx(np.cos(0.1))
+    assert found.genuine == pytest.approx(2 * np.sin(0.05))
+    nearer = 2 * np.sin(0.5) - 2 * np.sin(0.45)
+    assert found.impostor == pytest.approx(-nearer) and found.nearer == pytest.approx(nearer)
+    with pytest.raises(ToolError, match="x.pt: as i8 .* nearer by 0.089, at most 0.05 .*use f16 or f32"):
+        rounding.refuse_collapse(found, "x.pt")
+    rounding.refuse_collapse(rounding.cost(at(0, 1, 0, 1), at(0, 0.95, 0, 1), "i8"), "x.pt")
+
+
+def test_a_collapsing_file_is_not_written(state, tmp_path):
+    """One weight a thousand times the others of its channel leaves int8 no steps for them; float16 has steps enough."""
+    bad = {name: value.clone() for name, value in state.items()}
+    for layer in checkpoint.layers(checkpoint.build_model(128)):
+        rows = bad[layer.weight].flatten(1)
+        rows[:, 0] = rows.abs().amax(1) * 100
+    result, output = convert_state(bad, tmp_path, "--dtype", "i8")
+    assert result.returncode == 2, result.stderr
+    assert "as i8 these weights bring two different pictures nearer" in result.stderr
+    assert not output.exists()
 
 
 def convert_state(state: object, tmp_path: pathlib.Path, *options: str, legacy: bool = False):
@@ -249,7 +350,7 @@ class Hostile:
 
 def test_code_in_a_pickle_does_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert_one_error(convert_state({"a": Hostile()}, tmp_path)[0], "not a readable PyTorch checkpoint")
+    assert_one_error(convert_state({"a": Hostile()}, tmp_path)[0], "reading those may run any code", "--unsafe")
     assert not (tmp_path / "hostile_code_ran").exists()
 
 

@@ -59,14 +59,19 @@ def places(count: int) -> np.ndarray:
     return np.arange(min(SAMPLES, count), dtype=np.uint64) * np.uint64(STRIDE) % np.uint64(count)
 
 
-def goldens(state: checkpoint.StateDict, dim: int, scaling: str) -> dict[str, np.ndarray]:
-    """selftest.*: one picture, and what the checkpoint itself makes of it, before anything is folded or rounded."""
-    model = checkpoint.build_model(dim)
-    model.load_state_dict(state, strict=False)  # check() has compared the names; strict would ask for counters
+def goldens(state: checkpoint.StateDict, stored: checkpoint.StateDict, dim: int, scaling: str) -> dict[str, np.ndarray]:
+    """selftest.*: one picture, and what becomes of it. The embedding is the checkpoint's own, before anything is folded
+    or rounded. So are the layers of an f32 file (`stored` is `state`); those of f16 and i8 are computed with the
+    weights as stored, since int8 alone moves values by up to half of a layer's typical size, and faults would hide."""
+    model = checkpoint.build_model(dim).double()
     picture = pictures.structured(np.random.default_rng(_SEED))
-    outputs = record(model.double(), picture, scaling)
     tensors = {"selftest.input": picture.astype(np.float16)}  # which holds 0 ... 255 exactly
+    model.load_state_dict(stored, strict=False)  # check() has compared the names; strict would ask for counters
+    outputs = record(model, picture, scaling)
     embedding = outputs.pop("normalise")
+    if stored is not state:
+        model.load_state_dict(state, strict=False)
+        embedding = model(pictures.to_tensor(picture[None], torch.float64, scaling))
     for name, value in outputs.items():
         if name.endswith(".cat"):
             continue  # the same values as in its parts

@@ -47,16 +47,18 @@ def encode(folded: list[checkpoint.Folded], dtype: str, path: str) -> dict[str, 
     return tensors
 
 
-def decode(tensors: dict[str, np.ndarray], names: list[str]) -> list[checkpoint.Folded]:
-    """The way back from encode() for these layers, exact: what the engine computes with."""
-    folded = []
-    for name in names:
-        weight = torch.from_numpy(tensors[f"{name}.weight"].astype(np.float64))
-        scale = tensors.get(f"{name}.weight_scale")
-        if scale is not None:
-            weight = weight * torch.from_numpy(scale.astype(np.float64)).reshape(-1, *[1] * (weight.dim() - 1))
-        folded.append(checkpoint.Folded(name, weight, torch.from_numpy(tensors[f"{name}.bias"].astype(np.float64))))
-    return folded
+def state_of(tensors: dict[str, np.ndarray], dim: int) -> checkpoint.StateDict:
+    """The way back from encode(), exact: float64 weights as the engine computes with them, batch norms that only add."""
+    model = checkpoint.build_model(dim)
+    return checkpoint.unfold([_decode(tensors, layer.name) for layer in checkpoint.layers(model)], model)
+
+
+def _decode(tensors: dict[str, np.ndarray], name: str) -> checkpoint.Folded:
+    weight = torch.from_numpy(tensors[f"{name}.weight"].astype(np.float64))
+    if f"{name}.weight_scale" in tensors:
+        scale = torch.from_numpy(tensors[f"{name}.weight_scale"].astype(np.float64))
+        weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
+    return checkpoint.Folded(name, weight, torch.from_numpy(tensors[f"{name}.bias"].astype(np.float64)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +97,7 @@ def measure(
     exact = activations.embed(model, stack, torch.float32, scaling).astype(np.float64)
     costs = []
     for dtype, tensors in encoded.items():
-        folded = decode(tensors, [layer.name for layer in checkpoint.layers(model)])
-        model.load_state_dict(checkpoint.unfold(folded, model), strict=False)
+        model.load_state_dict(state_of(tensors, dim), strict=False)
         rounded = activations.embed(model, stack, torch.float32, scaling).astype(np.float64)
         costs.append(cost(exact, rounded, dtype))
     return costs

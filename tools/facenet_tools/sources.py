@@ -163,6 +163,4 @@ def _unfolded(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: str
     data = raw[8 + int.from_bytes(raw[:8], "little") :]
     if safetensors_writer.xxh64(data) != metadata["data_xxh64"]:
         raise ToolError(f"{path}: the data's XXH64 does not agree: the file is damaged, copy or convert it again.")
-    model = checkpoint.build_model(int(metadata["embedding_dim"]))
-    state = checkpoint.unfold(rounding.decode(arrays, [layer.name for layer in checkpoint.layers(model)]), model)
-    return {name: value.float() for name, value in state.items()}
+    return rounding.state_of(arrays, int(metadata["embedding_dim"]))
