@@ -174,6 +174,7 @@ def parse_arguments() -> argparse.Namespace:
         choices=("fixed", "prewhiten", "unit"),
         help="how pixels were scaled in training, when it is not what the kind of file says",
     )
+    parser.add_argument("--expected-sha256", metavar="HEX", help="refuse IN if this is not its SHA-256 (64 hex digits)")
     parser.add_argument("--dataset", help="what it was trained on, for the metadata")
     parser.add_argument("--licence", help="the licence of the weights, for the metadata")
     parser.add_argument("--untrained", action="store_true", help="mark the weights as untrained: distances mean nothing")
@@ -182,8 +183,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     arguments = parser.parse_args()
     if arguments.mtcnn:
-        embedders = ("pretrained", "to", "dtype", "compare", "pictures", "scaling", "untrained", "unsafe")
-        given = [f"--{name}" for name in embedders if getattr(arguments, name) != parser.get_default(name)]
+        embedders = ("pretrained", "to", "dtype", "compare", "pictures", "scaling", "untrained", "unsafe", "expected_sha256")
+        given = [f"--{name.replace('_', '-')}" for name in embedders if getattr(arguments, name) != parser.get_default(name)]
         if given:
             parser.error(f"--mtcnn does not take {' and '.join(given)}")
     elif (arguments.input is None) == (arguments.pretrained is None):
@@ -202,7 +203,7 @@ def main() -> None:
     path = arguments.input if arguments.pretrained is None else download(arguments.pretrained)
     if os.path.exists(path) and os.path.exists(arguments.output) and os.path.samefile(path, arguments.output):
         raise ToolError(f"{arguments.output}: is the input itself; choose another output name.")
-    source = sources.read(path, arguments.scaling, arguments.unsafe)
+    source = sources.read(path, arguments.scaling, arguments.unsafe, arguments.expected_sha256)
     details = metadata(source, arguments.dataset or arguments.pretrained, arguments.licence, arguments.untrained)
     if arguments.to != "safetensors":
         export(source, arguments.output, details, arguments.to)

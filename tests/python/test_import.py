@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pathlib
 import subprocess
@@ -195,6 +196,14 @@ def test_training_leftovers_are_ignored_and_strangers_are_not(state128):
     del numbers["InceptionResnetV1/Repeat_1/block17_3/Branch_1/Conv2d_0b_1x7/BatchNorm/moving_mean"]
     with pytest.raises(ToolError, match="needs variables that are not there: Repeat_1/block17_3/Branch_1/Conv2d_0b_1x7"):
         davidsandberg.from_tensorflow(numbers, "model", strict=False)
+
+
+def test_the_bottleneck_of_early_2017(state128):
+    numbers = variables(without_gamma(state128), keras=False)
+    early = {name.replace("InceptionResnetV1/Bottleneck/", "Bottleneck/"): value for name, value in numbers.items()}
+    assert early.keys() != numbers.keys()
+    new, old = (davidsandberg.from_tensorflow(n, "model", strict=True) for n in (numbers, early))
+    assert all(torch.equal(old[name], value) for name, value in new.items())
 
 
 def test_another_network_of_tensorflow_is_refused():
@@ -409,6 +418,15 @@ def test_converted_files_are_not_converted_again(converted, tmp_path):
     (tmp_path / "damaged.safetensors").write_bytes(damaged)
     result = run_tool("convert_weights.py", tmp_path / "damaged.safetensors", "--to", "pt", "-o", tmp_path / "o")
     assert_one_error(result, "damaged.safetensors", "XXH64 does not agree")
+
+
+def test_another_sha256_is_refused_before_anything_is_parsed(checkpoint_file, whole_model, tmp_path, monkeypatch):
+    digest = hashlib.sha256(checkpoint_file.read_bytes()).hexdigest()
+    _, metadata = convert(checkpoint_file, tmp_path, "--expected-sha256", digest)
+    assert metadata["source_sha256"] == digest
+    monkeypatch.setattr(checkpoint, "read", lambda *_: pytest.fail("the file was parsed"))
+    result = run_tool("convert_weights.py", whole_model, "-o", tmp_path / "o", "--unsafe", "--expected-sha256", digest)
+    assert_one_error(result, "whole.pt", "not the expected one")
 
 
 def test_the_name_of_a_public_model_tells_its_data_set(state512, tmp_path):

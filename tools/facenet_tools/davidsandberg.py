@@ -76,7 +76,9 @@ def from_tensorflow(variables: dict[str, np.ndarray], path: str, strict: bool) -
             f"{path}: nothing in it begins with {_SCOPE}, its scopes are {', '.join(others[:8]) or 'none'}; "
             "only davidsandberg's Inception-ResNet-v1 can be converted."
         )
-    wanted = {name.removeprefix(_SCOPE): value for name, value in variables.items() if name.startswith(_SCOPE)}
+    # Until May 2017 the bottleneck stood beside the network's scope, as "Bottleneck/weights".
+    ours = {name: value for name, value in variables.items() if name.startswith((_SCOPE, "Bottleneck/"))}
+    wanted = {name.removeprefix(_SCOPE): value for name, value in ours.items()}
     state = _state(wanted, {scope: scope for _, scope, _ in layers()}, "weights", "biases", "BatchNorm/", path)
     extra = [_SCOPE + name for name in wanted if not _SLOTS.match(name)]
     if strict and extra:

@@ -85,13 +85,18 @@ def recognise(path: str) -> str:
     return "pytorch"  # of which nothing but unpickling tells more
 
 
-def read(path: str, scaling: str | None = None, unsafe: bool = False) -> Source:
-    """Reads and checks a checkpoint of any kind. scaling: what the user knows better than the kind does."""
+def read(path: str, scaling: str | None = None, unsafe: bool = False, expected_sha256: str | None = None) -> Source:
+    """Reads and checks a checkpoint of any kind. scaling: what the user knows better than the kind does.
+    expected_sha256: refuse another file, before anything of it is parsed."""
     kind = recognise(path)
-    digest, details = None, {}
     if kind == "tensorflow":
         path = tensorflow_files.checkpoint_prefix(path)
-        state, digest = tensorflow_files.read_checkpoint(path)
+    digest = sha256_of(tensorflow_files.parts(path) if kind == "tensorflow" else [pathlib.Path(path)])
+    if expected_sha256 not in (None, digest):
+        raise ToolError(f"{path}: its SHA-256 is {digest}, not the expected one: this is another file, or a forged one.")
+    details = {}
+    if kind == "tensorflow":
+        state = tensorflow_files.read_checkpoint(path)
     elif kind == "graph":
         state = tensorflow_files.read_graph(path)
     elif kind == "keras":
@@ -102,7 +107,7 @@ def read(path: str, scaling: str | None = None, unsafe: bool = False) -> Source:
         state, details = _read_safetensors(path)
     else:
         state = checkpoint.read(path, unsafe)
-    source = from_state(state, path, digest or sha256_of(path), details)
+    source = from_state(state, path, digest, details)
     if kind in ("tensorflow", "graph", "keras"):
         source.metadata.update(_davidsandberg(source.dim, kind))
     if scaling is not None:
@@ -119,11 +124,13 @@ def from_state(state: StateDict, path: str, digest: str, known: dict[str, str] |
     return Source(path, digest, real, dim, trained, {**FACENET_PYTORCH, "dataset": dataset, **known})
 
 
-def sha256_of(path: str) -> str:
+def sha256_of(paths: list[pathlib.Path]) -> str:
+    """Of the files one behind the other."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for path in paths:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 

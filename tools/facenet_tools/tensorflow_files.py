@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import importlib.util
 import pathlib
 import re
@@ -43,16 +42,17 @@ def checkpoint_prefix(path: str) -> str | None:
     return prefix if pathlib.Path(f"{prefix}.index").is_file() else None
 
 
-def read_checkpoint(prefix: str) -> tuple[StateDict, str]:
-    """The state_dict, and the SHA-256 of the .index and .data files one behind the other."""
+def parts(prefix: str) -> list[pathlib.Path]:
+    """The files with a checkpoint's numbers, in the order in which their SHA-256 is taken: .index, then .data-*."""
     where = pathlib.Path(prefix)
-    parts = sorted(where.parent.glob(f"{glob.escape(where.name)}.data-*"))
-    if not parts:
+    data = sorted(where.parent.glob(f"{glob.escape(where.name)}.data-*"))
+    if not data:
         raise ToolError(f"{prefix}.index: its {where.name}.data-00000-of-00001 is not beside it; copy both.")
-    digest = hashlib.sha256()
-    for part in (pathlib.Path(f"{prefix}.index"), *parts):
-        digest.update(part.read_bytes())
-    return davidsandberg.from_tensorflow(_numbers("checkpoint", prefix), prefix, strict=True), digest.hexdigest()
+    return [pathlib.Path(f"{prefix}.index"), *data]
+
+
+def read_checkpoint(prefix: str) -> StateDict:
+    return davidsandberg.from_tensorflow(_numbers("checkpoint", prefix), prefix, strict=True)
 
 
 def read_graph(path: str) -> StateDict:
