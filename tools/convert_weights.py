@@ -42,6 +42,7 @@ DOWNLOAD_TIMEOUT_S = 20
 LICENCES = {
     "vggface2": "not stated for the weights; code MIT; training data VGGFace2: research terms",
     "casia-webface": "not stated for the weights; code MIT; training data CASIA-WebFace: research terms",
+    "ms-celeb-1m": "not stated for the weights; code MIT; training data MS-Celeb-1M: research terms, withdrawn",
     "synthetic": "MIT; random numbers, no training data",
     "unknown": "unknown",
 }

@@ -31,6 +31,7 @@ Exit status: 0 all passed, 1 a test failed, 2 something could not be set up or b
 
 Examples:
   tools/test.sh
+  tools/bootstrap.sh --tensorflow && tools/test.sh --all                importers beside TensorFlow too, skipped otherwise
   ctest --preset release -R plan                                        one test again
   .venv/bin/python -m pytest tests/python/test_command.py -k verify     the same in Python
 TEXT

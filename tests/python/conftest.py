@@ -11,8 +11,10 @@ import sys
 from typing import NamedTuple
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tools"
@@ -74,11 +76,26 @@ def state(checkpoint_file: pathlib.Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="session")
-def converted(checkpoint_file: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, pathlib.Path]:
+def two_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[pathlib.Path]:
+    """Files for --pictures: the photographs that are tried without it take seconds."""
+    from facenet_tools import pictures
+
+    random, folder = np.random.default_rng(4), tmp_path_factory.mktemp("pictures")
+    paths = [folder / "a.png", folder / "b.png"]
+    for path in paths:
+        Image.fromarray(pictures.structured(random)).save(path)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def converted(
+    checkpoint_file: pathlib.Path, two_pictures: list[pathlib.Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, pathlib.Path]:
     """The checkpoint converted to each dtype."""
     folder = tmp_path_factory.mktemp("converted")
     files = {dtype: folder / f"{dtype}.safetensors" for dtype in ("f32", "f16", "i8")}
     for dtype, path in files.items():
-        result = run_tool("convert_weights.py", checkpoint_file, "-o", path, "--dtype", dtype)
+        options = ("--dtype", dtype, "--pictures", *two_pictures)
+        result = run_tool("convert_weights.py", checkpoint_file, "-o", path, *options)
         assert result.returncode == 0, result.stderr
     return files

@@ -21,9 +21,14 @@ from facenet_tools.cli import ToolError
 # DESIGN's bound between PyTorch's float64 and whatever else computes on the same pixels, here the framework's float32.
 SAME = 3e-6
 
-needs_tensorflow = pytest.mark.skipif(
+_has_tensorflow = pytest.mark.skipif(
     tensorflow_files.python() is None, reason="no TensorFlow: tools/bootstrap.sh --tensorflow installs it"
 )
+
+
+def needs_tensorflow(test):
+    """Its graphs take half a minute each to build."""
+    return pytest.mark.slow(_has_tensorflow(test))
 
 
 class Made(NamedTuple):
@@ -144,43 +149,43 @@ def deepface(request, state128, state512, stack, tmp_path_factory) -> Made:
     return run_reference("deepface", variables(without_gamma(state), keras=True), inputs, out)
 
 
-def assert_equal(path: pathlib.Path, stack: np.ndarray, embeddings: np.ndarray, kind: str, record) -> None:
+def assert_equal(path: pathlib.Path, stack: np.ndarray, embeddings: np.ndarray, kind: str) -> None:
+    """pytest -rP shows the figures."""
     error = np.abs(embed_converted(path, stack) - embeddings).max()
-    record("importer", kind)
-    record("max_abs_error", f"{error:.2e}")
+    print(f"{kind}: {error:.2e}")
     assert error <= SAME
 
 
 @needs_tensorflow
-def test_tensorflow_checkpoint_of_2018(facenet512, stack, tmp_path, record_property):
+def test_tensorflow_checkpoint_of_2018(facenet512, stack, tmp_path):
     output, metadata = convert(facenet512.folder, tmp_path)
-    assert_equal(output, stack, facenet512.embeddings, "TensorFlow checkpoint, 512-d", record_property)
+    assert_equal(output, stack, facenet512.embeddings, "TensorFlow checkpoint, 512-d")
     wanted = {"embedding_dim": "512", "scaling": "fixed", "margin": "32", "crop": "box", "dataset": "vggface2"}
     assert {key: metadata[key] for key in wanted} == wanted
 
 
 @needs_tensorflow
-def test_tensorflow_checkpoint_of_2017(facenet128, stack, tmp_path, record_property):
+def test_tensorflow_checkpoint_of_2017(facenet128, stack, tmp_path):
     output, metadata = convert(facenet128.folder / "model-test.ckpt-7.meta", tmp_path)
-    assert_equal(output, stack, facenet128.embeddings, "TensorFlow checkpoint, 128-d", record_property)
+    assert_equal(output, stack, facenet128.embeddings, "TensorFlow checkpoint, 128-d")
     assert (metadata["embedding_dim"], metadata["scaling"], metadata["margin"]) == ("128", "prewhiten", "32")
 
 
 @needs_tensorflow
 @pytest.mark.parametrize("name", ["facenet512", "facenet128"])
-def test_frozen_graph(name, stack, tmp_path, record_property, request):
+def test_frozen_graph(name, stack, tmp_path, request):
     made = request.getfixturevalue(name)
     output, metadata = convert(made.folder / "frozen.pb", tmp_path)
     kind = f"TensorFlow frozen graph, {metadata['embedding_dim']}-d"
-    assert_equal(output, stack, made.embeddings, kind, record_property)
+    assert_equal(output, stack, made.embeddings, kind)
 
 
 @needs_tensorflow
 @pytest.mark.parametrize("name", ["weights.h5", "model.h5"])
-def test_keras(name, deepface, stack, tmp_path, record_property):
+def test_keras(name, deepface, stack, tmp_path):
     output, metadata = convert(deepface.folder / name, tmp_path)
     dim = metadata["embedding_dim"]
-    assert_equal(output, stack, deepface.embeddings, f"Keras {name}, {dim}-d", record_property)
+    assert_equal(output, stack, deepface.embeddings, f"Keras {name}, {dim}-d")
     assert (metadata["scaling"], metadata["margin"]) == ({"128": "prewhiten", "512": "fixed"}[dim], "0")
 
 
@@ -257,6 +262,7 @@ def test_the_checkpoint_with_most_steps_is_taken(tmp_path):
         (b"\x89HDF\r\n\x1a\n" + b"\x00" * 64, ("not a readable HDF5 file",)),
         (b"\x08\x08\x12\x07pytorch" + b"\xff" * 20, ("not a readable ONNX file",)),
         (b"\x40\x00\x00\x00\x00\x00\x00\x00{" + b"x" * 80, ("not a readable safetensors file",)),
+        (b"\x08", ("not a readable PyTorch checkpoint",)),
         (b"hello", ("not a readable PyTorch checkpoint",)),
     ],
 )
@@ -284,22 +290,22 @@ def torch128(state128, stack) -> np.ndarray:
     return activations.embed(model, stack, torch.float32)
 
 
-def test_whole_model_only_with_unsafe(whole_model, stack, torch128, tmp_path, record_property):
+def test_whole_model_only_with_unsafe(whole_model, stack, torch128, tmp_path):
     result = run_tool("convert_weights.py", whole_model, "-o", tmp_path / "o")
     assert_one_error(result, "InceptionResnetV1", "save model.state_dict(), or add --unsafe")
     output, _ = convert(whole_model, tmp_path, "--unsafe")
-    assert_equal(output, stack, torch128, "facenet-pytorch .pt, whole model", record_property)
+    assert_equal(output, stack, torch128, "facenet-pytorch .pt, whole model")
 
 
-def test_state_dict(converted, stack, torch128, record_property):
-    assert_equal(converted["f32"], stack, torch128, "facenet-pytorch .pt, state_dict", record_property)
+def test_state_dict(converted, stack, torch128):
+    assert_equal(converted["f32"], stack, torch128, "facenet-pytorch .pt, state_dict")
 
 
-def test_safetensors_state_dict(state, stack, torch128, tmp_path, record_property):
+def test_safetensors_state_dict(state, stack, torch128, tmp_path):
     path = tmp_path / "plain.safetensors"
     save_file({name: value.contiguous() for name, value in state.items()}, path, metadata={"format": "pt"})
     output, metadata = convert(path, tmp_path)
-    assert_equal(output, stack, torch128, "safetensors state_dict", record_property)
+    assert_equal(output, stack, torch128, "safetensors state_dict")
     assert metadata["trained"] == "false"
 
 
@@ -324,20 +330,20 @@ def onnx_embeddings(onnx, path: pathlib.Path, stack: np.ndarray) -> np.ndarray:
     return np.concatenate([evaluator.run(None, {evaluator.input_names[0]: picture[None]})[0] for picture in inputs])
 
 
-def test_onnx_with_folded_norms(onnx, exported, stack, tmp_path, record_property):
+def test_onnx_with_folded_norms(onnx, exported, stack, tmp_path):
     output, metadata = convert(exported, tmp_path)
-    assert_equal(output, stack, onnx_embeddings(onnx, exported, stack), "ONNX, batch norms folded", record_property)
+    assert_equal(output, stack, onnx_embeddings(onnx, exported, stack), "ONNX, batch norms folded")
     assert metadata["trained"] == "false" and metadata["dataset"] == "synthetic"
 
 
-def test_onnx_as_users_export_it(onnx, state128, stack, tmp_path, record_property):
+def test_onnx_as_users_export_it(onnx, state128, stack, tmp_path):
     """Batch norms kept, names as they are, no metadata of ours."""
     model = checkpoint.build_model(128)
     model.load_state_dict(state128, strict=False)
     path = tmp_path / "kept.onnx"
     torch.onnx.export(model, torch.zeros(1, 3, 160, 160), path, training=torch.onnx.TrainingMode.PRESERVE)
     output, metadata = convert(path, tmp_path)
-    assert_equal(output, stack, onnx_embeddings(onnx, path, stack), "ONNX, batch norms kept", record_property)
+    assert_equal(output, stack, onnx_embeddings(onnx, path, stack), "ONNX, batch norms kept")
     assert metadata["trained"] == "true" and metadata["dataset"] == "unknown"
 
 
@@ -368,13 +374,13 @@ def weights(path: pathlib.Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind, dtype", [("pt", "f32"), ("pt", "f16"), ("onnx", "f32")])
-def test_there_and_back_returns_every_bit(kind, dtype, converted, tmp_path, request):
+def test_there_and_back_returns_every_bit(kind, dtype, converted, two_pictures, tmp_path, request):
     if kind == "onnx":
         request.getfixturevalue("onnx")
     back = tmp_path / f"back.{kind}"
     result = run_tool("convert_weights.py", converted[dtype], "--to", kind, "-o", back)
     assert result.returncode == 0, result.stderr
-    again, metadata = convert(back, tmp_path, "--dtype", dtype)
+    again, metadata = convert(back, tmp_path, "--dtype", dtype, "--pictures", *two_pictures)
     first, second = weights(converted[dtype]), weights(again)
     assert list(first) == list(second)
     assert all(torch.equal(value, second[name]) for name, value in first.items())

@@ -7,7 +7,6 @@ import hashlib
 import pathlib
 
 import numpy as np
-import torch
 
 from facenet_tools import checkpoint, keras_files, onnx_files, rounding, safetensors_writer, tensorflow_files
 from facenet_tools.checkpoint import StateDict
@@ -80,7 +79,7 @@ def recognise(path: str) -> str:
     # Protobufs: field 1 is a GraphDef's first node, which begins with its name, or a ModelProto's ir_version.
     if start[:1] == b"\x0a" and b"\x0a" in start[2:6]:
         return "graph"
-    if start[:1] == b"\x08" and 3 <= start[1] < 32:
+    if start[:1] == b"\x08" and b"\x03" <= start[1:2] < b"\x20":
         return "onnx"
     return "pytorch"  # of which nothing but unpickling tells more
 
@@ -142,7 +141,8 @@ def _dataset(path: str) -> str:
 def _davidsandberg(dim: int, kind: str) -> dict[str, str]:
     """His models of 2017 have 128 dimensions and saw prewhitened pictures, those of 2018 have 512 and fixed scaling.
 
-    His crop keeps 32 pixels of the source around the box: 32 of the output's, for a box of 128. DeepFace keeps none.
+    His evaluation on LFW keeps 32 pixels of the source around the box: 32 of the output's, for a box of 128. DeepFace
+    keeps none.
     """
     return {"scaling": "prewhiten" if dim == 128 else "fixed", "margin": "0" if kind == "keras" else "32"}
 
@@ -150,17 +150,17 @@ def _davidsandberg(dim: int, kind: str) -> dict[str, str]:
 def _read_safetensors(path: str) -> tuple[StateDict, dict[str, str]]:
     """A plain state_dict, or a converted file: its weights with batch norms that only add, and its metadata."""
     import safetensors
-    from safetensors.numpy import load_file
+    from safetensors.torch import load_file
 
     try:
-        arrays = load_file(path)
+        tensors = load_file(path)
         with safetensors.safe_open(path, "np") as file:
             metadata = file.metadata() or {}
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError) as error:
+    except (safetensors.SafetensorError, OSError, KeyError) as error:  # KeyError: a type that torch does not have
         raise ToolError(f"{path}: not a readable safetensors file ({error}); copy or download it again.") from error
     if metadata.get("format") != "1":
-        return {name: torch.from_numpy(value) for name, value in arrays.items()}, {}
-    return _unfolded(arrays, metadata, path), metadata
+        return tensors, {}
+    return _unfolded({name: value.numpy() for name, value in tensors.items()}, metadata, path), metadata
 
 
 def _unfolded(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: str) -> StateDict:

@@ -1,6 +1,6 @@
 """Copies the numbers of a TensorFlow checkpoint or a frozen graph into an .npz file: PYTHON tensorflow_reader.py KIND IN OUT
 
-A program of its own, since TensorFlow and Debian's PyTorch do not live in one environment. KIND is "checkpoint" (IN is
+A program of its own, since TensorFlow lives in an environment of its own (.venv-tensorflow). KIND is "checkpoint" (IN is
 the path without .index) or "graph". The graph is only parsed, never run. Exit status 2 with a sentence on stderr.
 """
 
