@@ -64,9 +64,10 @@ inline int group_cpus(const char* directory, Cgroup version) noexcept {
 /// The least quota of the group `mount` + `group` and of the groups above it, up to `mount` itself; 0 without any.
 inline int least_cpus(const char* mount, const char* group, Cgroup version) noexcept {
   char path[4608];
-  const std::size_t top = std::strlen(mount);
-  if (top + std::strlen(group) >= sizeof path) return group_cpus(mount, version);
-  std::snprintf(path, sizeof path, "%s%s", mount, group);
+  const std::size_t top = std::strlen(mount), length = std::strlen(group);
+  if (top + length >= sizeof path) return group_cpus(mount, version);
+  std::memcpy(path, mount, top);
+  std::memcpy(path + top, group, length + 1);
   for (int least = 0;;) {
     least = least_limit(least, group_cpus(path, version));
     char* end = std::strrchr(path + top, '/');
