@@ -149,6 +149,11 @@ inline std::vector<std::vector<float>> execute(const Network& n, const Parameter
             case OpKind::conv:
             case OpKind::linear: {
               const bool all = op.kind == OpKind::linear;
+              const Shape part = computed(n, op);
+              if (y >= part.h || x >= part.w) {
+                v = view(op.skip).pixel(0, y, x)[c];
+                break;
+              }
               double s = reference::conv_at(in, 0, p.weight[z(i)].data(), p.bias[z(i)].data(), all ? in.shape.h : w.kh,
                                             all ? in.shape.w : w.kw, w.stride_, w.pad_h, w.pad_w, y, x, c)
                              .value;
@@ -160,6 +165,10 @@ inline std::vector<std::vector<float>> execute(const Network& n, const Parameter
             }
             case OpKind::max_pool:
               v = reference::max_pool_at(in, 0, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w, y, x, c);
+              break;
+            case OpKind::avg_pool:
+              v = static_cast<float>(
+                  reference::avg_pool_at(in, 0, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w, y, x, c).value);
               break;
             case OpKind::global_avg_pool: v = static_cast<float>(reference::mean_at(in, 0, c).value); break;
             case OpKind::concat: {

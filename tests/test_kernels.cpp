@@ -267,31 +267,41 @@ TEST_CASE("Winograd: every form, ragged edges, padding, batches, half weights") 
   check_winograd<kernels::F4_1x7>(2 * v, 2 * simd::panel + v, 3, 9, 0, 3, 1, false, seed++, true);
 }
 
-TEST_CASE("max pooling equals the reference exactly") {
+TEST_CASE("pooling equals the reference: the largest exactly, the mean within its bound") {
   Random random(3);
-  for (int i = 0; i < 120; ++i) {
+  for (int i = 0; i < 240; ++i) {
+    const bool mean = i % 2 != 0;
+    const int extra = mean && i % 3 == 0 ? random.integer(1, simd::width + 1) : 0;  // channels of zeros
     const int kh = random.integer(1, 4), kw = random.integer(1, 4), c = random.integer(1, 2 * simd::width + 3);
     Window w = k(kh, kw).stride(random.integer(1, 3)).pad(random.integer(0, kh / 2), random.integer(0, kw / 2));
     if (random.integer(0, 1)) w = w.ceil();
     const Shape in{random.integer(kh, 11), random.integer(kw, 11), c};
-    const Shape out{w.out(in.h, w.kh, w.pad_h), w.out(in.w, w.kw, w.pad_w), c};
+    const Shape out{w.out(in.h, w.kh, w.pad_h), w.out(in.w, w.kw, w.pad_w), c + extra};
     // A last window of ceil mode that lies wholly outside is nothing that MTCNN has.
     if ((out.h - 1) * w.stride_ - w.pad_h >= in.h || (out.w - 1) * w.stride_ - w.pad_w >= in.w) continue;
-    std::vector<float> x(z(in.size() * 2)), y(z(out.pixels() * 2 * (c + 2)), untouched);
+    const int stride = out.c + 2;
+    std::vector<float> x(z(in.size() * 2)), y(z(out.pixels() * 2 * stride), untouched);
     random.fill(x, -3, -1);  // negative, so that a zero that slipped in would win
     const auto from = dense_view<const float>(x.data(), in, 2);
-    const TensorView to{y.data(), out, 2, c + 2, std::int64_t{out.w} * (c + 2), out.pixels() * (c + 2)};
+    const TensorView to{y.data(), out, 2, stride, std::int64_t{out.w} * stride, out.pixels() * stride};
+    const auto pool = mean ? kernels::avg_pool_rows : kernels::max_pool_rows;
     for (int image = 0; image < 2; ++image)
       for (int row = 0; row < out.h; ++row)
-        kernels::max_pool_rows(from, to, image, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w, row, row + 1);
+        pool(from, to, image, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w, row, row + 1);
     bool same = true;
     for (int image = 0; image < 2; ++image)
       for (int yy = 0; yy < out.h; ++yy)
         for (int xx = 0; xx < out.w; ++xx) {
-          for (int ch = 0; ch < c; ++ch)
-            same = same && to.pixel(image, yy, xx)[ch] ==
-                               reference::max_pool_at(from, image, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w, yy, xx, ch);
-          same = same && to.pixel(image, yy, xx)[c] == untouched;
+          for (int ch = 0; ch < out.c; ++ch) {
+            const auto got = static_cast<double>(to.pixel(image, yy, xx)[ch]);
+            const auto s = reference::avg_pool_at(from, image, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w, yy, xx, ch);
+            const auto most =
+                mean ? 0.0f
+                     : reference::max_pool_at(from, image, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w, yy, xx, ch);
+            same = same && (mean ? std::fabs(got - s.value) <= sum_tolerance(w.kh * w.kw, s.magnitude)
+                                 : got == static_cast<double>(most));
+          }
+          same = same && to.pixel(image, yy, xx)[out.c] == untouched;
         }
     CHECK(same);
   }

@@ -61,8 +61,11 @@ Network small_network() {
   x = n.residual("up", n.concat("cat", a, n.concat("inner", b, c)), x, 0.17f, relu);
   x = n.residual("up2", n.conv_prelu("p", x, 10, k(1)), x, 1.0f, Act::none);
   x = n.conv_prelu("p3", x, 32, k(3).pad(1, 1));
-  Ref d = n.conv("d", x, 24, k(3)), e = n.max_pool("pool", x, k(3));
-  x = n.concat("cat2", d, e, n.conv_bias("odd", x, 5, k(3)));
+  Ref d = n.conv("d", x, 24, k(3)), e = n.max_pool("pool", x, k(3)), f = n.avg_pool("means", x, k(3).pad(1, 1));
+  x = n.concat("cat2", d, e, n.conv_bias("odd", x, 5, k(3)), n.conv("g", f, 16, k(3)));  // 6 x 5
+  // dlib's block: a shortcut with channels of zeros, and a row more than what is added to it.
+  const Ref y = n.conv_affine("down", x, 32, k(3).stride(2));  // 2 x 2, onto 3 x 2
+  x = n.residual_affine("top_left", y, n.avg_pool("half", x, k(2).stride(2), 96), k(3).pad(1, 1));
   n.l2_normalise("unit", n.linear_bn("head", n.global_avg_pool("mean", x), 20));
   return n;
 }

@@ -2,23 +2,36 @@
 #pragma once
 
 #include "facenet/image.hpp"
+#include "facenet/models/dlib_resnet.hpp"
 #include "facenet/models/inception_resnet_v1.hpp"
+#include "facenet/models/inception_resnet_v2.hpp"
 #include "facenet/plan.hpp"
 
 FACENET_BEGIN
 
 namespace models {
 
-/// One line a model: the name in a weight file's metadata, and how to build the network.
+/// One line a model: the name in a weight file's metadata, how to build the network, and the Euclidean distance up to
+/// which two faces are taken for one person's where nobody has calibrated.
 struct Entry {
   const char* architecture;
   Network (*build)(int embedding_dim, bool normalise);
+  double threshold;
 };
 inline Span<const Entry> all() noexcept {
   static constexpr Entry table[] = {
-      {"inception_resnet_v1", [](int dim, bool normalise) { return inception_resnet_v1(dim, normalise); }},
+      // 1.1 between unit vectors: the example of Schroff et al., "FaceNet", 2015, figure 1.
+      {"inception_resnet_v1", inception_resnet_v1, 1.1},
+      {"inception_resnet_v2", inception_resnet_v2, 1.1},
+      {"dlib_resnet", dlib_resnet, 0.6},  // what it was trained for: dlib's dnn_face_recognition_ex.cpp
   };
   return table;
+}
+/// The line of that architecture, or null.
+inline const Entry* find(const char* architecture) noexcept {
+  for (const Entry& e : all())
+    if (std::strcmp(e.architecture, architecture) == 0) return &e;
+  return nullptr;
 }
 
 }  // namespace models
@@ -34,6 +47,7 @@ struct ModelInfo {
   Scaling scaling;
   Crop crop;
   double margin;
+  double threshold;  // models::Entry's
 };
 
 struct EmbedderOptions {
@@ -132,9 +146,7 @@ class Embedder {
     if (!reader) return reader.status();
     const auto in_file = [&](Status s) { return path != nullptr ? s.in(path) : s; };
     const Metadata& m = reader->metadata();
-    const models::Entry* entry = nullptr;
-    for (const models::Entry& e : models::all())
-      if (std::strcmp(e.architecture, m.architecture) == 0) entry = &e;
+    const models::Entry* entry = models::find(m.architecture);
     if (entry == nullptr)
       return in_file(Status(Errc::unsupported, "this architecture is not known here: use a newer version of facenet")
                          .in(m.architecture));
@@ -153,6 +165,7 @@ class Embedder {
     e.model_ = ::new (memory) Model;
     e.model_->plan = std::move(*plan);
     e.model_->info = keep(m, reader->digest());
+    e.model_->info.threshold = entry->threshold;
     FACENET_TRY(e.prepare(options.threads, options.batch));
     return e;
   }

@@ -24,12 +24,15 @@ struct Name {
     while (*child != 0) n.push(*child++);
     return n;
   }
-  constexpr Name operator/(int index) const noexcept {
+  constexpr Name operator/(int index) const noexcept { return (*this / "").append(index); }
+  constexpr Name append(int number) const noexcept {
     char digits[12] = {};
     int at = 11;
-    do digits[--at] = static_cast<char>('0' + index % 10);
-    while ((index /= 10) != 0);
-    return *this / (digits + at);
+    do digits[--at] = static_cast<char>('0' + number % 10);
+    while ((number /= 10) != 0);
+    Name n = *this;
+    while (digits[at] != 0) n.push(digits[at++]);
+    return n;
   }
   constexpr bool operator==(const char* s) const noexcept {
     int i = 0;
@@ -72,6 +75,7 @@ enum class OpKind : std::uint8_t {
   conv,          // out = act(W * x + b); with `skip`: out = act(skip + scale * (W * x + b))
   linear,        // the whole input flattened (H, W, C) to one vector
   max_pool,
+  avg_pool,      // mean over the part of the window that is inside the picture; channels past the input's are zeros
   global_avg_pool,
   concat,        // along channels
   l2_normalise,  // over all channels of a 1x1 picture: x / max(|x|, 1e-12)
@@ -83,10 +87,17 @@ constexpr Act relu = Act::relu;
 /// How the state_dict stores a convolution's or linear layer's parameters before folding.
 enum class Params : std::uint8_t {
   bias,           // <name>.weight, <name>.bias
+  no_bias,        // <name>.weight; a converted file has zeros as <name>.bias
   bias_slope,     // those and <name>.slope: PReLU's factor for each channel
   conv_bn,        // <name>.conv.weight and <name>.bn.*: BasicConv2d, eps 1e-3
   linear_bn,      // <name>.weight and last_bn.*: the bottleneck, eps 1e-3
+  affine,         // <name>.weight, <name>.bias, and behind them a factor and a shift for each channel, folded: dlib's
 };
+/// Parameters of one output channel beside its weights, before folding.
+constexpr int channel_parameters(Params p) noexcept {
+  constexpr int count[] = {1, 0, 2, 2, 2, 3};
+  return count[static_cast<int>(p)];
+}
 
 struct Ref {
   int op = -1;
@@ -110,7 +121,7 @@ struct Op {
 /// mistake (too many operators, shapes that do not fit), which a static_assert can catch.
 class Network {
  public:
-  static constexpr int max_ops = 224;
+  static constexpr int max_ops = 304;  // Inception-ResNet-v2 has 296
 
   constexpr Network(const char* architecture, Shape input) noexcept : architecture_(architecture) {
     Op op;
@@ -142,6 +153,13 @@ class Network {
     op.params = Params::bias_slope;
     return add(op);
   }
+  /// Convolution with dlib's affine layer behind it, and ReLU.
+  constexpr Ref conv_affine(Name at, Ref x, int cout, Window w) noexcept {
+    Op op = windowed(OpKind::conv, at, x, cout, w);
+    op.act = relu;
+    op.params = Params::affine;
+    return add(op);
+  }
   /// act(skip + scale * (1x1 convolution of x, with bias)): the end of an Inception-ResNet block.
   constexpr Ref residual(Name at, Ref x, Ref skip, float scale, Act act) noexcept {
     Op op = windowed(OpKind::conv, at, x, shape(skip).c, k(1));
@@ -151,8 +169,25 @@ class Network {
     if (op.out != shape(skip)) ok_ = false;
     return add(op);
   }
+  /// relu(skip + convolution with dlib's affine layer): the end of a dlib block. A convolution with fewer rows and
+  /// columns than skip is added at its top left; the rest of skip stays as it is.
+  constexpr Ref residual_affine(Name at, Ref x, Ref skip, Window w) noexcept {
+    Op op = windowed(OpKind::conv, at, x, shape(skip).c, w);
+    op.skip = skip.op;
+    op.act = relu;
+    op.params = Params::affine;
+    if (op.out.size() <= 0 || op.out.h > shape(skip).h || op.out.w > shape(skip).w) ok_ = false;
+    op.out = shape(skip);
+    return add(op);
+  }
   constexpr Ref max_pool(Name at, Ref x, Window w) noexcept {
     return add(windowed(OpKind::max_pool, at, x, shape(x).c, w));
+  }
+  /// `channels` may be more than x's: ResNet's shortcut without weights, whose new channels are zeros. 0: as x.
+  constexpr Ref avg_pool(Name at, Ref x, Window w, int channels = 0) noexcept {
+    if (channels == 0) channels = shape(x).c;
+    if (channels < shape(x).c) ok_ = false;
+    return add(windowed(OpKind::avg_pool, at, x, channels, w));
   }
   constexpr Ref global_avg_pool(Name at, Ref x) noexcept {
     Op op = simple(OpKind::global_avg_pool, at, x);
@@ -170,9 +205,10 @@ class Network {
     return add(op);
   }
   /// A linear layer over the flattened input, with the batch norm that follows it.
-  constexpr Ref linear_bn(Name at, Ref x, int cout) noexcept {
+  constexpr Ref linear_bn(Name at, Ref x, int cout) noexcept { return linear(at, x, cout, Params::linear_bn); }
+  constexpr Ref linear(Name at, Ref x, int cout, Params params) noexcept {
     Op op = simple(OpKind::linear, at, x);
-    op.params = Params::linear_bn;
+    op.params = params;
     op.out = {1, 1, cout};
     return add(op);
   }
@@ -224,20 +260,26 @@ constexpr std::int64_t weight_count(const Network& n, const Op& op) noexcept {
 constexpr std::size_t bias_count(const Op& op) noexcept {
   return static_cast<std::size_t>(op.out.c) * (op.params == Params::bias_slope ? 2 : 1);
 }
+/// What a convolution computes: its output, or the part of a residual's trunk that it is added to.
+constexpr Shape computed(const Network& n, const Op& op) noexcept {
+  if (op.kind != OpKind::conv) return op.out;
+  const Shape in = n[op.inputs[0]].out;
+  return {op.window.out(in.h, op.window.kh, op.window.pad_h), op.window.out(in.w, op.window.kw, op.window.pad_w), op.out.c};
+}
 /// Multiply-adds for one image.
 constexpr std::int64_t macs(const Network& n, const Op& op) noexcept {
-  return has_weights(op) ? weight_count(n, op) * op.out.pixels() : 0;
+  return has_weights(op) ? weight_count(n, op) * computed(n, op).pixels() : 0;
 }
 constexpr std::int64_t macs(const Network& n) noexcept {
   std::int64_t sum = 0;
   for (int i = 0; i < n.size(); ++i) sum += macs(n, n[i]);
   return sum;
 }
-/// Trainable parameters before folding: weights, and per output channel a bias, or bias and slope, or gamma and beta.
+/// Trainable parameters before folding: weights, and what channel_parameters() says.
 constexpr std::int64_t parameters(const Network& n) noexcept {
   std::int64_t sum = 0;
   for (int i = 0; i < n.size(); ++i)
-    if (has_weights(n[i])) sum += weight_count(n, n[i]) + n[i].out.c * (n[i].params == Params::bias ? 1 : 2);
+    if (has_weights(n[i])) sum += weight_count(n, n[i]) + n[i].out.c * channel_parameters(n[i].params);
   return sum;
 }
 constexpr int count(const Network& n, OpKind kind) noexcept {

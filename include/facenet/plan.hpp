@@ -126,7 +126,7 @@ struct PlanInput {
   const float* nhwc = nullptr;            // used instead of rgb when set; rows are dense
 };
 
-enum class StepKind : std::uint8_t { input, conv, max_pool, global_avg_pool, l2_normalise, softmax };
+enum class StepKind : std::uint8_t { input, conv, max_pool, avg_pool, global_avg_pool, l2_normalise, softmax };
 
 /// One entry of the flat list: an operator, or several that were merged.
 struct Step {
@@ -326,6 +326,7 @@ class Plan {
       case StepKind::input: return "pixels";
       case StepKind::conv: return name(s.algorithm);
       case StepKind::max_pool: return "max pool";
+      case StepKind::avg_pool: return "average pool";
       case StepKind::global_avg_pool: return "average";
       case StepKind::l2_normalise: return "normalise";
       case StepKind::softmax: return "softmax";
@@ -403,6 +404,7 @@ class Plan {
       switch (op.kind) {
         case OpKind::input: s.kind = StepKind::input; break;
         case OpKind::max_pool: s.kind = StepKind::max_pool; break;
+        case OpKind::avg_pool: s.kind = StepKind::avg_pool; break;
         case OpKind::global_avg_pool: s.kind = StepKind::global_avg_pool; break;
         case OpKind::l2_normalise: s.kind = StepKind::l2_normalise; break;
         case OpKind::softmax: s.kind = StepKind::softmax; break;
@@ -638,7 +640,7 @@ class Plan {
 
   /// Pixels, or Winograd tiles, of `images` images.
   int conv_units(const Step& s, int images) const noexcept {
-    const Shape out = network()[s.op].out;
+    const Shape out = computed(network(), network()[s.op]);
     if (!is_winograd(s.algorithm)) return images * static_cast<int>(out.pixels());
     return with_transform(s.algorithm, [&](auto t) { return kernels::winograd_tiles<decltype(t)>(out, images); });
   }
@@ -658,7 +660,8 @@ class Plan {
     switch (s.kind) {
       case StepKind::input:
       case StepKind::softmax:
-      case StepKind::max_pool: return images * ((op.out.h + rows_per_chunk - 1) / rows_per_chunk);
+      case StepKind::max_pool:
+      case StepKind::avg_pool: return images * ((op.out.h + rows_per_chunk - 1) / rows_per_chunk);
       case StepKind::conv: return conv_chunks(s, images, members).count();
       case StepKind::global_avg_pool:
       case StepKind::l2_normalise: return images;
@@ -698,9 +701,11 @@ class Plan {
     switch (s.kind) {
       case StepKind::input: return run_input(view(w, s.op, image), inputs[image], row, end);
       case StepKind::max_pool:
-        return kernels::max_pool_rows(view(w, op.inputs[0], image, images), view(w, s.op, image, images), which,
-                                      op.window.kh, op.window.kw, op.window.stride_, op.window.pad_h, op.window.pad_w,
-                                      row, end);
+      case StepKind::avg_pool: {
+        const auto pool = s.kind == StepKind::max_pool ? kernels::max_pool_rows : kernels::avg_pool_rows;
+        return pool(view(w, op.inputs[0], image, images), view(w, s.op, image, images), which, op.window.kh, op.window.kw,
+                    op.window.stride_, op.window.pad_h, op.window.pad_w, row, end);
+      }
       case StepKind::global_avg_pool:
         return kernels::global_avg_pool(view(w, op.inputs[0], image, images), view(w, s.op, image, images), which);
       case StepKind::l2_normalise:
@@ -734,7 +739,8 @@ class Plan {
     g.in = view(w, op.inputs[0], image, images);
     g.in.data -= op.window.pad_h * g.in.row_stride + op.window.pad_w * g.in.pixel_stride;
     g.stride = op.window.stride_;
-    g.out = {op.out.h, op.out.w, s.channels};
+    g.out = computed(network(), op);
+    g.out.c = s.channels;
     g.runs = {runs_.data() + s.runs, s.run_count, s.run_length};
     g.weights = weights_.data() + s.weights;
     g.half = options_.half_weights;

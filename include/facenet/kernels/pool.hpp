@@ -27,27 +27,53 @@ FACENET_INLINE void store_n(float* p, simd::vf v, int n) noexcept {
   else simd::store_partial(p, v, n);
 }
 
+/// The part of a pool's window that is inside the picture: rows [y0, y1), columns [x0, x1).
+struct Clipped {
+  int y0, y1, x0, x1;
+};
+/// Calls f(window, output pixel) for each pixel of the output rows [row0, row1) of one image.
+template <class F>
+FACENET_INLINE void for_windows(Shape in, TensorView out, int image, int kh, int kw, int stride, int pad_h, int pad_w,
+                                int row0, int row1, F&& f) noexcept {
+  const auto inside = [](int i, int end) { return i < 0 ? 0 : i > end ? end : i; };
+  for (int y = row0; y < row1; ++y)
+    for (int x = 0; x < out.shape.w; ++x) {
+      const int top = y * stride - pad_h, left = x * stride - pad_w;
+      f(Clipped{inside(top, in.h), inside(top + kh, in.h), inside(left, in.w), inside(left + kw, in.w)},
+        out.pixel(image, y, x));
+    }
+}
+
 }  // namespace detail
 
 /// out[y][x][c] = max over the kh x kw window at (y * stride - pad_h, x * stride - pad_w), clipped to the picture.
-/// Output rows [row0, row1) of one image.
+/// Output rows [row0, row1) of one image. Requires that no window is wholly outside.
 inline void max_pool_rows(ConstTensorView in, TensorView out, int image, int kh, int kw, int stride, int pad_h,
                           int pad_w, int row0, int row1) noexcept {
-  for (int y = row0; y < row1; ++y) {
-    const int y0 = y * stride - pad_h < 0 ? 0 : y * stride - pad_h;
-    const int y1 = y * stride - pad_h + kh > in.shape.h ? in.shape.h : y * stride - pad_h + kh;
-    for (int x = 0; x < out.shape.w; ++x) {
-      const int x0 = x * stride - pad_w < 0 ? 0 : x * stride - pad_w;
-      const int x1 = x * stride - pad_w + kw > in.shape.w ? in.shape.w : x * stride - pad_w + kw;
-      float* to = out.pixel(image, y, x);
-      detail::for_channels(out.shape.c, [&](int c, int n) {
-        simd::vf best = detail::load_n(in.pixel(image, y0, x0) + c, n);
-        for (int yy = y0; yy < y1; ++yy)
-          for (int xx = x0; xx < x1; ++xx) best = simd::max(best, detail::load_n(in.pixel(image, yy, xx) + c, n));
-        detail::store_n(to + c, best, n);
-      });
-    }
-  }
+  detail::for_windows(in.shape, out, image, kh, kw, stride, pad_h, pad_w, row0, row1, [&](detail::Clipped at, float* to) {
+    detail::for_channels(out.shape.c, [&](int c, int n) {
+      simd::vf best = detail::load_n(in.pixel(image, at.y0, at.x0) + c, n);
+      for (int y = at.y0; y < at.y1; ++y)
+        for (int x = at.x0; x < at.x1; ++x) best = simd::max(best, detail::load_n(in.pixel(image, y, x) + c, n));
+      detail::store_n(to + c, best, n);
+    });
+  });
+}
+
+/// The same with the mean over the clipped window, summed in row order: PyTorch's count_include_pad=False, TensorFlow's
+/// SAME. Channels past in.shape.c are zeros.
+inline void avg_pool_rows(ConstTensorView in, TensorView out, int image, int kh, int kw, int stride, int pad_h,
+                          int pad_w, int row0, int row1) noexcept {
+  detail::for_windows(in.shape, out, image, kh, kw, stride, pad_h, pad_w, row0, row1, [&](detail::Clipped at, float* to) {
+    const simd::vf scale = simd::set1(1.0f / static_cast<float>((at.y1 - at.y0) * (at.x1 - at.x0)));
+    detail::for_channels(in.shape.c, [&](int c, int n) {
+      simd::vf sum = simd::zero();
+      for (int y = at.y0; y < at.y1; ++y)
+        for (int x = at.x0; x < at.x1; ++x) sum = simd::add(sum, detail::load_n(in.pixel(image, y, x) + c, n));
+      detail::store_n(to + c, simd::mul(sum, scale), n);
+    });
+    for (int c = in.shape.c; c < out.shape.c; ++c) to[c] = 0;
+  });
 }
 
 /// out[0][0][c] = mean over all pixels of in[..][..][c], summed in row order.

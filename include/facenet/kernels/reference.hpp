@@ -47,6 +47,24 @@ inline float max_pool_at(ConstTensorView in, int image, int kh, int kw, int stri
   return best;
 }
 
+/// Mean over the part of the window that is inside; 0 for channels that the input lacks.
+inline Sum avg_pool_at(ConstTensorView in, int image, int kh, int kw, int stride, int pad_h, int pad_w, int y, int x,
+                       int c) noexcept {
+  Sum s;
+  if (c >= in.shape.c) return s;
+  int count = 0;
+  for (int ky = 0; ky < kh; ++ky)
+    for (int kx = 0; kx < kw; ++kx) {
+      const int yy = y * stride - pad_h + ky, xx = x * stride - pad_w + kx;
+      if (yy < 0 || xx < 0 || yy >= in.shape.h || xx >= in.shape.w) continue;
+      const double v = static_cast<double>(in.pixel(image, yy, xx)[c]);
+      s.value += v;
+      s.magnitude += std::fabs(v);
+      ++count;
+    }
+  return {s.value / count, s.magnitude / count};
+}
+
 inline Sum mean_at(ConstTensorView in, int image, int c) noexcept {
   Sum s;
   for (int y = 0; y < in.shape.h; ++y)
