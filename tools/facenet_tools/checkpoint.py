@@ -1,4 +1,5 @@
-"""facenet-pytorch checkpoints: the network's layers, reading a state_dict strictly, folding batch norm.
+"""facenet-pytorch checkpoints, and those of Inception-ResNet-v2 with timm's names: the network's layers, reading a
+state_dict strictly, folding batch norm.
 
 Source of names and shapes: facenet_pytorch/models/inception_resnet_v1.py of facenet-pytorch 2.6.0.
 """
@@ -17,11 +18,14 @@ from facenet_pytorch import InceptionResnetV1
 from facenet_pytorch.models.inception_resnet_v1 import BasicConv2d
 from torch import nn
 
+from facenet_tools import inception_resnet_v2
 from facenet_tools.cli import ToolError
 
+V1, V2 = "inception_resnet_v1", "inception_resnet_v2"
 UNTRAINED_KEY = "facenet_untrained"
 StateDict = dict[str, torch.Tensor]
 
+_OWNERS = {V1: "facenet-pytorch's InceptionResnetV1", V2: "Inception-ResNet-v2 with timm's names"}
 _IGNORED = re.compile(r"logits\.|.*num_batches_tracked$")
 
 
@@ -45,8 +49,10 @@ class Folded:
     bias: torch.Tensor
 
 
-def build_model(dim: int = 512) -> InceptionResnetV1:
+def build_model(dim: int = 512, architecture: str = V1) -> nn.Module:
     """The reference network in eval mode, with the final layer widened or narrowed to dim outputs."""
+    if architecture == V2:
+        return inception_resnet_v2.InceptionResnetV2(dim).eval().requires_grad_(False)
     model = InceptionResnetV1()
     if dim != model.last_linear.out_features:
         model.last_linear = nn.Linear(model.last_linear.in_features, dim, bias=False)
@@ -54,8 +60,8 @@ def build_model(dim: int = 512) -> InceptionResnetV1:
     return model.eval().requires_grad_(False)
 
 
-def layers(model: InceptionResnetV1) -> Iterator[Layer]:
-    """The 132 convolutions and the linear layer in network order (the modules are registered in that order)."""
+def layers(model: nn.Module) -> Iterator[Layer]:
+    """The convolutions (132 or 244) and the linear layer in network order (the modules are registered in that order)."""
     for name, module in model.named_modules():
         if isinstance(module, BasicConv2d):
             yield Layer(name, f"{name}.conv.weight", norm=f"{name}.bn", eps=module.bn.eps)
@@ -65,7 +71,7 @@ def layers(model: InceptionResnetV1) -> Iterator[Layer]:
             yield Layer(name, f"{name}.weight", norm="last_bn", eps=model.last_bn.eps)
 
 
-def fold(state: StateDict, model: InceptionResnetV1) -> Iterator[Folded]:
+def fold(state: StateDict, model: nn.Module) -> Iterator[Folded]:
     """Batch norm folded in float64: w' = w * gamma / sqrt(var + eps), b' = beta - mean * gamma / sqrt(var + eps)."""
     for layer in layers(model):
         weight = state[layer.weight].double()
@@ -89,7 +95,7 @@ def identity_norm(layer: Layer, bias: torch.Tensor) -> StateDict:
     return {f"{layer.norm}.{part}": value for part, value in parts.items()}
 
 
-def unfold(folded: Iterable[Folded], model: InceptionResnetV1) -> StateDict:
+def unfold(folded: Iterable[Folded], model: nn.Module) -> StateDict:
     """The state_dict of a network with these weights: the way back from fold()."""
     state: StateDict = {}
     for layer, part in zip(layers(model), folded):
@@ -140,6 +146,12 @@ def serialise(state: StateDict, legacy: bool = False) -> bytes:
     return buffer.getvalue()
 
 
+def architecture_of(state: StateDict) -> str:
+    """Which of the two networks a state_dict is meant for."""
+    marked = any(key.removeprefix("module.") == inception_resnet_v2.MARK for key in state)
+    return V2 if marked else V1
+
+
 def check(state: StateDict, path: str) -> tuple[StateDict, int]:
     """Returns the network's own entries and the embedding size; fails with every fault listed.
 
@@ -156,8 +168,10 @@ def check(state: StateDict, path: str) -> tuple[StateDict, int]:
         real[name] = value
     linear = real.get("last_linear.weight")
     dim = linear.shape[0] if linear is not None and linear.dim() == 2 and linear.shape[0] else 512
-    expected = {k: tuple(v.shape) for k, v in build_model(dim).state_dict().items() if not _IGNORED.match(k)}
-    _check_names(real, expected, path)
+    architecture = architecture_of(real)
+    model = build_model(dim, architecture)
+    expected = {k: tuple(v.shape) for k, v in model.state_dict().items() if not _IGNORED.match(k)}
+    _check_names(real, expected, path, architecture)
     _check_values(real, path)
     return real, dim
 
@@ -167,7 +181,7 @@ def is_untrained(state: StateDict) -> bool:
     return any(key.removeprefix("module.") == UNTRAINED_KEY for key in state)
 
 
-def _check_names(real: StateDict, expected: dict[str, tuple[int, ...]], path: str) -> None:
+def _check_names(real: StateDict, expected: dict[str, tuple[int, ...]], path: str, architecture: str) -> None:
     missing = [name for name in expected if name not in real]
     unexpected = [name for name in real if name not in expected]
     wrong = [
@@ -180,7 +194,7 @@ def _check_names(real: StateDict, expected: dict[str, tuple[int, ...]], path: st
     lists = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", wrong))
     details = "".join(f"\n  {what}: {name}" for what, names in lists for name in names)
     raise ToolError(
-        f"{path}: not a state_dict of facenet-pytorch's InceptionResnetV1 ({len(missing)} keys are missing, "
+        f"{path}: not a state_dict of {_OWNERS[architecture]} ({len(missing)} keys are missing, "
         f"{len(unexpected)} unexpected, {len(wrong)} of the wrong shape); give one, or remove what is extra:{details}"
     )
 

@@ -49,7 +49,7 @@ def read(path: str) -> tuple[StateDict, dict[str, str]]:
 def write(state: StateDict, dim: int, metadata: dict[str, str], path: str) -> bytes:
     """The network with these weights; input [N, 3, 160, 160] scaled as the metadata says, output [N, dim]."""
     onnx = _import_onnx(path)
-    network = checkpoint.build_model(dim)
+    network = checkpoint.build_model(dim, checkpoint.architecture_of(state))
     network.load_state_dict(state, strict=False)
     buffer = io.BytesIO()
     with warnings.catch_warnings():

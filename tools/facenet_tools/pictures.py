@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from facenet_tools.cli import ToolError
 
 SIZE = 160
+MEANS = (122.782, 117.001, 104.298)  # of scaling mean_255, RGB
 SAMPLES = pathlib.Path(__file__).resolve().parents[2] / ".deps" / "samples"
 
 
@@ -77,11 +78,13 @@ def generated(seed: int = 0) -> dict[str, np.ndarray]:
 
 def to_tensor(pictures: np.ndarray, dtype: torch.dtype, scaling: str = "fixed") -> torch.Tensor:
     """uint8 NHWC -> NCHW, scaled as the metadata key says. "fixed" is (x - 127.5) / 128, which float32 holds exactly;
-    "prewhiten" is facenet.py's, by the mean and deviation of each picture."""
+    "prewhiten" is facenet.py's, by the mean and deviation of each picture; "mean_255" is face-api's."""
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).double()
     if scaling == "prewhiten":
         deviation, mean = torch.std_mean(pixels, dim=(1, 2, 3), unbiased=False, keepdim=True)
         pixels = (pixels - mean) / deviation.clamp_min(pixels[0].numel() ** -0.5)
+    elif scaling == "mean_255":
+        pixels = (pixels - torch.tensor(MEANS, dtype=torch.float64).reshape(3, 1, 1)) / 255
     else:
         pixels = {"fixed": (pixels - 127.5) / 128, "unit": pixels / 255}[scaling]
     return pixels.to(dtype)

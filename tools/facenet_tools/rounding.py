@@ -47,13 +47,13 @@ def encode(folded: list[checkpoint.Folded], dtype: str, path: str) -> dict[str, 
     return tensors
 
 
-def state_of(tensors: dict[str, np.ndarray], dim: int) -> checkpoint.StateDict:
+def state_of(tensors: dict[str, np.ndarray], dim: int, architecture: str = checkpoint.V1) -> checkpoint.StateDict:
     """The way back from encode(), exact: float64 weights as the engine computes with them, batch norms that only add."""
-    model = checkpoint.build_model(dim)
-    return checkpoint.unfold([_decode(tensors, layer.name) for layer in checkpoint.layers(model)], model)
+    model = checkpoint.build_model(dim, architecture)
+    return checkpoint.unfold([decode(tensors, layer.name) for layer in checkpoint.layers(model)], model)
 
 
-def _decode(tensors: dict[str, np.ndarray], name: str) -> checkpoint.Folded:
+def decode(tensors: dict[str, np.ndarray], name: str) -> checkpoint.Folded:
     weight = torch.from_numpy(tensors[f"{name}.weight"].astype(np.float64))
     if f"{name}.weight_scale" in tensors:
         scale = torch.from_numpy(tensors[f"{name}.weight_scale"].astype(np.float64))
@@ -92,12 +92,13 @@ def measure(
     """The cost of each of the encodings, on the pictures given or, without, on made-up ones."""
     stack = _pictures(paths)
     stack = np.concatenate([stack, stack[:, :, ::-1]])  # mirrored
-    model = checkpoint.build_model(dim)
+    architecture = checkpoint.architecture_of(state)
+    model = checkpoint.build_model(dim, architecture)
     model.load_state_dict(state, strict=False)
     exact = activations.embed(model, stack, torch.float32, scaling).astype(np.float64)
     costs = []
     for dtype, tensors in encoded.items():
-        model.load_state_dict(state_of(tensors, dim), strict=False)
+        model.load_state_dict(state_of(tensors, dim, architecture), strict=False)
         rounded = activations.embed(model, stack, torch.float32, scaling).astype(np.float64)
         costs.append(cost(exact, rounded, dtype))
     return costs

@@ -52,6 +52,10 @@ class Source:
     metadata: dict[str, str]  # keys of format 1; preprocessing always, the rest where the file knows it
 
     @property
+    def architecture(self) -> str:
+        return checkpoint.architecture_of(self.state)
+
+    @property
     def converted(self) -> bool:
         """Written by convert_weights.py: batch norm is folded and the weights may be rounded."""
         return "format" in self.metadata
