@@ -77,19 +77,6 @@ inline double algorithm_growth(ConvAlgorithm a) {
   });
 }
 
-/// Rounding errors are as good as independent, so the root mean square error of a sum of k terms stays below
-/// sqrt(k) * u * sum |terms| (Higham and Mary, "A New Approach to Probabilistic Rounding Error Analysis", 2019); a Winograd
-/// form may exceed that by the ratio of its error to a direct sum's in HACKING.md's table. Holds for many outputs
-/// together, not for each; a coefficient that is wrong by 1e-4 breaks it, which the worst-case bound lets pass.
-constexpr double algorithm_factor(ConvAlgorithm a) {
-  switch (a) {
-    case ConvAlgorithm::winograd_4x4_3x3: return 3.3 / 2.7;
-    case ConvAlgorithm::winograd_4_1x7:
-    case ConvAlgorithm::winograd_4_7x1: return 1.7 / 0.39;
-    default: return 1;
-  }
-}
-
 /// OIHW weights and biases (behind them slopes) of every weighted operator.
 struct Parameters {
   std::vector<std::vector<float>> weight, bias;

@@ -24,6 +24,16 @@ inline const char* name(ConvAlgorithm a) noexcept {
   return names[static_cast<std::size_t>(a)];
 }
 
+/// Root mean square rounding error relative to a direct sum's: the table in HACKING.md.
+constexpr double rounding_factor(ConvAlgorithm a) noexcept {
+  switch (a) {
+    case ConvAlgorithm::winograd_4x4_3x3: return 3.3 / 2.7;
+    case ConvAlgorithm::winograd_4_1x7:
+    case ConvAlgorithm::winograd_4_7x1: return 1.7 / 0.39;
+    default: return 1;
+  }
+}
+
 /// What a decision about a convolution may look at.
 struct ConvShape {
   Shape in, out;
