@@ -34,6 +34,12 @@ constexpr const char* info_examples =
     "  facenet info weights/facenet.safetensors\n"
     "  facenet info --json weights/facenet.safetensors\n"
     "  facenet info --plan | less -S          how each layer is computed on this machine\n\n";
+constexpr const char* selftest_examples =
+    "Computes the golden activations that the converter stored in the file and compares them layer by layer; exit status\n"
+    "1 names the first layer that leaves its bound. of_bound: a layer's largest error over its bound.\n\n"
+    "Examples:\n"
+    "  facenet selftest weights/facenet.safetensors\n"
+    "  facenet selftest --json FILE | jq .passed\n\n";
 constexpr const char* detect_examples =
     "Prints a line for each face: picture, number of the face, score, box (x1 y1 x2 y2) and landmarks (eyes, nose,\n"
     "corners of the mouth), with TABs between; with --json one object a picture. Faces are in --select's order.\n\n"
@@ -137,6 +143,7 @@ class App {
     add_embed();
     add_verify();
     add_info();
+    add_selftest();
     add_bench();
   }
 
@@ -152,8 +159,9 @@ class App {
       Output out;
       return out.line(lines) && out.finish() ? done : failed;
     }
-    info_.json = detect_.json = align_.json = embed_.json = verify_.json = bench_.json = json_;
+    info_.json = selftest_.json = detect_.json = align_.json = embed_.json = verify_.json = bench_.json = json_;
     if (app_.got_subcommand("info")) return info(info_);
+    if (app_.got_subcommand("selftest")) return selftest(selftest_);
     if (app_.got_subcommand("detect")) return detect(detect_);
     if (app_.got_subcommand("align")) return align(align_);
     if (app_.got_subcommand("embed")) return embed(embed_);
@@ -265,6 +273,10 @@ class App {
         ->type_name("HEX");
     sub->add_flag("--plan", info_.plan, "Also show how each layer is computed on this machine");
   }
+  void add_selftest() {
+    CLI::App* sub = add("selftest", "Check that a weight file computes what it was made to", selftest_examples);
+    sub->add_option("FILE", selftest_.file, "The weight file (default: as for the other commands)")->type_name("");
+  }
   void add_embed() {
     CLI::App* sub = add("embed", "Print the embeddings of the faces in pictures", embed_examples);
     sub->add_option("IMAGE", embed_.pictures, "JPEG or PNG files; - is standard input")
@@ -305,7 +317,7 @@ class App {
     const auto chosen = app_.get_subcommands();
     if (chosen.empty() && (first.empty() || first[0] != '-')) {
       say((first.empty() ? "no command was given" : "'" + first + "' is not a command") +
-          "; give detect, align, embed, verify, info or bench, see 'facenet --help'.");
+          "; give detect, align, embed, verify, info, selftest or bench, see 'facenet --help'.");
       return failed;
     }
     const std::string name = chosen.empty() ? "facenet" : "facenet " + chosen.front()->get_name();
@@ -319,6 +331,7 @@ class App {
   DetectOptions detect_;
   AlignOptions align_;
   InfoOptions info_;
+  SelftestOptions selftest_;
   EmbedOptions embed_;
   VerifyOptions verify_;
   BenchOptions bench_;

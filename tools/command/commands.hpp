@@ -40,6 +40,12 @@ struct InfoOptions {
 };
 int info(const InfoOptions& options);
 
+struct SelftestOptions {
+  std::string file;  // "": as ModelOptions::weights
+  bool json = false;
+};
+int selftest(const SelftestOptions& options);
+
 struct DetectOptions {
   FaceOptions faces;
   CropOptions crop;
