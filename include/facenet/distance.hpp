@@ -31,8 +31,4 @@ inline double similarity(const float* a, const float* b, int n) noexcept {
   return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : 0;
 }
 
-/// Where to cut when nobody has calibrated: the same person at or below it. 1.1 is the Euclidean distance between unit
-/// vectors that Schroff et al., "FaceNet", 2015, figure 1, gives as an example. Calibrate on your own pictures.
-constexpr double default_threshold = 1.1;
-
 FACENET_END

@@ -140,6 +140,9 @@ def test_info_as_json(weights512):
     for key, digits in (("source_sha256", 64), ("data_xxh64", 16), ("header_xxh64", 16), ("digest", 16)):
         assert len(info[key]) == digits and set(info[key]) <= set("0123456789abcdef")
     assert info["licence"] and info["source"]
+    assert len(info["layers"]) == 133
+    assert info["layers"][0] == {"name": "conv2d_1a", "dtype": "F32", "shape": [32, 3, 3, 3], "bytes": 32 * 27 * 4}
+    assert info["layers"][-1] == {"name": "last_linear", "dtype": "F32", "shape": [512, 1792], "bytes": 512 * 1792 * 4}
 
 
 @pytest.mark.parametrize(("dtype", "name"), [("f32", "F32"), ("f16", "F16"), ("i8", "I8")])
@@ -151,7 +154,8 @@ def test_info_names_the_dtype(converted, dtype, name):
 def test_info_for_people_and_the_plan(weights):
     result = facenet("info", "--plan", weights)
     assert result.returncode == 0
-    for part in ("architecture", "parameters       22793728", "conv2d_1a", "repeat_2.9.conv2d", "last_linear", "arena"):
+    for part in ("architecture", "parameters       22793728", "layers           conv2d_1a to last_linear, 133 layers: F32",
+                 "repeat_2.9.conv2d", "last_linear", "arena"):
         assert part in result.stdout
 
 
@@ -264,7 +268,7 @@ def test_verify(weights, faces):
     same = facenet("verify", "--json", "--aligned", "-w", weights, one, one)
     assert same.returncode == 0
     (answer,) = lines(same)
-    assert list(answer) == ["distance", "similarity", "threshold", "same", "trained"]
+    assert list(answer) == ["distance", "similarity", "threshold", "same", "trained", "model"]
     assert answer["distance"] == 0 and answer["same"] is True and answer["trained"] is False
     assert math.isclose(answer["similarity"], 1, abs_tol=1e-6) and math.isclose(answer["threshold"], 1.1, rel_tol=1e-6)
     assert UNTRAINED in same.stderr

@@ -67,8 +67,8 @@ constexpr const char* embed_examples =
 constexpr const char* verify_examples =
     "The face that --select puts first is compared, with a note where a picture has several. Without a face in one of\n"
     "the pictures the status is 1 and nothing is printed.\n\n"
-    "Same person: the Euclidean distance of the two embeddings is at most the threshold. Its default of 1.1 is the\n"
-    "customary start for these models (FaceNet, 2015, Fig. 1); measure your own on your own pictures.\n\n"
+    "Same person: the Euclidean distance of the two embeddings is at most the threshold. Its default is the\n"
+    "customary start for the model, 1.1 for FaceNet (2015, Fig. 1) and 0.6 for dlib's; measure your own on your own pictures.\n\n"
     "Examples:\n"
     "  facenet verify a.jpg b.jpg && echo same person\n"
     "  facenet verify --json --threshold 0.9 --aligned face1.png face2.png\n\n";
@@ -296,7 +296,7 @@ class App {
     add_aligned(sub, verify_.aligned);
     add_faces(sub, verify_.faces);
     sub->add_option("--threshold", verify_.threshold,
-                    "Largest distance of one person's faces (default: the model's, 1.1)")
+                    "Largest distance of one person's faces (default: the model's)")
         ->check(number_from_to(0, 1e6, "0 on"))
         ->type_name("X");
     add_model(sub, verify_.model);

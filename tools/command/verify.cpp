@@ -53,7 +53,7 @@ int verify(const VerifyOptions& options) {
   warn_untrained(info);
   const double distance = facenet::distance(a.data(), b.data(), embedder->dim());
   const double similarity = facenet::similarity(a.data(), b.data(), embedder->dim());
-  const double threshold = options.threshold < 0 ? facenet::default_threshold : options.threshold;
+  const double threshold = options.threshold < 0 ? info.threshold : options.threshold;
   const bool same = distance <= threshold;
 
   Output out;
@@ -65,6 +65,7 @@ int verify(const VerifyOptions& options) {
     j["threshold"] = static_cast<float>(threshold);
     j["same"] = same;
     j["trained"] = info.trained;
+    j["model"] = info.digest;
     text = line(j);
   } else {
     char numbers[160];
