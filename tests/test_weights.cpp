@@ -10,6 +10,8 @@
 #include <functional>
 #include <limits>
 #include <random>
+
+#include "facenet/models/inception_resnet_v1.hpp"
 #if defined(__unix__)
 #  include <sys/stat.h>
 #  include <unistd.h>
@@ -139,8 +141,34 @@ TEST_CASE("an imported state_dict is folded in double") {
     auto other = open(file.bytes());
     REQUIRE(other.ok());
     CHECK(std::string(other->metadata().architecture) == "unknown");
+    file.tensors = {builder::f32("last_linear.weight", {1}, {1})};
+    CHECK(std::string(open(file.bytes())->metadata().architecture) == "unknown");
     CHECK(layers(*other, got).code() == Errc::weights_mismatch);
   }
+}
+
+TEST_CASE("PReLU's slopes come behind the biases; a detector's file may hold what is not its own, and lie beside an embedder's") {
+  constexpr Network detector = [] {
+    Network n("mtcnn.pnet", {6, 6, 3});
+    n.conv_bias("mtcnn.pnet.head", n.conv_prelu("mtcnn.pnet.conv1", n.input(), 2, facenet::k(3)), 3, facenet::k(1));
+    return n;
+  }();
+  Layers want, got;
+  File file = builder::converted(detector, "F32", &want);
+  file.meta("architecture") = "mtcnn";
+  file.meta("embedding_dim") = "0";
+  const std::vector<float> slopes = {0.25f, -0.5f};
+  file.tensors.insert(file.tensors.begin() + 1, builder::f32("mtcnn.pnet.conv1.slope", {2}, slopes));
+  want[1].second.insert(want[1].second.end(), slopes.begin(), slopes.end());
+  file.tensors.push_back(builder::f32("mtcnn.rnet.conv1.bias", {1}, {1}));
+  file.tensors.push_back(builder::f32("stem.bias", {1}, {1}));
+  CHECK(printed(read(file.bytes(), &got, {}, detector)) == "ok");
+  CHECK(got == want);
+  file["mtcnn.pnet.conv1.slope"].name = "mtcnn.pnet.conv1.slop";
+  const Status s = read(file.bytes(), nullptr, {}, detector);
+  CHECK(std::string(s.place()) == "missing mtcnn.pnet.conv1.slope; extra mtcnn.pnet.conv1.slop");
+  file.meta("architecture") = "another";
+  CHECK(read(file.bytes(), nullptr, {}, detector).code() == Errc::corrupt);  // dimension 0 is for detectors only
 }
 
 TEST_CASE("tensors may stand in any order") {
@@ -249,6 +277,14 @@ TEST_CASE("rule 2: the header is one JSON object in UTF-8, padded with spaces") 
     CAPTURE(bad);
     rejects(meta(bad), Errc::corrupt, "a string in the header has a bad escape", "a");
   }
+  // The header ends in the middle of one, so that nothing behind it may be looked at.
+  for (const char* bad : {"\\", "\\u", "\\u12", "\\ud800", "\\ud800\\u", "\\ud800\\udc0"}) {
+    CAPTURE(bad);
+    const Status s = read(with_header(std::string("{\"__metadata__\":{\"a\":\"") + bad));
+    CHECK(s.code() == Errc::corrupt);
+  }
+  rejects(meta("\\ud800\\ud800"), Errc::corrupt, "a string in the header has a bad escape", "a");
+  rejects(meta("\\ud800\\udczz"), Errc::corrupt, "a string in the header has a bad escape", "a");
   const char* not_utf8[] = {"\x80",
                             "\xc0\x80",
                             "\xc1\xbf",
@@ -341,6 +377,10 @@ TEST_CASE("rule 4: dtypes, ranks and dimensions") {
   import["stem.conv.weight"].dtype = "I32";
   rejects(import.bytes(), Errc::weights_mismatch,
           "a layer's tensor cannot have this dtype: convert it with tools/convert_weights.py", "stem.conv.weight");
+  file = builder::converted(toy, "I8");
+  file["stem.bias"] = {"stem.bias", "I8", {5}, "abcde"};
+  rejects(file.bytes(), Errc::weights_mismatch,
+          "a layer's tensor cannot have this dtype: convert it with tools/convert_weights.py", "stem.bias");
   file = builder::converted(toy, "I8");
   file["stem.weight_scale"] = {"stem.weight_scale", "F16", {5}, std::string(10, '\1')};
   rejects(file.bytes(), Errc::weights_mismatch,
@@ -503,6 +543,10 @@ TEST_CASE("extra tensors that a file may have") {
   CHECK(reader->read_f32(reader->find("mtcnn.pnet.conv1.weight"), two).ok());
   CHECK(two[0] == 'x');
   CHECK(reader->find("selftest") == -1);
+  CHECK(open(with_header("{}"))->find("selftest") == -1);
+  File halves = file;
+  halves.tensors.push_back({"selftest.input", "F16", {1}, builder::little_endian(builder::exact_half(0.5f))});
+  CHECK(printed(read(halves.bytes())) == "ok");
 
   file["selftest.stem"] = builder::f32("selftest.stem", {2}, {1, std::numeric_limits<float>::infinity()});
   rejects(file.bytes(), Errc::corrupt, "a value is NaN or infinite", "selftest.stem");
@@ -544,6 +588,10 @@ TEST_CASE("rule 8: finite values, signs, hashes") {
   file = builder::converted(toy, "I8");
   file["up.weight_scale"].bytes.replace(4, 4, builder::f32_bytes({3e38f}));
   rejects(file.bytes(), Errc::corrupt, "a value becomes infinite when its scale is applied", "up.weight");
+  file = builder::state_dict(toy);
+  file["stem.bn.running_mean"].bytes.replace(0, 4, builder::f32_bytes({3e38f}));
+  file["stem.bn.weight"].bytes.replace(0, 4, builder::f32_bytes({-1e3f}));
+  rejects(file.bytes(), Errc::corrupt, "a value becomes infinite when its scale is applied", "stem.conv.weight");
   file = builder::state_dict(toy);
   file["stem.bn.running_var"].bytes.replace(8, 4, builder::f32_bytes({-1e-30f}));
   rejects(file.bytes(), Errc::corrupt, "a running_var is below 0", "stem.bn.running_var");
@@ -589,6 +637,22 @@ TEST_CASE("every truncation is rejected") {
     }
     CHECK(open(good + "x").status().code() == Errc::corrupt);
   }
+}
+
+TEST_CASE("10,000 random cuts of a file of the real network are rejected") {
+  const std::string good = builder::converted(facenet::models::inception_resnet_v1(), "I8").bytes();
+  std::mt19937 random(11);
+  for (int i = 0; i < 10000; ++i) {
+    // Half of the cuts in the header and near it: the data is 400 times as long.
+    const std::size_t end = i % 2 == 0 ? good.size() : std::min<std::size_t>(good.size(), 100000);
+    const std::size_t n = random() % end;
+    const auto r = WeightsReader::from_memory({reinterpret_cast<const std::uint8_t*>(good.data()), n});
+    if (r.status().code() != Errc::truncated) {
+      CAPTURE(n);
+      CHECK(r.status().code() == Errc::truncated);
+    }
+  }
+  CHECK(open(good).ok());
 }
 
 TEST_CASE("every flipped bit is rejected") {
@@ -733,6 +797,8 @@ TEST_CASE("files on disk") {
     fails("/dev/null", Errc::unsupported, "weights must be a regular file");
     fails(path + ".not", Errc::not_found, "there is no such file");
     fails(path + "/x", Errc::not_found, "there is no such file");
+    const Status too_long = WeightsReader::open(std::string(5000, 'x').c_str()).status();
+    CHECK(std::string(too_long.text()) == "the file could not be opened: check its permissions");
     const std::string pipe = std::string(folder) + "/pipe";
     REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
     fails(pipe, Errc::unsupported, "weights must be a regular file");

@@ -147,8 +147,7 @@ def test_dlib_tells_the_people_of_the_photographs_apart(dlib):
     found = lines(facenet(*common, "--max-faces", 1, *single)) + lines(facenet(*common, PHOTOS / "group.jpg"))
     assert len(found) == 6 + 6
     # pair_h_1 and pair_h_2 are one person; the faces of the group are six.
-    who = [pathlib.Path(f["image"]).stem[:6] + str(f["face"] if "group" in f["image"] else "")
-           + ("" if "pair" in f["image"] else pathlib.Path(f["image"]).stem) for f in found]  # fmt: skip
+    who = [f"{pathlib.Path(face['image']).stem.rstrip('_12')} {face['face']}" for face in found]
     for i, a in enumerate(found):
         for j in range(i):
             distance = math.dist(a["embedding"], found[j]["embedding"])

@@ -170,7 +170,8 @@ def _decode(entries: list[dict], data: bytes, weights: Weights) -> None:
         at += values.nbytes
         if quantised:
             values = values.astype(np.float64) * quantised["scale"] + quantised["min"]
-        weights[entry["name"]] = values.astype(np.float32).reshape(entry["shape"])
+        with np.errstate(over="ignore"):  # infinity is refused later, with the tensor's name
+            weights[entry["name"]] = values.astype(np.float32).reshape(entry["shape"])
     if at != len(data):
         raise ValueError(f"{len(data)} bytes of data, {at} described")
 
