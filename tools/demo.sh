@@ -21,8 +21,9 @@ faces in the pictures, embeds them and prints the distance of each to each. repo
 boxes, the face crops, the distances as a heat map, the time a face takes, and whether the weights are trained.
 
 Without pictures it takes a group photograph, else those in .deps/samples. Weights: weights/facenet.safetensors; when that
-is not there, the public VGGFace2 checkpoint is downloaded and converted, and where it cannot be, an untrained one is
-made, whose distances mean nothing. Delete the file to try again.
+is not there, the public VGGFace2 checkpoint is downloaded and converted; where it cannot be, dlib's face ResNet is used,
+which bootstrap.sh gets with npm; where that is not there either, an untrained checkpoint is made, whose distances mean
+nothing. Delete the file to try again.
 
 Options:
   --help   this text
@@ -36,7 +37,7 @@ Examples:
 TEXT
 }
 
-# Trained weights where they can be had, else untrained ones.
+# The best weights that can be had: FaceNet's, else dlib's, else untrained ones. Says which and why.
 get_weights() {
   if [[ -f $WEIGHTS ]]; then
     echo "demo: weights: $WEIGHTS is there" >&2
@@ -44,9 +45,15 @@ get_weights() {
   fi
   if attempt "download and convert VGGFace2 weights" \
     timeout "$DOWNLOAD_LIMIT_S" tools/convert_weights.py --pretrained vggface2 -o "$WEIGHTS"; then
+    echo "demo: weights: FaceNet, trained on VGGFace2" >&2
     return 0
   fi
   tail -n 1 "$log" >&2
+  if [[ -d .deps/face-api ]] &&
+    attempt "convert dlib's face ResNet" tools/convert_weights.py --face-api .deps/face-api -o "$WEIGHTS"; then
+    echo "demo: weights: dlib's face ResNet (trained, 128-d), because FaceNet's cannot be downloaded here" >&2
+    return 0
+  fi
   echo "demo: trained weights cannot be had here, so UNTRAINED ones are made: their distances mean nothing." >&2
   step "make untrained weights" "run tools/bootstrap.sh and try again" tools/make_checkpoint.py -o "$WEIGHTS"
 }
@@ -59,7 +66,7 @@ default_pictures() {
 }
 
 main() {
-  local pictures=() began=$EPOCHREALTIME status=0 detect_began
+  local pictures=() began=$EPOCHREALTIME status=0 detect_began threshold
   while (($#)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
@@ -94,7 +101,8 @@ main() {
   "$facenet" bench --json --weights "$WEIGHTS" --seconds "$TIMING_S" >"$work/bench.json" ||
     die "the timing failed; the message above says why."
   echo
-  tools/make_report.py --faces "$work/faces.jsonl" --embeddings "$work/embeddings.jsonl" --bench "$work/bench.json" \
+  threshold=$("$facenet" info --json "$WEIGHTS" 2>/dev/null | sed -n 's/.*"threshold":\([0-9.]*\).*/\1/p')
+  tools/make_report.py --threshold "$threshold" --faces "$work/faces.jsonl" --embeddings "$work/embeddings.jsonl" --bench "$work/bench.json" \
     --detect-seconds "$detect_s" -o "$REPORT" || exit 2
   printf '\nreport: %s\n' "$PWD/$REPORT"
   printf '\ndemo: done in %.1f s\n' "$(seconds_since "$began")" >&2

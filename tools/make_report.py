@@ -272,14 +272,14 @@ def show_times(bench: dict | None, detect_seconds: float | None, found: list[Pic
     return f"<h2>Time</h2><dl>{body}</dl>" if entries else ""
 
 
-def page(found: list[Picture], trained: bool, model: str, times: str) -> str:
+def page(found: list[Picture], trained: bool, model: str, times: str, threshold: float) -> str:
     faces = [face for picture in found for face in picture.faces]
     distances = {(a.label, b.label): math.dist(a.embedding, b.embedding) for a in faces for b in faces}
     where = found[0].name if len(found) == 1 else count(len(found), "picture")
     title = html.escape(f"{count(len(faces), 'face')} in {where}")
     statement = (
-        '<p class="good"><strong>The weights are trained.</strong> Two pictures of one person are usually less than 1.1 '
-        "apart; calibrate on your own pictures before you rely on it.</p>"
+        '<p class="good"><strong>The weights are trained.</strong> Two pictures of one person are usually less than '
+        f"{threshold:g} apart; calibrate on your own pictures before you rely on it.</p>"
         if trained else
         '<p class="note"><strong>The weights are untrained.</strong> They are random numbers, so the distances below show '
         "that everything runs, and nothing about who is in the pictures. Boxes and landmarks are real: the detector is "
@@ -311,11 +311,11 @@ def page(found: list[Picture], trained: bool, model: str, times: str) -> str:
 """
 
 
-def summary(bench: dict | None, trained: bool) -> str:
+def summary(bench: dict | None, trained: bool, threshold: float) -> str:
     """Time and weights as text."""
     time = (f"time per face: {bench['median_ms']:.1f} ms (median of {bench['runs']}, minimum {bench['min_ms']:.1f} ms), "
             f"{bench['threads']} thread(s), {bench['isa']}\n") if bench is not None else ""
-    return time + ("weights: trained; two pictures of one person are usually less than 1.1 apart" if trained else
+    return time + (f"weights: trained; two pictures of one person are usually less than {threshold:g} apart" if trained else
                    "weights: UNTRAINED (random numbers), so these distances mean nothing about who is in the pictures")
 
 
@@ -351,6 +351,7 @@ def parse_arguments() -> argparse.Namespace:
                         help="what 'facenet embed --json --aligned DIR/*.png' printed")
     parser.add_argument("--bench", metavar="FILE", help="what 'facenet bench --json' printed")
     parser.add_argument("--detect-seconds", type=float, metavar="S", help="how long detect took, for the report")
+    parser.add_argument("--threshold", type=float, default=1.1, metavar="X", help="the model's, of 'facenet info' (1.1)")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the HTML file to write")
     return parser.parse_args()
 
@@ -362,8 +363,8 @@ def main() -> None:
     bench = read_lines(arguments.bench)[0] if arguments.bench else None
     times = show_times(bench, arguments.detect_seconds, found)
     trained, model = embedded[0]["trained"], embedded[0]["model"]
-    cli.write_atomically(arguments.output, [page(found, trained, model, times).encode()])
-    print(table(found), summary(bench, trained), sep="\n\n")
+    cli.write_atomically(arguments.output, [page(found, trained, model, times, arguments.threshold).encode()])
+    print(table(found), summary(bench, trained, arguments.threshold), sep="\n\n")
 
 
 if __name__ == "__main__":
