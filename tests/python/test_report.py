@@ -139,6 +139,9 @@ def test_it_says_whether_the_weights_are_trained(tmp_path, trained):
     made = Made(tmp_path, (2,), trained)
     page = made.page()
     assert ("The weights are trained." in page.text) == trained != ("The weights are untrained." in page.text)
+    for threshold in ("1.1", "0.6"):
+        there = f"less than {threshold} apart" in made.page("--threshold", threshold).text
+        assert there == (f"less than {threshold} apart" in made.stdout) == trained
     assert ("UNTRAINED" in made.stdout) != trained and "0123456789abcdef" in page.text
 
 
