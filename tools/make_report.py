@@ -87,10 +87,18 @@ def small_jpeg(picture: Image.Image) -> bytes:
     return out.getvalue()
 
 
+def one_model(models: set[str], file: str) -> None:
+    """Refuses embeddings of several models: their distances say nothing, and equal dimensions would hide it."""
+    if len(models) > 1:
+        raise ToolError(f"{file}: holds embeddings of {len(models)} models ({', '.join(sorted(models))}), which cannot be "
+                        "compared; embed all crops with one weight file.")
+
+
 def gather(detected: list[dict], embedded: list[dict], faces_file: str, embeddings_file: str) -> list[Picture]:
     """Joins the lines of detect and of embed by the crops' paths. Pictures without a face stay."""
     try:
         embeddings = {line["image"]: line["embedding"] for line in embedded}
+        one_model({line["model"] for line in embedded}, embeddings_file)
         count, out = 0, []
         for line in detected:
             picture = pictures.open_rgb(line["image"])

@@ -207,3 +207,10 @@ def test_bad_input(tmp_path):
     whole = Made(tmp_path, (2,))
     for out in ("/dev/full", tmp_path / "no folder" / "x"):
         assert_one_error(whole.run("-o", out), str(out))
+
+
+def test_embeddings_of_two_models_are_not_mixed(tmp_path):
+    made = Made(tmp_path, (1, 1))
+    made.embedded[1]["model"] = "fedcba9876543210"
+    assert_one_error(made.run(), "embeddings of 2 models (0123456789abcdef, fedcba9876543210)", "one weight file")
+    assert not (tmp_path / "report.html").exists()
