@@ -120,14 +120,14 @@ class Selftest {
     }
   };
   /// A linear layer's window is the whole input, and so is the global mean's.
-  Window window_of(const Op& op) const noexcept {
+  facenet::Window window_of(const Op& op) const noexcept {
     if (op.kind != OpKind::linear && op.kind != OpKind::global_avg_pool) return op.window;
     const Shape in = network_[op.inputs[0]].out;
     return k(in.h, in.w);
   }
   /// Terms of one output's sum.
   std::int64_t terms(const Op& op) const noexcept {
-    const Window w = window_of(op);
+    const facenet::Window w = window_of(op);
     return std::int64_t{w.kh} * w.kw * (has_weights(op) ? network_[op.inputs[0]].out.c : 1);
   }
 
@@ -226,7 +226,7 @@ class Selftest {
     const Op& op = network_[index];
     if (!is_golden(op)) return;
     const TensorView in = plan_.view(workspace_, op.inputs[0]);
-    const Window w = window_of(op);
+    const facenet::Window w = window_of(op);
     const double least = ops_[static_cast<std::size_t>(op.inputs[0])].rms * std::sqrt(static_cast<double>(terms(op)));
     for (int j = 0; j < samples_of(op); ++j) {
       const Spot at(op, j);
@@ -297,7 +297,7 @@ class Selftest {
       for (int x = 0; x < op.out.w; ++x)
         for (int c = 0; c < op.out.c; ++c) square_[static_cast<std::size_t>(c)] += square(got.pixel(0, y, x)[c]);
     // Each value of the input is in at most kh * kw windows; the error's norm bounds the norm's error.
-    const Window w = window_of(op);
+    const facenet::Window w = window_of(op);
     const double taps = std::sqrt(static_cast<double>(w.kh) * w.kw);
     const double all = input_error * spread * std::sqrt(static_cast<double>(network_[op.inputs[0]].out.size()));
     const double pixels = std::sqrt(static_cast<double>(op.out.pixels()));
