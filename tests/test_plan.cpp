@@ -172,7 +172,7 @@ ConvAlgorithm check_last_layer(const Network& n, const Parameters& parameters, P
   CHECK(share <= 1);
   // The bound for each output is far from what happens; the one for their root mean square is nearer.
   const double root = std::sqrt(static_cast<double>(terms + 2));
-  const double typical = algorithm_factor(step.algorithm) * root * 0x1p-24 + growth * rounded;
+  const double typical = rounding_factor(step.algorithm) * root * 0x1p-24 + growth * rounded;
   CHECK(std::sqrt(off2) <= typical * std::sqrt(magnitude2));
   return step.algorithm;
 }
