@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import pathlib
 import subprocess
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -230,6 +231,14 @@ def test_without_tensorflow_the_remedy_is_named(monkeypatch, tmp_path):
     (tmp_path / "frozen.pb").write_bytes(b"\x0a\x07\x0a\x05input")
     result = run_tool("convert_weights.py", tmp_path / "frozen.pb", "-o", tmp_path / "o")
     assert_one_error(result, "frozen.pb", "tools/bootstrap.sh --tensorflow")
+
+
+@pytest.mark.parametrize("package, content", [("h5py", b"\x89HDF\r\n\x1a\n"), ("onnx", b"\x08\x08\x12\x07pytorch")])
+def test_without_an_optional_package_the_remedy_is_named(monkeypatch, tmp_path, package, content):
+    monkeypatch.setitem(sys.modules, package, None)  # import then fails
+    (tmp_path / "input").write_bytes(content)
+    result = run_tool("convert_weights.py", tmp_path / "input", "-o", tmp_path / "o")
+    assert_one_error(result, "input", f"run: .venv/bin/python -m pip install {package}")
 
 
 @needs_tensorflow
