@@ -141,6 +141,8 @@ TEST_CASE("an imported state_dict is folded in double") {
     auto other = open(file.bytes());
     REQUIRE(other.ok());
     CHECK(std::string(other->metadata().architecture) == "unknown");
+    file.tensors = {builder::f32("mixed_5b.branch0.conv.weight", {1}, {1}), builder::f32("last_linear.weight", {1, 1}, {1})};
+    CHECK(std::string(open(file.bytes())->metadata().architecture) == "inception_resnet_v2");
     file.tensors = {builder::f32("last_linear.weight", {1}, {1})};
     CHECK(std::string(open(file.bytes())->metadata().architecture) == "unknown");
     CHECK(layers(*other, got).code() == Errc::weights_mismatch);

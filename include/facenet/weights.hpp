@@ -300,6 +300,7 @@ class WeightsReader {
     FACENET_TRY(header_.strip("module."));
     const int linear = find("last_linear.weight");
     if (linear >= 0 && header_[linear].rank == 2) metadata_.embedding_dim = header_[linear].dims[0];
+    if (find("mixed_5b.branch0.conv.weight") >= 0) metadata_.architecture = "inception_resnet_v2";  // v1 has no mixed_5b
     if (metadata_.embedding_dim == 0) metadata_.architecture = "unknown";
     metadata_.trained = find("facenet_untrained") < 0;
     return {};
