@@ -125,7 +125,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   // Mostly small; a strip may be long. Where every window is a candidate, a large picture would take a minute.
   int width = 1 + static_cast<int>(head.byte() % 64), height = 1 + static_cast<int>(head.byte() % 64);
   if (flags & 1) (width < height ? height : width) *= 4;
-  if (o.min_face < 20 && width * height > 1000) o.min_face = 20;
+  // P-Net has 36 windows a pixel at min_face 1.
+  while (36 * width * height > 1500 * o.min_face * o.min_face) ++o.min_face;
 
   const int row = 3 * width + static_cast<int>(head.byte() % 4);
   std::vector<std::uint8_t> bytes(static_cast<std::size_t>(row * (height - 1) + 3 * width));
