@@ -24,6 +24,7 @@ examples:
   bench/compare_peers.py --peers onnxruntime,mnn --configs 1x1 --rounds 10
   bench/compare_peers.py --setup-only                          install and convert, time nothing
   bench/compare_peers.py --checkpoint my_model.pt --write-docs
+  bench/compare_peers.py --checkpoint .deps/face-api --output build/peers/dlib     dlib's network instead
 
 exit status: 0 the table is written (a failed peer is a row of it), 2 error, 130 interrupted (run it again to go on)
 """
@@ -63,7 +64,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--rounds", type=positive, default=30, metavar="N", help="rounds to keep in each configuration (30)")
     add("--visit-ms", type=positive, default=150, metavar="MS", help="how long an engine runs when it is its turn (150)")
     add("--loads", type=positive, default=3, metavar="N", help="how often each engine is loaded, for the load time (3)")
-    add("--checkpoint", metavar="FILE", help="a facenet-pytorch state_dict (weights/test512.pt, made when missing)")
+    add("--checkpoint", metavar="FILE", help="a state_dict of either Inception-ResNet, or face-api's folder (weights/test512.pt, made when missing)")
     add("--torch", choices=("auto", "pypi", "debian"), default="auto",
         help="PyPI's PyTorch (a CUDA build, 5.4 GB) or Debian's 1.13; auto: PyPI's unless the disk or the network refuses")
     add("--library", metavar="FILE", help="a built libfacenet_peer_api (built in build/release by default)")
@@ -95,7 +96,7 @@ def run(options: argparse.Namespace) -> None:
         raise SetupError(f"--configs asks for {most} threads and this process may use {cpus} CPUs; leave those out.")
     BUILD.mkdir(parents=True, exist_ok=True)
     enter_venv()
-    from peers import measure, report  # need the venv
+    from peers import measure, report, worker  # need the venv
 
     engines = ([] if options.no_ours else list(OURS)) + options.peers
     failed, debian_torch = setup.install_peers(options.peers, options.torch)
@@ -105,6 +106,7 @@ def run(options: argparse.Namespace) -> None:
     # 1 and 8 are always there: runs of fewer configurations then share one cache of 500 MB.
     model = setup.convert(checkpoint, engines, sorted({1, 8} | {c.batch for c in configs}), failed)
     library = setup.build_library(options.library)
+    model["macs"] = int(worker.open_peer_api(str(library)).fnb_macs(os.fsencode(model["paths"]["safetensors"])))
     for engine, why in failed.items():
         say(f"{engine} cannot run: {why}")
     if options.setup_only:

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "facenet/models/inception_resnet_v1.hpp"
-#include "facenet/plan.hpp"
+#include "facenet/embedder.hpp"
 #include "peak.hpp"
 
 #if defined(__linux__)
@@ -177,7 +177,23 @@ void fail(const facenet::Status& status) {
   last_error = status.print(text, sizeof text);
 }
 
+std::unique_ptr<const facenet::Network> network_of(const facenet::Metadata& m) {
+  for (const facenet::models::Entry& e : facenet::models::all())
+    if (std::strcmp(e.architecture, m.architecture) == 0)
+      return std::make_unique<const facenet::Network>(e.build(m.embedding_dim, m.normalise == facenet::Normalise::l2));
+  last_error = std::string("the architecture ") + m.architecture + " is not known here";
+  return nullptr;
+}
+
 }  // namespace
+
+/// Multiply-adds of one image through the network of a weight file; 0 on failure, with the reason in fnb_error().
+FNB_API double fnb_macs(const char* weights) {
+  auto reader = facenet::WeightsReader::open(weights);
+  if (!reader) return fail(reader.status()), 0;
+  const auto network = network_of(reader->metadata());
+  return network == nullptr ? 0 : static_cast<double>(facenet::macs(*network));
+}
 
 /// Loads a weight file for `threads` threads and up to `max_batch` images; half != 0 keeps the weights in half
 /// precision. Null on failure, with the reason in fnb_error().
@@ -188,8 +204,8 @@ FNB_API void* fnb_open(const char* weights, int threads, int max_batch, int half
   }
   auto reader = facenet::WeightsReader::open(weights);
   if (!reader) return fail(reader.status()), nullptr;
-  const auto network = std::make_unique<const facenet::Network>(
-      facenet::models::inception_resnet_v1(reader->metadata().embedding_dim));
+  const auto network = network_of(reader->metadata());
+  if (network == nullptr) return nullptr;
   facenet::PlanOptions options;
   options.half_weights = half != 0;
   auto plan = facenet::Plan::compile(*network, *reader, options);
@@ -200,7 +216,7 @@ FNB_API void* fnb_open(const char* weights, int threads, int max_batch, int half
                     std::vector<facenet::PlanInput>(static_cast<std::size_t>(max_batch))};
 }
 
-/// nhwc: float [batch, 160, 160, 3], standardised; out: float [batch, dim]. 0, or 1 with the reason in fnb_error().
+/// nhwc: float [batch, side, side, 3], standardised; out: float [batch, dim]. 0, or 1 with the reason in fnb_error().
 FNB_API int fnb_run(void* handle, const float* nhwc, int batch, float* out) {
   auto& engine = *static_cast<Engine*>(handle);
   if (batch < 1 || batch > engine.workspace.batch()) {

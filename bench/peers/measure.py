@@ -177,7 +177,7 @@ class Bench:
 
     def _start(self, job: dict, name: str) -> Worker:
         torch = job["engine"].startswith("torch") and self.debian_torch
-        job = {**job, "library": str(self.library), "models": self.model["paths"], "dim": self.model["dim"],
+        job = {**job, "library": str(self.library), "models": self.model["paths"], "dim": self.model["dim"], "architecture": self.model["architecture"],
                "debian_torch": self.debian_torch}
         return Worker(job, TOOLS_PYTHON if torch else PYTHON, BUILD / "log" / f"{name}.txt")
 

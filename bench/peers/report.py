@@ -16,15 +16,10 @@ TITLES = {
     "openvino": "OpenVINO", "ncnn": "ncnn", "mnn": "MNN", "opencv": "OpenCV DNN",
     "torch-channels-last": "PyTorch channels_last", "torch": "PyTorch eager",
 }
-MACS_512 = 1_417_662_304  # multiply-adds of one 160x160 image, 512-d
 RESAMPLES = 10_000
 DISTURBED = 0.1  # of a CPU taken by other processes; an idle machine shows 0.01-0.03
 # Ours over the fastest peer (issue 4): fp32, fp16 weights.
 TARGETS = {"1x1": (0.80, 0.75), "1x2": (0.78, 0.72), "8x1": (0.88, None), "8x2": (0.88, None)}
-
-
-def macs(dim: int) -> int:
-    return MACS_512 - 1792 * (512 - dim)
 
 
 def median_interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -71,7 +66,7 @@ class Table:
         each = np.array([np.median(r["seconds"][engine]) for r in rounds]) / config.batch
         everything = np.concatenate([r["seconds"][engine] for r in rounds]) / config.batch
         peak = np.array([np.median([m["peak"][str(config.threads)] for m in r["machine"]]) for r in rounds])
-        flops = 2 * macs(self.model["dim"])
+        flops = 2 * self.model["macs"]
         return {**row, "runs": len(everything), "rounds": len(rounds), "round_ids": [id(r) for r in rounds],
                 "each": each, "median_ms": float(np.median(everything)) * 1e3, "min_ms": float(everything.min()) * 1e3,
                 "gflops": float(np.median(flops / each)) * 1e-9,
@@ -132,7 +127,7 @@ class Table:
     def as_json(self) -> dict:
         return {"started": self.events[0]["time"], "machine": self.machine(), "checkpoint": {
             "name": self.model["name"], "sha256": self.model["sha256"], "dim": self.model["dim"],
-            "macs": macs(self.model["dim"])}, "summary": self.summary(), "rows": self.rows}
+            "architecture": self.model["architecture"], "macs": self.model["macs"]}, "summary": self.summary(), "rows": self.rows}
 
 
 def cpu_name() -> str:
@@ -205,7 +200,7 @@ def table_lines(table: Table) -> list[str]:
 
 def note_lines(table: Table) -> list[str]:
     machine = table.machine()
-    limit = {t: 2 * macs(table.model["dim"]) / v["median"] * 1e-6 for t, v in machine["peak_gflops"].items()}
+    limit = {t: 2 * table.model["macs"] / v["median"] * 1e-6 for t, v in machine["peak_gflops"].items()}
     peaks = ", ".join(f"{v['median']:.0f} GFLOP/s on {t} (direct convolution: {limit[t]:.2f} ms an image)"
                       for t, v in machine["peak_gflops"].items())
     bandwidth = ", ".join(f"{v['median']:.0f} GB/s on {t}" for t, v in machine["bandwidth_gbs"].items())
@@ -225,7 +220,7 @@ def note_lines(table: Table) -> list[str]:
         f"- Machine: {machine['cpu']}, {machine['system']}. FMA peak by threads: {peaks}. Read bandwidth: {bandwidth}. "
         f"Other processes took {disturbed:.2f} of a CPU (median of the rounds)"
         + ("; **the machine was not idle: repeat this**." if disturbed > DISTURBED else "."),
-        f"- Model: `{table.model['name']}`, sha256 `{table.model['sha256'][:16]}…`, {table.model['dim']}-d, fp32, "
+        f"- Model: {table.model['architecture']}, `{table.model['name']}`, sha256 `{table.model['sha256'][:16]}…`, {table.model['dim']}-d, fp32, "
         f"ONNX opset {table.model['opset']}. Same pixels for all, standardised before the clock starts: float NCHW for "
         "the peers, float NHWC for ours." + (f" Ours is {library}." if library else ""),
         "- A round lets every engine run twice, in the order A B C … C B A; each engine has a process of its own, and the "
@@ -279,7 +274,7 @@ def plot(table: Table, path: pathlib.Path) -> None:
                       fontsize=8.5, color="#333333")
         peak = machine["peak_gflops"].get(str(config.threads))
         if peak:
-            limit = 2 * macs(table.model["dim"]) / peak["median"] * 1e-6
+            limit = 2 * table.model["macs"] / peak["median"] * 1e-6
             axis.axvline(limit, color="#333333", linestyle=":", linewidth=1.2)
             axis.text(limit, len(rows) - 0.35, f"FMA peak, direct: {limit:.1f} ms", fontsize=7.5, ha="left", color="#333333")
         plural = "s" if config.threads > 1 else ""
@@ -288,7 +283,7 @@ def plot(table: Table, path: pathlib.Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(axis="y", length=0, labelsize=9)
         axis.set_xlabel("ms per image (median; lower is better)", fontsize=8.5)
-    figure.suptitle(f"FaceNet 160×160, fp32, {machine['cpu']}", fontsize=11.5, x=0.01, ha="left")
+    figure.suptitle(f"{table.model['architecture']}, {table.model['side']}×{table.model['side']}, fp32, {machine['cpu']}", fontsize=11.5, x=0.01, ha="left")
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

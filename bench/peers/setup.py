@@ -193,10 +193,12 @@ def installed_bytes(peer: str, debian_torch: bool, library: pathlib.Path) -> int
 # ---- the models
 
 def sha256(path: pathlib.Path) -> str:
+    """Of a file, or of the files of face-api's network in a folder."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
+    for part in sorted(path.rglob("face_recognition_model*")) if path.is_dir() else [path]:
+        with open(part, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
     return digest.hexdigest()
 
 
@@ -211,10 +213,11 @@ def ensure_tools_venv() -> None:
 
 def find_checkpoint(given: str | None) -> pathlib.Path:
     path = pathlib.Path(given) if given else ROOT / "weights" / "test512.pt"
-    if path.is_file():
+    if path.is_file() or (path / "model" / "face_recognition_model-weights_manifest.json").is_file():
         return path
     if given:
-        raise SetupError(f"{given}: there is no such file; give a facenet-pytorch state_dict (.pt).")
+        raise SetupError(f"{given}: there is no such file; give a state_dict (.pt), or the folder of face-api "
+                         "(.deps/face-api).")
     say("making weights/test512.pt, an untrained checkpoint")
     problem = run_logged([str(TOOLS_PYTHON), "tools/make_checkpoint.py", "-o", str(path)], "make checkpoint")
     if problem:
@@ -251,19 +254,19 @@ def export(checkpoint: pathlib.Path, folder: pathlib.Path, batches: list[int]) -
         raise SetupError(f"{problem}; see build/peers/log/.")
 
 
-def to_ncnn(folder: pathlib.Path) -> str | None:
+def to_ncnn(folder: pathlib.Path, side: int) -> str | None:
     programs = list(VENV.glob("lib/python3*/site-packages/pnnx/pnnx"))
     if not programs:
         return "pnnx, ncnn's converter, has no program in its package"
 
     def convert(work: pathlib.Path) -> str | None:
         os.symlink(folder / "model.pt", work / "model.pt")
-        return run_logged([str(programs[0]), "model.pt", "inputshape=[1,3,160,160]", "fp16=0"], "convert to ncnn", work)
+        return run_logged([str(programs[0]), "model.pt", f"inputshape=[1,3,{side},{side}]", "fp16=0"], "convert to ncnn", work)
 
     return atomically(folder, ["model.ncnn.param", "model.ncnn.bin"], convert)
 
 
-def to_mnn(folder: pathlib.Path) -> str | None:
+def to_mnn(folder: pathlib.Path, side: int) -> str | None:
     # Not the mnnconvert command: that one runs `pip install` of a logging package into whatever Python is first on PATH.
     code = ("import sys, MNN, _tools; "
             "_tools.mnnconvert(['mnnconvert', '-f', 'ONNX', '--modelFile', sys.argv[1], '--MNNModel', sys.argv[2], "
@@ -274,9 +277,10 @@ def to_mnn(folder: pathlib.Path) -> str | None:
 
 def to_ours(folder: pathlib.Path, checkpoint: pathlib.Path) -> str | None:
     # --untrained only marks the copy in the cache: nobody compares faces with it.
+    option = "--face-api" if checkpoint.is_dir() else "--untrained"
     return atomically(folder, ["model.safetensors"], lambda work: run_logged(
         [str(TOOLS_PYTHON), "tools/convert_weights.py", str(checkpoint.resolve()), "-o", str(work / "model.safetensors"),
-         "--untrained"], "convert to facenet"))
+         option], "convert to facenet"))
 
 
 def convert(checkpoint: pathlib.Path, peers: list[str], batches: list[int], failed: dict[str, str]) -> dict:
@@ -285,22 +289,21 @@ def convert(checkpoint: pathlib.Path, peers: list[str], batches: list[int], fail
     # The pictures are as many as the largest batch, so the batches are part of the key.
     folder = BUILD / f"{digest[:16]}-{'-'.join(map(str, batches))}"
     export(checkpoint, folder, batches)
+    info = json.loads((folder / "info.json").read_text())
     steps = {"ncnn": to_ncnn, "mnn": to_mnn}
     for peer in peers:
         if peer in steps and peer not in failed:
-            problem = steps[peer](folder)
+            problem = steps[peer](folder, info["side"])
             if problem:
                 failed[peer] = problem
-    ours = [peer for peer in peers if peer in OURS]
-    if ours:
-        problem = to_ours(folder, checkpoint)
-        if problem:
-            failed.update({peer: problem for peer in ours})
-    info = json.loads((folder / "info.json").read_text())
+    problem = to_ours(folder, checkpoint)  # without our rows too: it says how much work a picture is
+    if problem:
+        raise SetupError(f"{problem}; see build/peers/log/.")
     models = {"onnx": "model.onnx", "ncnn_param": "model.ncnn.param", "ncnn_bin": "model.ncnn.bin", "mnn": "model.mnn",
-              "state": "state.pt", "safetensors": "model.safetensors", "images": "images.npy",
+              "state": "state.pt", "torchscript": "model.pt", "safetensors": "model.safetensors", "images": "images.npy",
               "reference": "reference.npy", **{f"onnx_{b}": f"model_{b}.onnx" for b in batches}}
-    return {"sha256": digest, "name": checkpoint.name, "dim": info["dim"], "opset": info["opset"],
+    return {"sha256": digest, "name": checkpoint.name, "architecture": info["architecture"], "dim": info["dim"],
+            "side": info["side"], "opset": info["opset"],
             "paths": {name: str(folder / file) for name, file in models.items()}}
 
 

@@ -19,7 +19,6 @@ import types
 
 import numpy as np
 
-FACENET_INPUT = (3, 160, 160)
 
 
 class Engine:
@@ -32,7 +31,7 @@ class Engine:
         raise NotImplementedError
 
     def load(self, job: dict, images: np.ndarray) -> None:
-        """images: float32 [batch, 3, 160, 160], C-contiguous."""
+        """images: float32 [batch, 3, side, side], C-contiguous."""
         raise NotImplementedError
 
     def run(self) -> None:
@@ -78,7 +77,7 @@ class OpenVino(Engine):
     def load(self, job, images):
         core = self.lib.Core()
         model = core.read_model(job["models"]["onnx"])
-        model.reshape([job["batch"], *FACENET_INPUT])
+        model.reshape(images.shape)
         compiled = core.compile_model(model, "CPU", {
             "INFERENCE_NUM_THREADS": job["threads"],
             "NUM_STREAMS": 1,
@@ -205,16 +204,23 @@ class Torch(Engine):
         torch = self.lib
         self.no_grad = torch.inference_mode()
         self.no_grad.__enter__()
-        self.model = self.model_class(pretrained=None, classify=False)
-        if job["dim"] != self.model.last_linear.out_features:
-            self.model.last_linear = torch.nn.Linear(self.model.last_linear.in_features, job["dim"], bias=False)
-            self.model.last_bn = torch.nn.BatchNorm1d(job["dim"], eps=self.model.last_bn.eps)
-        self.model.load_state_dict(torch.load(job["models"]["state"], map_location="cpu"))
-        self.model.eval()
+        self.model = self.build(job)
         self.images = torch.from_numpy(images)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
             self.images = self.images.contiguous(memory_format=torch.channels_last)
+
+    def build(self, job):
+        torch = self.lib
+        if job["architecture"] != "inception_resnet_v1":  # whose class is in no package
+            self.settings += ", as TorchScript"
+            return torch.jit.load(job["models"]["torchscript"], map_location="cpu").eval()
+        model = self.model_class(pretrained=None, classify=False)
+        if job["dim"] != model.last_linear.out_features:
+            model.last_linear = torch.nn.Linear(model.last_linear.in_features, job["dim"], bias=False)
+            model.last_bn = torch.nn.BatchNorm1d(job["dim"], eps=model.last_bn.eps)
+        model.load_state_dict(torch.load(job["models"]["state"], map_location="cpu"))
+        return model.eval()
 
     def run(self):
         self.result = self.model(self.images)
@@ -284,6 +290,7 @@ def open_peer_api(path: str) -> ctypes.CDLL:
     lib.fnb_version.restype = lib.fnb_error.restype = ctypes.c_char_p
     lib.fnb_open.restype, lib.fnb_open.argtypes = ctypes.c_void_p, [ctypes.c_char_p] + [ctypes.c_int] * 3
     lib.fnb_run.argtypes = [ctypes.c_void_p, floats, ctypes.c_int, floats]
+    lib.fnb_macs.restype, lib.fnb_macs.argtypes = ctypes.c_double, [ctypes.c_char_p]
     lib.fnb_close.restype, lib.fnb_close.argtypes = None, [ctypes.c_void_p]
     for measure in (lib.fnb_peak_gflops, lib.fnb_bandwidth_gbs):
         measure.restype, measure.argtypes = ctypes.c_double, [ctypes.c_int]

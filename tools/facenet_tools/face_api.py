@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import pathlib
-from typing import Iterator
+from typing import Callable, Iterator
 
 import numpy as np
 import torch
@@ -113,17 +113,24 @@ def goldens(weights: Weights, tensors: Weights) -> dict[str, np.ndarray]:
 
 def record(folded: list[checkpoint.Folded], picture: np.ndarray) -> dict[str, Tensor]:
     """Every layer's output in float64 for one picture [150, 150, 3], in order of execution, as NHWC."""
-    layers = {layer.name: layer for layer in folded}
     outputs: dict[str, Tensor] = {}
-
-    def conv(name: str, x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
-        return functional.conv2d(x, layers[name].weight, layers[name].bias, stride, padding)
 
     def keep(name: str, x: Tensor) -> Tensor:
         outputs[name] = x.permute(0, 2, 3, 1) if x.dim() == 4 else x.reshape(1, 1, 1, -1)
         return x
 
-    x = pictures.to_tensor(picture[None], torch.float64, METADATA["scaling"])
+    forward({layer.name: layer for layer in folded}, pictures.to_tensor(picture[None], torch.float64, METADATA["scaling"]), keep)
+    return outputs
+
+
+def forward(
+    layers: dict[str, checkpoint.Folded], x: Tensor, keep: Callable[[str, Tensor], Tensor] = lambda name, x: x
+) -> Tensor:
+    """The network on standardised pictures [n, 3, 150, 150]: embeddings [n, 128]. keep(name, output) sees each layer's."""
+
+    def conv(name: str, x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+        return functional.conv2d(x, layers[name].weight, layers[name].bias, stride, padding)
+
     x = keep("conv32_down", functional.relu(conv("conv32_down", x, stride=2)))
     x = keep("pool", functional.max_pool2d(x, 3, 2))
     for name, before, after in _BLOCKS:
@@ -136,8 +143,7 @@ def record(folded: list[checkpoint.Folded], picture: np.ndarray) -> dict[str, Te
             y = functional.pad(y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2]))
         x = keep(f"{name}.conv2", functional.relu(x + y))
     x = keep("mean", x.mean((2, 3)))
-    keep("fc", functional.linear(x, layers["fc"].weight))
-    return outputs
+    return keep("fc", functional.linear(x, layers["fc"].weight))
 
 
 def metadata(source: str, digest: str, licence: str | None = None, dataset: str | None = None) -> dict[str, str]:
