@@ -51,20 +51,10 @@ class NeighbourGraph {
   void for_each(std::size_t i, F&& f) const noexcept {
     const std::uint64_t* row = bits_.data() + i * words_;
     for (std::size_t w = 0; w < words_; ++w)
-      for (std::uint64_t left = row[w]; left != 0; left &= left - 1) f(w * 64 + lowest_bit(left));
+      for (std::uint64_t left = row[w]; left != 0; left &= left - 1) f(w * 64 + simd::lowest_bit(left));
   }
 
  private:
-  static std::size_t lowest_bit(std::uint64_t word) noexcept {
-#if defined(__GNUC__)
-    return static_cast<std::size_t>(__builtin_ctzll(word));
-#else
-    std::size_t bit = 0;
-    for (; (word & 1) == 0; word >>= 1) ++bit;
-    return bit;
-#endif
-  }
-
   std::size_t faces_ = 0, words_ = 0;
   Buffer<std::uint64_t> bits_;
 };

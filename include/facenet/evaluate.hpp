@@ -298,8 +298,8 @@ class Comparisons {
       const Step here = i > 0 ? step_[i - 1] : Step{-HUGE_VAL, 0, 0};
       sum.genuine += here.genuine;
       sum.impostors += here.impostors;
-      // A point is on the line when the steps before and behind it are the same.
-      const bool inside = drop_intermediate && i > 0 && i < steps_ && here.genuine == step_[i].genuine &&
+      // A point is on the line when the steps before and behind it are the same. scikit-learn keeps the first.
+      const bool inside = drop_intermediate && i > 1 && i < steps_ && here.genuine == step_[i].genuine &&
                           here.impostors == step_[i].impostors;
       if (!inside) (*all)[kept++] = {share(sum.impostors, impostors_), share(sum.genuine, genuine_), here.distance};
     }
