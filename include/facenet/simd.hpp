@@ -198,6 +198,13 @@ constexpr bool half_in_memory = true;
 constexpr bool half_in_memory = false;
 #endif
 
+/// Bit i is set where p[i] >= bound, for a panel of floats.
+FACENET_INLINE std::uint32_t at_least_mask(const float* p, float bound) noexcept {
+  std::uint32_t bits = 0;
+  for (int v = 0; v < tile_vectors; ++v) bits |= at_least(load(p + v * width), set1(bound)) << (v * width);
+  return bits;
+}
+
 /// Asks for the cache line at p, into L1 or only as far as L2.
 FACENET_INLINE void prefetch(const void* p) noexcept {
 #if defined(__GNUC__)
