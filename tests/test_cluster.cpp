@@ -195,13 +195,18 @@ TEST_CASE("Chinese whispers: components stay apart, complete ones are one cluste
 }
 
 TEST_CASE("a face in the middle takes the label that most of its neighbours have") {
-  // Two cliques of 5 and 3 on a line, and a face between them that both reach.
+  // Two cliques of 5 and 3 on a line, and a face between them that both reach. What is left at the end is a fixed point: each
+  // clique of one label, the middle with the larger. (Some orders carry that label on to the smaller one.)
   const std::vector<float> e = {0, 0, 0, 0, 0, 1, 2, 2, 2};
   std::vector<int> label(9);
+  int split = 0;
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
     REQUIRE(chinese_whispers(e.data(), 9, 1, options(Metric::euclidean, 1, 1), 50, seed, label.data()).ok());
-    CHECK(label == std::vector<int>({0, 0, 0, 0, 0, 0, 1, 1, 1}));
+    for (std::size_t i = 0; i < 6; ++i) CHECK(label[i] == 0);
+    CHECK((label[6] == label[7] && label[7] == label[8]));
+    split += label[8] == 1;
   }
+  CHECK(split > 0);
 }
 
 TEST_CASE("thresholds of 0 and infinity, zero vectors, equal faces") {

@@ -225,11 +225,15 @@ TEST_CASE("AUC, EER and TAR at FAR by their definitions, with and without ties")
       const ErrorRates r = c.at(1.05);
       CHECK(r.far == doctest::Approx(rate(p, false, 1.05)).epsilon(1e-14));
       CHECK(r.frr == doctest::Approx(1 - rate(p, true, 1.05)).epsilon(1e-13));
-      // The rate at EER lies between FAR and FRR on both sides of its threshold.
+      // The rate lies between the FAR, and between the FRR, of the distances on both sides of its threshold.
       const EqualErrorRate e = c.eer();
-      const double before = rate(p, false, e.threshold - step - 1e-9), after = rate(p, false, e.threshold + step + 1e-9);
-      CHECK(e.rate >= before - 1e-12);
-      CHECK(e.rate <= after + 1e-12);
+      double below = -1, above = HUGE_VAL;
+      for (double d : p.d) {
+        if (d < e.threshold) below = std::max(below, d);
+        if (d >= e.threshold) above = std::min(above, d);
+      }
+      CHECK((rate(p, false, below) <= e.rate + 1e-12 && e.rate <= rate(p, false, above) + 1e-12));
+      CHECK((1 - rate(p, true, above) <= e.rate + 1e-12 && e.rate <= 1 - rate(p, true, below) + 1e-12));
     }
 }
 

@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import types
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -207,32 +208,10 @@ def sandberg():
         pytest.skip("davidsandberg's facenet.py is not there: run tools/bootstrap.sh")
     pytest.importorskip("sklearn")
 
-    class Anything(types.ModuleType):
-        def __getattr__(self, name: str):
-            if name.startswith("__"):
-                raise AttributeError(name)
-            return Anything(name)
-
-    saved = dict(sys.modules)
-    names = [line.split()[1] for line in SANDBERG.read_text().splitlines() if line.startswith(("import ", "from "))]
-    for name in names:
-        top = name.split(".")[0]
-        if top in ("tensorflow", "scipy.misc") or name.startswith("tensorflow"):
-            parts = name.split(".")
-            for i in range(len(parts)):
-                sys.modules[".".join(parts[: i + 1])] = Anything(name)
-    import scipy
-
-    had_misc = hasattr(scipy, "misc")
-    if not had_misc:
-        scipy.misc = sys.modules["scipy.misc"] = Anything("scipy.misc")
+    unused = ("tensorflow", "tensorflow.python", "tensorflow.python.training", "tensorflow.python.platform", "scipy.misc", "six")
     module = types.ModuleType("davidsandberg_facenet")
-    try:
+    with mock.patch.dict(sys.modules, {name: mock.MagicMock() for name in unused}):
         exec(compile(SANDBERG.read_text(), str(SANDBERG), "exec"), module.__dict__)
-    finally:
-        for name in set(sys.modules) - set(saved):
-            if name.startswith("tensorflow"):
-                del sys.modules[name]
     return module
 
 
