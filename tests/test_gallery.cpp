@@ -140,6 +140,18 @@ TEST_CASE("thousands of equal templates, and of one person's, are no trap") {
   }
 }
 
+TEST_CASE("subnormal halves count, though denormal floats do not") {
+  std::vector<float> e = recognition::faces(300, 20, 30, 0.5, 12);
+  for (float& x : e) x *= 2e-5f;  // below 6.1e-5, where halves become subnormal
+  for (Metric metric : {Metric::euclidean, Metric::cosine}) {
+    Gallery g = make(20, metric, TemplateStorage::f16, 2);
+    std::vector<std::uint64_t> ids;
+    std::map<std::uint64_t, std::uint64_t> person;
+    fill(g, e, ids, person, 40);
+    compare(g, ids, person, {e.begin(), e.begin() + 400}, 7, HUGE_VAL);
+  }
+}
+
 TEST_CASE("k may be more than there are, and a gallery empty") {
   Gallery g = make(8, Metric::euclidean, TemplateStorage::f32, 2);
   const std::vector<float> e = recognition::faces(5, 8, 2, 1, 3);
