@@ -104,8 +104,8 @@ def renamed(labels: np.ndarray) -> np.ndarray:
 
 
 CLUSTER_DATA = [  # n, dim, persons, spread, unit
-    (50, 8, 5, 0.3, True), (400, 128, 30, 0.5, True), (400, 128, 30, 0.7, False), (1000, 512, 120, 1.0, True),
-    (1500, 2, 15, 0.15, False), (700, 64, 700, 0.5, True),
+    (50, 8, 5, 0.3, True), (400, 128, 30, 0.5, True), (300, 128, 30, 0.7, False), (500, 512, 60, 1.0, True),
+    (800, 2, 15, 0.15, False), (400, 64, 400, 0.5, True),
 ]
 
 
