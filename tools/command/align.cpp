@@ -2,6 +2,7 @@
 // own: that scales better than several threads in one small picture.
 #include <algorithm>
 #include <atomic>
+#include <cctype>
 #include <cerrno>
 #include <filesystem>
 #include <mutex>
@@ -10,7 +11,6 @@
 
 #include "facenet/parallel.hpp"
 #include "faces.hpp"
-#include "folders.hpp"
 #include "json.hpp"
 #include "model.hpp"
 #include "output.hpp"
@@ -28,6 +28,55 @@ enum class Outcome { waiting, written, there, no_face, failed };
 struct Job {
   fs::path from, to;
   Outcome outcome = Outcome::waiting;
+};
+
+bool is_picture(const fs::path& path) {
+  std::string end = path.extension().string();
+  std::transform(end.begin(), end.end(), end.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return end == ".jpg" || end == ".jpeg" || end == ".png";
+}
+
+/// The pictures below a folder, in the order of their names.
+class Tree {
+ public:
+  /// `skip`: a folder inside that is not searched. False when a folder could not be read, which has been said.
+  bool collect(const fs::path& root, const fs::path& skip) {
+    bool all = true;
+    std::vector<fs::path> folders{root};
+    while (!folders.empty()) {
+      const fs::path folder = folders.back();
+      folders.pop_back();
+      std::error_code error;
+      fs::directory_iterator at(folder, error);
+      for (; !error && at != fs::directory_iterator(); at.increment(error)) sort_in(*at, skip, folders);
+      if (error) {
+        say(folder.string() + ": this folder cannot be read (" + error.message() + "); check its permissions.");
+        all = false;
+      }
+    }
+    std::sort(pictures.begin(), pictures.end());
+    return all;
+  }
+
+  std::vector<fs::path> pictures;
+  std::size_t others = 0;  // files that are no pictures by their name
+
+ private:
+  /// Hidden entries are for programs, not for people. Links to folders are not followed: they may lead round in
+  /// circles.
+  void sort_in(const fs::directory_entry& entry, const fs::path& skip, std::vector<fs::path>& folders) {
+    std::error_code error;
+    const fs::path& path = entry.path();
+    if (path.filename().string()[0] == '.') return;
+    if (entry.is_directory(error)) {
+      if (!entry.is_symlink(error) && !fs::equivalent(path, skip, error)) folders.push_back(path);
+    } else if (is_picture(path)) {
+      pictures.push_back(path);
+    } else {
+      ++others;
+    }
+  }
 };
 
 /// OUT/person/photo.png for DIR/person/photo.jpg; where a folder has photo.jpg and photo.png, photo.jpg.png and
