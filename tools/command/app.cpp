@@ -1,6 +1,8 @@
 // The command line: CLI11's parser, habits of git and GNU tools, every mistake one sentence and exit status 2.
 #include <CLI/CLI.hpp>
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdlib>
 #include <new>
@@ -68,10 +70,11 @@ constexpr const char* verify_examples =
     "The face that --select puts first is compared, with a note where a picture has several. Without a face in one of\n"
     "the pictures the status is 1 and nothing is printed.\n\n"
     "Same person: the Euclidean distance of the two embeddings is at most the threshold. Its default is the\n"
-    "customary start for the model, 1.1 for FaceNet (2015, Fig. 1) and 0.6 for dlib's; measure your own on your own pictures.\n\n"
+    "customary start for the model, 1.1 for FaceNet (2015, Fig. 1) and 0.6 for dlib's; 'facenet calibrate' measures your own.\n\n"
     "Examples:\n"
     "  facenet verify a.jpg b.jpg && echo same person\n"
-    "  facenet verify --json --threshold 0.9 --aligned face1.png face2.png\n\n";
+    "  facenet verify --json --threshold 0.9 --aligned face1.png face2.png\n"
+    "  facenet verify --threshold staff.threshold a.jpg b.jpg\n\n";
 constexpr const char* bench_examples =
     "Times are for one image of the batch; gflops is 2 x multiply-adds of the network over the median.\n\n"
     "Examples:\n"
@@ -123,6 +126,15 @@ CLI::Validator number_from_to(double low, double high, const char* range) {
     const double value = std::strtod(text.c_str(), &end);
     if (!text.empty() && *end == 0 && value >= low && value <= high) return {};
     return "'" + text + "' is not a number from " + range;
+  };
+  return CLI::Validator(check, "", "");
+}
+
+CLI::Validator distance_or_file() {
+  const auto check = [](const std::string& text) -> std::string {
+    double distance;
+    if (parse_distance(text, distance) || ::access(text.c_str(), F_OK) == 0) return {};
+    return "'" + text + "' is neither a distance of 0 or more nor a file";
   };
   return CLI::Validator(check, "", "");
 }
@@ -192,6 +204,12 @@ class App {
     add_threads(sub, model.threads);
     sub->add_flag("--half-weights", model.half_weights,
                   "Keep weights as 16-bit floats in memory: half of the memory, embeddings differ by about 1e-3");
+  }
+  static void add_threshold(CLI::App* sub, std::string& threshold) {
+    sub->add_option("--threshold", threshold,
+                    "Largest distance of one person's faces: a number, or a file of facenet calibrate (default: the model's)")
+        ->check(distance_or_file())
+        ->type_name("FILE|X");
   }
   static void add_aligned(CLI::App* sub, bool& aligned) {
     sub->add_flag("--aligned", aligned,
@@ -295,10 +313,7 @@ class App {
     sub->add_option("B", verify_.b, "Another")->required()->type_name("");
     add_aligned(sub, verify_.aligned);
     add_faces(sub, verify_.faces);
-    sub->add_option("--threshold", verify_.threshold,
-                    "Largest distance of one person's faces (default: the model's)")
-        ->check(number_from_to(0, 1e6, "0 on"))
-        ->type_name("X");
+    add_threshold(sub, verify_.threshold);
     add_model(sub, verify_.model);
   }
   void add_bench() {

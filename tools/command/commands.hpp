@@ -33,6 +33,9 @@ struct CropOptions {
   int size = 0;         // 0: the file's
 };
 
+/// Whether the text is a distance, as --threshold takes beside a file; then sets it.
+bool parse_distance(const std::string& text, double& distance);
+
 struct InfoOptions {
   std::string file;  // "": as ModelOptions::weights
   std::string sha256;
@@ -78,7 +81,7 @@ struct VerifyOptions {
   ModelOptions model;
   FaceOptions faces;
   std::string a, b;
-  double threshold = -1;  // below 0: the model's
+  std::string threshold;  // a distance or a threshold file; "": the model's
   bool aligned = false, json = false;
 };
 int verify(const VerifyOptions& options);
