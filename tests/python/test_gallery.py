@@ -5,6 +5,7 @@ dlib's network (trained, 128-d, quick) and generated pictures; what looks for fa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -136,7 +137,7 @@ def test_identify_finds_the_nearest_persons(crops, enrolled, embeddings, people,
         pixels = np.asarray(Image.open(people / name / "0.png"), np.float32) + rng.normal(0, 12, (60, 60, 3))
         queries.append(tmp_path / f"{i}.png")
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(queries[-1])
-    vectors = {p["image"]: np.float64(p["embedding"]) for p in lines(facenet("embed", "--json", *crops, *queries))}
+    vectors = {p["image"]: np.float32(p["embedding"]) for p in lines(facenet("embed", "--json", *crops, *queries))}
     for threshold, top in ((0.6, 1), (0.35, 4), (100, 10)):
         result = facenet("identify", "--json", *crops, "--threshold", threshold, "--top", top, enrolled, *queries)
         assert result.returncode == 0 and result.stderr == ""
@@ -145,7 +146,7 @@ def test_identify_finds_the_nearest_persons(crops, enrolled, embeddings, people,
             assert list(found) == ["image", "face", "box", "matches", "threshold", "model", "trained"]
             best: dict[str, tuple[float, str]] = {}
             for image, e in embeddings.items():
-                d = float(np.linalg.norm(vectors[found["image"]] - np.float64(e)))
+                d = float(np.linalg.norm(np.float64(vectors[found["image"]]) - e))
                 name = person_of(image, people)
                 best[name] = min(best.get(name, (np.inf, "")), (d, image))
             want = sorted((d, name, image) for name, (d, image) in best.items() if d <= threshold)[:top]
@@ -475,13 +476,9 @@ def disk(tmp_path):
 def test_a_full_disk(crops, people, gallery, disk, tmp_path):
     db = pathlib.Path(shutil.copy(gallery, disk / "g"))
     text = facenet("gallery", "export", db).stdout
-    with open(disk / "filler", "wb") as filler:
-        try:
-            while True:
-                filler.write(bytes(4096))
-                filler.flush()
-        except OSError:
-            pass
+    with open(disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
     Image.fromarray(pictures.structured(np.random.default_rng(78))).save(tmp_path / "new.png")
     for call in (["enroll", *crops, db, "New", tmp_path / "new.png"], ["enroll", *crops, disk / "h", "New", tmp_path / "new.png"],
                  ["gallery", "remove", db, "Zoë"], ["gallery", "rename", db, "Zoë", "Zo"]):

@@ -79,7 +79,7 @@ class Enrolment {
       if (std::next(inside.begin()) == inside.end()) {
         ++outside;
       } else if (!wrong.empty()) {
-        if (person != refused) say((root / person).string() + ": " + wrong + "; rename this folder.");
+        if (person != refused) say(as_utf8((root / person).string()) + ": " + wrong + "; rename this folder.");
         refused = person;
         all_done_ = false;
       } else {
