@@ -563,9 +563,9 @@ def test_two_at_once(crops, people, gallery, tmp_path):
 
 @pytest.mark.slow
 def test_who_waits_too_long_says_so(gallery):
+    before = gallery.read_bytes()  # before the lock: closing a file gives up all locks that the process has on it
     other = sqlite3.connect(gallery, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    before = gallery.read_bytes()
     assert_sentence(facenet("gallery", "remove", gallery, "Zoë"), gallery, "another process", "10 seconds")
     other.close()
     assert gallery.read_bytes() == before
