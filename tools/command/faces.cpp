@@ -120,15 +120,20 @@ facenet::Status FaceSource::read(const std::string& name, std::vector<CutFace>& 
   faces.clear();
   auto picture = read_picture(name);
   if (!picture) return picture.status();
+  return cut(std::move(*picture), faces);
+}
+
+facenet::Status FaceSource::cut(facenet::Image picture, std::vector<CutFace>& faces) {
+  faces.clear();
   if (aligned_) {
     facenet::Face whole;
-    whole.box = {0, 0, static_cast<float>(picture->width()), static_cast<float>(picture->height())};
-    faces.push_back({whole, std::move(*picture)});
+    whole.box = {0, 0, static_cast<float>(picture.width()), static_cast<float>(picture.height())};
+    faces.push_back({whole, std::move(picture)});
     return {};
   }
-  FACENET_TRY(find_faces(detector_, *picture, found_));
+  FACENET_TRY(find_faces(detector_, picture, found_));
   for (const facenet::Face& face : found_) {
-    auto crop = facenet::crop_face(*picture, face, info_);
+    auto crop = facenet::crop_face(picture, face, info_);
     if (!crop) return crop.status();
     faces.push_back({face, std::move(*crop)});
   }

@@ -42,6 +42,11 @@ class FaceSource {
 
   /// Decodes `name` and finds its faces, in the order of --select. None is no error.
   facenet::Status read(const std::string& name, std::vector<CutFace>& faces);
+  /// The same for a picture that is decoded already.
+  facenet::Status cut(facenet::Image picture, std::vector<CutFace>& faces);
+
+  /// What stands for the detector's weights: 16 hex digits, or "" where pictures are faces already.
+  std::string detector() const { return aligned_ ? "" : detector_.digest(); }
 
  private:
   facenet::Detector detector_;
