@@ -10,7 +10,7 @@ readonly FACES_CARRIER=@vladmandic/face-api@1.7.15   # photographs, and dlib's f
 readonly TIMM=timm==1.0.31                      # the reference of Inception-ResNet-v2
 
 readonly DEBIAN_BASE=(ca-certificates g++ cmake ninja-build libstb-dev doctest-dev libbenchmark-dev libcli11-dev
-                      nlohmann-json3-dev python3-torch python3-torchvision python3-venv)
+                      nlohmann-json3-dev libsqlite3-dev python3-torch python3-torchvision python3-venv)
 readonly DEBIAN_ALL=(clang-14 libclang-rt-14-dev valgrind g++-aarch64-linux-gnu qemu-user emscripten)
 
 usage() {

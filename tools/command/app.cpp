@@ -60,11 +60,14 @@ constexpr const char* align_examples =
     "  facenet align --crop box --margin 32 --size 182 --select centre_weighted lfw/ lfw_182/\n\n";
 constexpr const char* embed_examples =
     "Prints a line for each face: picture, TAB, number of the face, TAB, the embedding; with --json an object. Faces\n"
-    "of a picture are in the order of --select, cut out as the weight file wants them.\n\n"
+    "of a picture are in the order of --select, cut out as the weight file wants them. Of a folder all JPEG and PNG files\n"
+    "in it and below are taken, in the order of their names; stopped and run again, the command goes on where it was, and\n"
+    "pictures that failed are listed at the end.\n\n"
     "Examples:\n"
     "  facenet embed group.jpg\n"
     "  facenet embed --max-faces 1 --json portraits/*.jpg\n"
     "  facenet embed --aligned --json crops/*.png --out embeddings.jsonl\n"
+    "  facenet embed photographs/ --out faces.npy\n"
     "  facenet embed - < portrait.jpg         a picture from standard input\n\n";
 constexpr const char* verify_examples =
     "The face that --select puts first is compared, with a note where a picture has several. Without a face in one of\n"
@@ -205,6 +208,10 @@ class App {
     sub->add_flag("--half-weights", model.half_weights,
                   "Keep weights as 16-bit floats in memory: half of the memory, embeddings differ by about 1e-3");
   }
+  static void add_cache(CLI::App* sub, std::string& cache, const std::string& otherwise) {
+    sub->add_option("--cache", cache, "Keep embeddings in FILE and take those that are there; none: nowhere (default: " + otherwise + ")")
+        ->type_name("FILE");
+  }
   static void add_threshold(CLI::App* sub, std::string& threshold) {
     sub->add_option("--threshold", threshold,
                     "Largest distance of one person's faces: a number, or a file of facenet calibrate (default: the model's)")
@@ -297,14 +304,17 @@ class App {
   }
   void add_embed() {
     CLI::App* sub = add("embed", "Print the embeddings of the faces in pictures", embed_examples);
-    sub->add_option("IMAGE", embed_.pictures, "JPEG or PNG files; - is standard input")
+    sub->add_option("IMAGE", embed_.pictures, "JPEG or PNG files, and folders with such; - is standard input")
         ->required()
         ->type_name("")
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     add_aligned(sub, embed_.aligned);
     add_faces(sub, embed_.faces);
-    sub->add_option("-o,--out", embed_.out, "Write the lines to FILE, which appears only when it is complete")
+    sub->add_option("-o,--out", embed_.out,
+                    "Write to FILE, which appears only when it is complete: X.npy (with X.index.jsonl and X.model.json), "
+                    "X.csv, X.jsonl, or lines as on standard output")
         ->type_name("FILE");
+    add_cache(sub, embed_.cache, "a folder's are kept in FILE.partial until --out's FILE is complete");
     add_model(sub, embed_.model);
   }
   void add_verify() {

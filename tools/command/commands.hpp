@@ -71,8 +71,9 @@ int align(const AlignOptions& options);
 struct EmbedOptions {
   ModelOptions model;
   FaceOptions faces;
-  std::vector<std::string> pictures;
+  std::vector<std::string> pictures;  // and folders
   std::string out;
+  std::string cache;  // "": beside the output until that is complete; "none"
   bool aligned = false, json = false;
 };
 int embed(const EmbedOptions& options);

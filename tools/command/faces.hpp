@@ -42,6 +42,13 @@ class FaceSource {
 
   /// Decodes `name` and finds its faces, in the order of --select. None is no error.
   facenet::Status read(const std::string& name, std::vector<CutFace>& faces);
+  /// The same of a decoded picture.
+  facenet::Status cut(facenet::Image picture, std::vector<CutFace>& faces);
+
+  /// Another one over the same weights, on one thread.
+  facenet::Result<FaceSource> fork() const;
+  /// The detector and all options that decide which faces a picture has, in words.
+  std::string fingerprint() const;
 
  private:
   facenet::Detector detector_;

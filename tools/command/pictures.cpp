@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <vector>
 
@@ -11,10 +13,9 @@ namespace command {
 
 namespace {
 
-facenet::Result<facenet::Image> read_stdin() {
-  static bool taken = false;
-  if (taken) return {facenet::Errc::invalid_argument, "it was read already: name '-' only once"};
-  taken = true;
+facenet::Result<facenet::Buffer<std::uint8_t>> read_stdin() {
+  static std::atomic<bool> taken{false};
+  if (taken.exchange(true)) return {facenet::Errc::invalid_argument, "it was read already: name '-' only once"};
   std::vector<std::uint8_t> bytes;
   constexpr std::size_t block = 1 << 16;
   for (std::size_t used = 0;;) {
@@ -27,14 +28,31 @@ facenet::Result<facenet::Image> read_stdin() {
     used += static_cast<std::size_t>(n);
     if (n != 0) continue;
     if (used == 0) return {facenet::Errc::truncated, "it is empty: redirect a picture to it"};
-    return facenet::decode_image({bytes.data(), used});
+    auto all = facenet::Buffer<std::uint8_t>::make(used, false);
+    if (all.ok()) std::copy_n(bytes.data(), used, all->data());
+    return all;
   }
 }
 
 }  // namespace
 
+facenet::Result<facenet::Buffer<std::uint8_t>> read_picture_bytes(const std::string& name) {
+  if (name == "-") return read_stdin();
+  auto bytes = facenet::detail::read_picture_file(name.c_str());
+  if (!bytes) bytes.status().in(name.c_str());
+  return bytes;
+}
+
+facenet::Result<facenet::Image> decode_picture(facenet::Span<const std::uint8_t> bytes, const std::string& name) {
+  auto image = facenet::decode_image(bytes);
+  if (!image && name != "-") image.status().in(name.c_str());
+  return image;
+}
+
 facenet::Result<facenet::Image> read_picture(const std::string& name) {
-  return name == "-" ? read_stdin() : facenet::read_image(name.c_str());
+  const auto bytes = read_picture_bytes(name);
+  if (!bytes) return bytes.status();
+  return decode_picture(bytes->span(), name);
 }
 
 }  // namespace command
