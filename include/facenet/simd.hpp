@@ -86,6 +86,26 @@ FACENET_INLINE vf add(vf a, vf b) noexcept { return a + b; }
 FACENET_INLINE vf sub(vf a, vf b) noexcept { return a - b; }
 FACENET_INLINE vf mul(vf a, vf b) noexcept { return a * b; }
 FACENET_INLINE vf zero() noexcept { return set1(0.0f); }
+/// The place of the lowest bit that is set in a word that is not 0.
+FACENET_INLINE std::size_t lowest_bit(std::uint64_t word) noexcept {
+#if defined(__GNUC__)
+  return static_cast<std::size_t>(__builtin_ctzll(word));
+#else
+  std::size_t bit = 0;
+  for (; (word & 1) == 0; word >>= 1) ++bit;
+  return bit;
+#endif
+}
+/// Bit i is set where a[i] >= b[i].
+FACENET_INLINE std::uint32_t at_least(vf a, vf b) noexcept {
+#if defined(FACENET_SCALAR)
+  return a >= b ? 1u : 0u;
+#elif defined(FACENET_ISA_AVX512)
+  return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+#else
+  return static_cast<std::uint32_t>((a >= b).mask());
+#endif
+}
 
 /// The first n (0 < n < width) floats at p, zeros behind them; and the way back. Masked where the ISA has that: float by
 /// float, MTCNN's layers of 10 and 28 channels spent a fifth of their time here.
