@@ -10,6 +10,7 @@
 
 #include "commands.hpp"
 #include "cpu.hpp"
+#include "database.hpp"
 #include "facenet/parallel.hpp"
 #include "output.hpp"
 
@@ -28,6 +29,8 @@ constexpr const char* main_examples =
     "  facenet detect --draw found.png group.jpg\n"
     "  facenet verify portrait1.jpg portrait2.jpg\n"
     "  facenet embed --json group.jpg > faces.jsonl\n"
+    "  facenet enroll staff.gallery 'Ada Lovelace' ada.jpg\n"
+    "  facenet identify staff.gallery door.jpg\n"
     "  facenet align photographs/ crops/\n"
     "  facenet info weights/facenet.safetensors\n"
     "  facenet bench --threads 2 --seconds 5\n\n";
@@ -78,6 +81,32 @@ constexpr const char* verify_examples =
     "  facenet verify a.jpg b.jpg && echo same person\n"
     "  facenet verify --json --threshold 0.9 --aligned face1.png face2.png\n"
     "  facenet verify --threshold staff.threshold a.jpg b.jpg\n\n";
+constexpr const char* enroll_examples =
+    "Adds faces to the gallery DB, a file that is made if need be: of one person from pictures, or with --dir of a folder\n"
+    "that holds a folder of pictures for each person, named as the person. A person may have any number of pictures. Each\n"
+    "picture's line is printed when it is safely on the disk; what is enrolled already (by the content of the file) is\n"
+    "left as it is, so that a call that was stopped goes on where it was. A picture with several faces is refused unless\n"
+    "--select says which one is meant. Names are kept exactly as they are given, in UTF-8.\n\n"
+    "Examples:\n"
+    "  facenet enroll staff.gallery 'Ada Lovelace' ada1.jpg ada2.jpg\n"
+    "  facenet enroll --select largest staff.gallery 'Ada Lovelace' party.jpg\n"
+    "  facenet enroll staff.gallery --dir photographs/     photographs/NAME/*.jpg\n\n";
+constexpr const char* identify_examples =
+    "Prints a line for each face: picture, number of the face, the person whose template is nearest, distance\n"
+    "(Euclidean) and similarity (cosine), or 'unknown' where nobody's is within the threshold; with --json one object a\n"
+    "face. Exit status 0: somebody was identified, 1: nobody.\n\n"
+    "Examples:\n"
+    "  facenet identify staff.gallery door.jpg\n"
+    "  facenet identify --top 3 --json staff.gallery *.jpg\n"
+    "  facenet identify --threshold staff.threshold staff.gallery - < door.jpg\n\n";
+constexpr const char* gallery_examples =
+    "A gallery is an SQLite file; README.md has its schema. 'remove' and 'rename' leave no trace of what went in the file\n"
+    "or beside it. 'export' writes JSON lines, 'import' adds them to a gallery of the same model, all or none.\n\n"
+    "Examples:\n"
+    "  facenet gallery list staff.gallery\n"
+    "  facenet gallery rename staff.gallery 'Ada Byron' 'Ada Lovelace'\n"
+    "  facenet gallery remove staff.gallery 'Ada Lovelace'\n"
+    "  facenet gallery export staff.gallery - | ssh other facenet gallery import staff.gallery -\n\n";
 constexpr const char* bench_examples =
     "Times are for one image of the batch; gflops is 2 x multiply-adds of the network over the median.\n\n"
     "Examples:\n"
@@ -157,6 +186,9 @@ class App {
     add_align();
     add_embed();
     add_verify();
+    add_enroll();
+    add_identify();
+    add_gallery();
     add_info();
     add_selftest();
     add_bench();
@@ -175,12 +207,16 @@ class App {
       return out.line(lines) && out.finish() ? done : failed;
     }
     info_.json = selftest_.json = detect_.json = align_.json = embed_.json = verify_.json = bench_.json = json_;
+    enroll_.json = identify_.json = gallery_.json = json_;
     if (app_.got_subcommand("info")) return info(info_);
     if (app_.got_subcommand("selftest")) return selftest(selftest_);
     if (app_.got_subcommand("detect")) return detect(detect_);
     if (app_.got_subcommand("align")) return align(align_);
     if (app_.got_subcommand("embed")) return embed(embed_);
     if (app_.got_subcommand("verify")) return verify(verify_);
+    if (app_.got_subcommand("enroll")) return enroll(enroll_);
+    if (app_.got_subcommand("identify")) return identify(identify_);
+    if (app_.got_subcommand("gallery")) return gallery(gallery_);
     return bench(bench_);
   }
 
@@ -326,6 +362,68 @@ class App {
     add_threshold(sub, verify_.threshold);
     add_model(sub, verify_.model);
   }
+  void add_enroll() {
+    CLI::App* sub = add("enroll", "Add a person's faces to a gallery", enroll_examples);
+    sub->add_option("DB", enroll_.gallery, "The gallery")->required()->type_name("");
+    CLI::Option* name = sub->add_option("NAME", enroll_.name, "The person")->type_name("");
+    CLI::Option* pictures = sub->add_option("IMAGE", enroll_.pictures, "JPEG or PNG files; - is standard input")
+                                ->type_name("")
+                                ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    CLI::Option* folder = sub->add_option("--dir", enroll_.folder, "Enroll a folder of persons' folders instead")->type_name("DIR");
+    add_aligned(sub, enroll_.aligned);
+    add_faces(sub, enroll_.faces, false);
+    add_model(sub, enroll_.model);
+    sub->callback([=] {
+      enroll_.chosen = sub->get_option("--select")->count() > 0;
+      if (folder->count() > 0 && name->count() > 0)
+        throw CLI::ValidationError("--dir names the persons by their folders: NAME and IMAGE do not go with it");
+      if (folder->count() == 0 && pictures->count() == 0) throw CLI::ValidationError("NAME and IMAGE, or --dir, are required");
+    });
+  }
+  void add_identify() {
+    CLI::App* sub = add("identify", "Tell who of a gallery is in pictures", identify_examples);
+    sub->add_option("DB", identify_.gallery, "The gallery")->required()->type_name("");
+    sub->add_option("IMAGE", identify_.pictures, "JPEG or PNG files; - is standard input")
+        ->required()
+        ->type_name("")
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    sub->add_option("-k,--top", identify_.top, "Name up to N persons for each face (default 1)")
+        ->check(whole_number(1, 1000))
+        ->type_name("N");
+    add_threshold(sub, identify_.threshold);
+    add_aligned(sub, identify_.aligned);
+    add_faces(sub, identify_.faces);
+    add_model(sub, identify_.model);
+  }
+  void add_gallery() {
+    CLI::App* sub = add("gallery", "Look at a gallery, change it, carry it elsewhere", gallery_examples);
+    sub->require_subcommand(1);
+    const auto action = [&](const char* name, const char* what) {
+      CLI::App* a = sub->add_subcommand(name, what);
+      help(*a);
+      a->add_flag("--json", json_, "Print one JSON object a line");
+      a->add_option("DB", gallery_.gallery, "The gallery")->required()->type_name("");
+      a->callback([this, name] { gallery_.action = name; });
+      return a;
+    };
+    const auto names = [&](CLI::App* a, const char* what) {
+      return a->add_option("NAME", gallery_.names, what)->type_name("")->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    };
+    action("list", "The persons, and how many templates each has");
+    names(action("show", "The templates of persons"), "Persons")->required();
+    names(action("rename", "Give a person another name: OLD NEW"), "The old name and the new one")->required()->expected(2);
+    CLI::App* remove = action("remove", "Remove persons, or single templates, without a trace");
+    names(remove, "Persons");
+    remove->add_option("--template", gallery_.templates, "Remove this template only; again for more")
+        ->type_name("ID")
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    for (const char* name : {"export", "import"})
+      action(name, name[0] == 'e' ? "Write all as JSON lines" : "Add what export wrote to a gallery, made if need be")
+          ->add_option("FILE", gallery_.file, name[0] == 'e' ? "Where to (default -, standard output)" : "Where from (default -, standard input)")
+          ->type_name("");
+    action("stats", "Numbers, the model, and whether the file is sound");
+    action("vacuum", "Give free space back, and erase what it held");
+  }
   void add_bench() {
     CLI::App* sub = add("bench", "Measure how long an embedding takes", bench_examples);
     sub->add_option("-b,--batch", bench_.batch, "Images that are embedded together, 1 to 4096 (default 1)")
@@ -342,7 +440,7 @@ class App {
     const auto chosen = app_.get_subcommands();
     if (chosen.empty() && (first.empty() || first[0] != '-')) {
       say((first.empty() ? "no command was given" : "'" + first + "' is not a command") +
-          "; give detect, align, embed, verify, info, selftest or bench, see 'facenet --help'.");
+          "; give detect, align, embed, verify, enroll, identify, gallery, info, selftest or bench, see 'facenet --help'.");
       return failed;
     }
     const std::string name = chosen.empty() ? "facenet" : "facenet " + chosen.front()->get_name();
@@ -359,6 +457,9 @@ class App {
   SelftestOptions selftest_;
   EmbedOptions embed_;
   VerifyOptions verify_;
+  EnrollOptions enroll_;
+  IdentifyOptions identify_;
+  GalleryOptions gallery_;
   BenchOptions bench_;
   bool json_ = false;
 };
@@ -371,6 +472,8 @@ int run(int argc, char** argv) noexcept {
     return App().run(argc, argv);
   } catch (const std::bad_alloc&) {
     say("there is not enough memory; free some, or use smaller pictures or batches.");
+  } catch (const DatabaseError& e) {
+    say(e.what());
   } catch (const std::exception& e) {
     say(std::string("an unexpected error: ") + e.what() + "; please report it.");
   }

@@ -1,7 +1,9 @@
 #include "bulk.hpp"
 
-#include <algorithm>
+#include <unistd.h>
+
 #include <condition_variable>
+#include <filesystem>
 #include <mutex>
 #include <new>
 
@@ -73,8 +75,12 @@ std::string cache_file(const std::string& option, const std::string& folder) {
   if (!option.empty()) return option;
   const std::size_t end = folder.find_last_not_of('/');
   const std::string name = end == std::string::npos ? "." : folder.substr(0, end + 1);
-  const bool dots = name == "." || name == ".." || (name.size() > 2 && name.compare(name.size() - 3, 3, "/..") == 0);
-  return dots ? name + "/.embeddings" : name + ".embeddings";
+  const std::string last = name.substr(name.rfind('/') + 1);
+  const std::string file = last == "." || last == ".." ? name + "/.embeddings" : name + ".embeddings";
+  const std::string parent = std::filesystem::path(file).parent_path().string();
+  if (::access(file.c_str(), F_OK) == 0 || ::access(parent.empty() ? "." : parent.c_str(), W_OK) == 0) return file;
+  say(file + ": embeddings cannot be kept there, so a later run makes them again; give --cache FILE.");
+  return {};
 }
 
 bool BulkEmbedder::load(const ModelOptions& model, const FaceOptions& faces, bool aligned, const std::string& cache) {
@@ -141,7 +147,7 @@ EmbeddedPicture BulkEmbedder::embed(Worker& worker, const std::string& name) {
   EmbeddedPicture result;
   CacheKey key;
   std::vector<CutFace> faces;
-  auto bytes = read_picture_bytes(name);
+  auto bytes = read_bytes(name);
   facenet::Status status = bytes.status();
   if (status.ok()) {
     if (cache_.is_open()) {
@@ -151,7 +157,7 @@ EmbeddedPicture BulkEmbedder::embed(Worker& worker, const std::string& name) {
       hash.digest(key.data());
       if (cache_.find(key, result.faces)) return result;
     }
-    auto picture = decode_picture(bytes->span(), name);
+    auto picture = decode(bytes->span(), name);
     *bytes = {};
     status = picture.status();
     if (status.ok()) status = worker.source.cut(std::move(*picture), faces);

@@ -15,8 +15,8 @@ struct EmbeddedPicture {
   std::vector<EmbeddedFace> faces;  // in the order of --select
 };
 
-/// Where a folder's embeddings are kept beside it: "photos.embeddings" for photos/, so that whoever deletes the one sees
-/// the other. `option`: --cache; "none": nowhere.
+/// Where a folder's embeddings are kept: beside it, "photos.embeddings" for photos/, so that whoever deletes the one sees the
+/// other. Where nothing can be written there, which is said, and for `option` (--cache) "none": nowhere, "".
 std::string cache_file(const std::string& option, const std::string& folder);
 
 class BulkEmbedder {

@@ -87,6 +87,36 @@ struct VerifyOptions {
 };
 int verify(const VerifyOptions& options);
 
+struct EnrollOptions {
+  ModelOptions model;
+  FaceOptions faces;
+  std::string gallery, name, folder;  // name and pictures, or a folder of persons' folders
+  std::vector<std::string> pictures;
+  bool chosen = false;  // --select was given: it says whose face it is where there are several
+  bool aligned = false, json = false;
+};
+int enroll(const EnrollOptions& options);
+
+struct IdentifyOptions {
+  ModelOptions model;
+  FaceOptions faces;
+  std::string gallery;
+  std::vector<std::string> pictures;
+  std::string threshold;  // as VerifyOptions::threshold
+  int top = 1;
+  bool aligned = false, json = false;
+};
+int identify(const IdentifyOptions& options);
+
+struct GalleryOptions {
+  std::string action;  // list, show, rename, remove, export, import, stats, vacuum
+  std::string gallery, file;
+  std::vector<std::string> names;
+  std::vector<std::string> templates;  // ids
+  bool json = false;
+};
+int gallery(const GalleryOptions& options);
+
 struct BenchOptions {
   ModelOptions model;
   int batch = 1;

@@ -4,13 +4,12 @@
 #include <array>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "database.hpp"
 #include "facenet/detector_boxes.hpp"
-
-struct sqlite3;
-struct sqlite3_stmt;
 
 namespace command {
 
@@ -32,12 +31,11 @@ class EmbeddingCache {
   EmbeddingCache(const EmbeddingCache&) = delete;
   EmbeddingCache& operator=(const EmbeddingCache&) = delete;
   /// Stores what waits.
-  ~EmbeddingCache();
+  ~EmbeddingCache() { close(); }
 
-  /// False when the file is something else or damaged, which has been said. Where it cannot be made or written, that is
-  /// said and the cache stays closed.
+  /// False when the file cannot be made, is something else or damaged, which has been said.
   bool open(const std::string& file, int dim);
-  bool is_open() const { return database_ != nullptr; }
+  bool is_open() const { return database_.has_value(); }
   /// Whether the picture's faces are there.
   bool find(const CacheKey& key, std::vector<EmbeddedFace>& faces);
   /// Stored within a second or so: a transaction a picture would wait for the disk each time.
@@ -49,12 +47,11 @@ class EmbeddingCache {
     CacheKey key;
     std::vector<float> data;
   };
-  bool store();
-  void give_up(const std::string& what);
+  void store();
+  void give_up(const DatabaseError& why);
 
-  std::string file_;
-  sqlite3* database_ = nullptr;
-  sqlite3_stmt *find_ = nullptr, *add_ = nullptr;
+  std::optional<Database> database_;
+  std::optional<Query> find_, add_;  // behind the database, so that they end before it
   std::vector<Row> waiting_;
   std::int64_t stored_at_ = 0;  // milliseconds of the steady clock
   std::size_t dim_ = 0;

@@ -49,6 +49,8 @@ class FaceSource {
   facenet::Result<FaceSource> fork() const;
   /// The detector and all options that decide which faces a picture has, in words.
   std::string fingerprint() const;
+  /// What stands for the detector's weights: 16 hex digits, or "" where pictures are faces already.
+  std::string detector() const { return aligned_ ? "" : detector_.digest(); }
 
  private:
   facenet::Detector detector_;

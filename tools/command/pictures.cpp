@@ -2,9 +2,9 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <vector>
 
 #include "facenet/image_io.hpp"
@@ -29,30 +29,30 @@ facenet::Result<facenet::Buffer<std::uint8_t>> read_stdin() {
     if (n != 0) continue;
     if (used == 0) return {facenet::Errc::truncated, "it is empty: redirect a picture to it"};
     auto all = facenet::Buffer<std::uint8_t>::make(used, false);
-    if (all.ok()) std::copy_n(bytes.data(), used, all->data());
+    if (all) std::memcpy(all->data(), bytes.data(), used);
     return all;
   }
 }
 
 }  // namespace
 
-facenet::Result<facenet::Buffer<std::uint8_t>> read_picture_bytes(const std::string& name) {
+facenet::Result<facenet::Buffer<std::uint8_t>> read_bytes(const std::string& name) {
   if (name == "-") return read_stdin();
   auto bytes = facenet::detail::read_picture_file(name.c_str());
   if (!bytes) bytes.status().in(name.c_str());
   return bytes;
 }
 
-facenet::Result<facenet::Image> decode_picture(facenet::Span<const std::uint8_t> bytes, const std::string& name) {
+facenet::Result<facenet::Image> decode(facenet::Span<const std::uint8_t> bytes, const std::string& name) {
   auto image = facenet::decode_image(bytes);
   if (!image && name != "-") image.status().in(name.c_str());
   return image;
 }
 
 facenet::Result<facenet::Image> read_picture(const std::string& name) {
-  const auto bytes = read_picture_bytes(name);
+  auto bytes = read_bytes(name);
   if (!bytes) return bytes.status();
-  return decode_picture(bytes->span(), name);
+  return decode(bytes->span(), name);
 }
 
 }  // namespace command
