@@ -7,7 +7,7 @@
 #include <limits>
 #include <memory>
 
-#include "facenet/hash.hpp"
+#include "commands.hpp"
 #include "gallery_store.hpp"
 #include "json.hpp"
 #include "output.hpp"

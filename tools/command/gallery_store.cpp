@@ -118,7 +118,8 @@ GalleryStore::GalleryStore(const std::string& path, Access access) : path_(path)
   // An empty file is what is left where the first change was killed.
   if (there && !(S_ISREG(about.st_mode) && about.st_size == 0)) {
     database_ = std::make_unique<Database>(path_, access);
-    return read_model();
+    read_model();
+    return;
   }
   if (access != Access::create) refuse("this file is empty; 'facenet enroll' makes a gallery of it");
   const std::string folder = folder_of(path);
