@@ -201,7 +201,9 @@ class Clustering {
       body += "<h2>Once only <small>" + count(alone.size(), "person") + (alone.size() > most_shown ? ", the first " + std::to_string(most_shown) : "") +
               "</small></h2>" + images(alone);
     const std::size_t persons = groups_.size() - noise_;
-    std::string lead = count(faces_.size(), "face") + " in " + count(pictures_.size(), "picture") + ", " + options_.algorithm +
+    std::string algorithm = options_.algorithm;
+    std::replace(algorithm.begin(), algorithm.end(), '_', ' ');
+    std::string lead = count(faces_.size(), "face") + " in " + count(pictures_.size(), "picture") + ", " + algorithm +
                        " at threshold " + number(threshold_);
     if (without_face_ != 0) lead += "; " + count(without_face_, "picture") + " without a face";
     if (!failures_.none()) lead += "; " + count(failures_.pictures().size(), "picture") + " failed";

@@ -40,7 +40,7 @@ svg text{font:15px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var
 .pairs{grid-template-columns:repeat(auto-fill,minmax(min(100%,18rem),1fr))}
 .pairs li{background:var(--card);border-radius:14px;box-shadow:var(--shade);overflow:hidden}
 .pairs .two{display:grid;grid-template-columns:1fr 1fr;gap:2px}
-img,.lost{display:block;width:100%;aspect-ratio:1;object-fit:cover;background:var(--rule)}
+img,.lost{display:block;width:100%;height:auto;aspect-ratio:1;object-fit:cover;background:var(--rule)}
 .pairs p{padding:.55rem .8rem .75rem;font-size:.85rem;line-height:1.4;margin:0;overflow-wrap:anywhere}.pairs strong{display:block;font-size:1rem}
 .faces{grid-template-columns:repeat(auto-fill,minmax(5.5rem,1fr));gap:.6rem}
 .faces img,.faces .lost{border-radius:10px}.faces small{display:block;font-size:.75rem;line-height:1.3;overflow-wrap:anywhere;margin-top:.2rem}
