@@ -126,17 +126,15 @@ class Calibrating {
   bool refuse(std::size_t needed, std::size_t persons_needed) const {
     char text[640];
     const std::size_t have = pairs_of(persons_);
-    std::string lowest = have > 6 ? "; or give --far " : "";
-    if (have > 6) {
-      char digits[32];
-      std::snprintf(digits, sizeof digits, "%.2g", std::ceil(300 / static_cast<double>(have)) / 100 <= 0.5
-                                                      ? std::ceil(3 / static_cast<double>(have) * 1e4) / 1e4 : 0.5);
-      lowest += std::string(digits) + " or more";
-    }
+    // Two digits, rounded up.
+    const double lowest = have == 0 ? 1 : 3 / static_cast<double>(have);
+    const double unit = std::pow(10, std::floor(std::log10(lowest)) - 1), rounded = std::ceil(lowest / unit - 1e-9) * unit;
+    char other[48] = "";
+    if (rounded <= 0.5) std::snprintf(other, sizeof other, ", or give --far %.2g or more", rounded);
     std::snprintf(text, sizeof text,
                   ": these pictures cannot support a false accept rate of %g: it needs %zu pairs of different persons (3 / rate), "
                   "so %zu persons, and there are %zu with a face, which make %zu pairs; add persons%s.",
-                  options_.far, needed, persons_needed, persons_, have, lowest.c_str());
+                  options_.far, needed, persons_needed, persons_, have, other);
     say(options_.images.folder + text);
     return false;
   }

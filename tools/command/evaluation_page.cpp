@@ -67,8 +67,9 @@ std::string roc_chart(const EvaluationData& data) {
   const facenet::ErrorRates& e = data.at_threshold;
   const double px = x(e.far), py = down(1 - e.frr);
   s += print("<circle class=other cx=%.1f cy=%.1f r=5 />", px, py);
-  const bool at_right = px < left + inner_width * 0.55;
-  s += label(px + (at_right ? 10 : -10), std::min(py + 22, height - bottom - 8), at_right ? "start" : "end",
+  // Below and to the right of a point the curve, which rises, never is.
+  const bool room = px + 130 < width - right;
+  s += label(room ? px + 8 : width - right, std::min(py + 24, height - bottom - 8), room ? "start" : "end",
              print("threshold %.3g", data.threshold), "key");
   s += label(left + inner_width / 2, height - 6, "middle", "false accept rate");
   return chart("ROC: true accept rate over false accept rate, logarithmic", s);

@@ -26,7 +26,7 @@ p{margin:.3rem 0;max-width:44rem}.soft,figcaption,dt,small{color:var(--soft)}
 code{font:.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 .note{border:1px solid var(--warn-rule);background:var(--warn-page);color:var(--warn-ink);border-radius:12px;padding:.8rem 1rem;
 margin:1.2rem 0;max-width:none}
-dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:1rem;margin:1.2rem 0 0}
+dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:1rem;margin:1.2rem 0 0}
 dl div,.card{background:var(--card);border-radius:14px;box-shadow:var(--shade);padding:.9rem 1rem}
 dt{font-size:.85rem}dd{margin:.1rem 0 0;font-size:1.35rem;font-weight:600;letter-spacing:-.01em}
 dd small{display:block;font-size:.85rem;font-weight:400;letter-spacing:0}
