@@ -113,7 +113,7 @@ def test_it_goes_on_after_a_kill(aligned, tmp_path):
     folder, out, whole = tmp_path / "many", tmp_path / "x.npy", tmp_path / "whole.npy"
     folder.mkdir()
     random = np.random.default_rng(2)
-    for number in range(600):
+    for number in range(240):
         Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{number:04d}.png")
     partial = tmp_path / "x.npy.partial"
     process = subprocess.Popen([COMMAND, *map(str, aligned), folder, "--out", out], cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -123,7 +123,7 @@ def test_it_goes_on_after_a_kill(aligned, tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
     kept = rows_in(partial)
-    assert 0 < kept < 600 and not out.exists()
+    assert 0 < kept < 240 and not out.exists()
     assert any(p.name.endswith(".tmp") for p in tmp_path.iterdir())
     assert facenet(*aligned, folder, "--out", out).returncode == 0
     assert facenet(*aligned, folder, "--out", whole, "--cache", "none").returncode == 0

@@ -9,7 +9,7 @@ import pytest
 from recognition import distances, make_people
 from test_command import COMMAND, UNTRAINED, assert_sentence, facenet, lines
 from test_command import weights  # noqa: F401 (fixture)
-from test_report import decode
+from test_report import Page, decode
 
 pytestmark = pytest.mark.skipif(not COMMAND.exists(), reason=f"{COMMAND} is not built")
 PERSONS, EACH = 6, 4
@@ -100,7 +100,7 @@ def test_the_contact_sheet(people, tmp_path):
     result = facenet(*people.call, "--json", "--html", html)
     source = html.read_text(encoding="utf-8")
     assert "<script" not in source and "http" not in source and "untrained" in source
-    images = [part.split('"')[0] for part in source.split('<img src="')[1:]]
+    images = [image["src"] for image in Page(source).all("img")]
     assert len(images) == PERSONS * EACH and all(decode(uri).size == (160, 160) for uri in images)
     assert f"{len(lines(result))} persons" in source
 

@@ -88,7 +88,7 @@ def test_the_numbers_are_scikit_learns(people):
     for entry in got["tar"]:
         assert near(entry["tar"], tpr[fpr <= entry["far"] + 1e-12].max())
         assert entry["measurable"] == (entry["far"] * FOLDS * PAIRS >= 1) and entry["interval"][0] <= entry["tar"] <= entry["interval"][1]
-    assert [entry["far"] for entry in got["tar"]] == [float(np.float32(far)) or far for far in (0.1, 0.01, 0.001, 0.0001)]
+    assert [entry["far"] for entry in got["tar"]] == [0.1, 0.01, 0.001, 0.0001]
     cross = np.argmax(fpr >= 1 - tpr)
     share = (1 - tpr[cross - 1] - fpr[cross - 1]) / (1 - tpr[cross - 1] - fpr[cross - 1] + fpr[cross] - 1 + tpr[cross])
     assert near(got["eer"]["rate"], fpr[cross - 1] + share * (fpr[cross] - fpr[cross - 1]))
@@ -112,7 +112,7 @@ def test_missing_faces_are_counted_twice_over(people, weights, tmp_path):  # noq
     lost = [{a, b} & {gone, broken} != set() for a, b, _, _ in people.pairs]
     assert got["pairs"] == len(people.pairs) and got["evaluated"] == len(people.pairs) - sum(lost)
     assert got["missing"]["genuine"] == sum(x and p[2] for x, p in zip(lost, people.pairs)) > 0
-    assert got["missing"]["impostor" + "s" * ("impostors" in got["missing"])] == sum(x and not p[2] for x, p in zip(lost, people.pairs))
+    assert got["missing"]["impostors"] == sum(x and not p[2] for x, p in zip(lost, people.pairs))
     assert got["missing"]["pictures_absent"] == 1 and got["missing"]["pictures_failed"] == 1
     distance = np.array([math.inf if x else people.apart[p[0], p[1]] for x, p in zip(lost, people.pairs)])
     same, fold = (np.array([p[i] for p in people.pairs]) for i in (2, 3))
@@ -125,7 +125,7 @@ def test_missing_faces_are_counted_twice_over(people, weights, tmp_path):  # noq
 def test_pictures_without_a_face(weights, tmp_path):  # noqa: F811
     """With the detector: made-up pictures have no face, so no pair is left, and that is said."""
     make_people(tmp_path / "images", 2, 2)
-    (tmp_path / "pairs.txt").write_text("1\nPerson_A\t1\t2\nPerson_A\t1\tPerson_B\t2\n".replace("1\n", "1\n", 1))
+    (tmp_path / "pairs.txt").write_text("1\nPerson_A\t1\t2\nPerson_A\t1\tPerson_B\t2\n")
     result = facenet("evaluate", "--pairs", tmp_path / "pairs.txt", "--images", tmp_path / "images", "--weights", weights)
     assert result.returncode == 2 and "0 have both faces" in result.stderr and result.stdout == ""
 
@@ -136,9 +136,9 @@ def test_the_report(people, tmp_path):
     assert result.returncode == 0
     (got,) = lines(result)
     source = html.read_text(encoding="utf-8")
-    page = Page(source.replace(" />", "></i>").replace("<meta charset=utf-8>", ""))if False else source
-    assert "<script" not in page and "http" not in page and "@import" not in page
-    images = [part.split('"')[0] for part in source.split('<img src="')[1:]]
+    page = Page(source)
+    assert not page.all("script") and not page.all("link") and "http" not in source and "@import" not in source
+    images = [image["src"] for image in page.all("img")]
     assert len(images) == 20 and all(decode(uri).size == (160, 160) for uri in images)
     for part in (f"{100 * got['accuracy']['mean']:.2f} %", f"{got['auc']['value']:.4f}", "UNTRAINED".lower(), "<path class=curve",
                  "prefers-color-scheme:dark", "viewport", f"threshold {got['at_threshold']['threshold']:.3g}"):

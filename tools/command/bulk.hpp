@@ -26,8 +26,7 @@ class BulkEmbedder {
 
   const facenet::ModelInfo& info() const { return embedder_.info(); }
   int dim() const { return embedder_.dim(); }
-  /// What was loaded, for other uses on the caller's thread.
-  FaceSource& source() { return source_; }
+  void remove_cache() { cache_.remove(); }
 
   /// Called for picture after picture, by one thread at a time; false ends the run.
   using Take = std::function<bool(std::size_t index, EmbeddedPicture& picture)>;

@@ -1,6 +1,4 @@
 // Embeddings as lines or files: of pictures named one by one, and of whole folders, which can be gone on with after a stop.
-#include <unistd.h>
-
 #include <filesystem>
 
 #include "model.hpp"
@@ -43,7 +41,7 @@ class Embedding {
       failures_.say_all();
     }
     if (!complete || !rows_->finish(faceless_.pictures(), failures_.pictures())) return failed;
-    if (keep) ::unlink(partial.c_str());
+    if (keep) bulk_.remove_cache();
     if (!all_read_ || !failures_.none()) return failed;
     return found_ ? done : no;
   }

@@ -1,5 +1,7 @@
 #include "embedding_cache.hpp"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cstring>
 
@@ -11,7 +13,7 @@ namespace {
 
 constexpr int application_id = 0x464e4543;  // "FNEC"
 constexpr int version = 1;
-constexpr std::size_t face_floats = 15, most_waiting = 256;
+constexpr std::size_t face_floats = 15, most_waiting = 64;
 constexpr std::int64_t pause_ms = 1000;
 
 std::int64_t now_ms() {
@@ -116,6 +118,14 @@ void EmbeddingCache::give_up(const DatabaseError& why) {
   say(std::string(why.what()) + " The work goes on without a cache.");
   waiting_.clear();
   close();
+}
+
+void EmbeddingCache::remove() {
+  if (!is_open()) return;
+  const std::string file = database_->path();
+  waiting_.clear();
+  close();
+  ::unlink(file.c_str());
 }
 
 void EmbeddingCache::close() {

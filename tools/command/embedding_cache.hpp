@@ -41,6 +41,8 @@ class EmbeddingCache {
   /// Stored within a second or so: a transaction a picture would wait for the disk each time.
   void add(const CacheKey& key, const std::vector<EmbeddedFace>& faces);
   void close();
+  /// The file is no longer needed: closes it, whatever waits, and deletes it.
+  void remove();
 
  private:
   struct Row {

@@ -168,12 +168,12 @@ std::string facts(const EvaluationData& data) {
 }
 
 std::string rates_table(const EvaluationData& data) {
-  std::string s = "<h2>True accepts at a false accept rate</h2><div class=scroll><table><thead><tr><th>FAR<th>TAR<th>95%<th>distance"
-                  "</tr></thead><tbody>";
+  std::string s = "<h2>True accepts at a false accept rate</h2><div class=scroll><table><thead><tr><th>FAR</th><th>TAR</th><th>95%</th>"
+                  "<th>distance</th></tr></thead><tbody>";
   for (std::size_t i = 0; i < data.tar.size(); ++i) {
     const facenet::TarAtFar& t = data.tar[i];
-    s += "<tr><td>" + print("%g", t.far) + "<td>" + print("%.4f", t.tar) + "<td>" + range(data.tar_interval[i]) + "<td>" +
-         print("%.4f", t.threshold) + (t.measurable ? "" : " <small>(too few pairs)</small>") + "</tr>";
+    s += "<tr><td>" + print("%g", t.far) + "</td><td>" + print("%.4f", t.tar) + "</td><td>" + range(data.tar_interval[i]) + "</td><td>" +
+         print("%.4f", t.threshold) + (t.measurable ? "" : " <small>(too few pairs)</small>") + "</td></tr>";
   }
   const facenet::ErrorRates& e = data.at_threshold;
   return s + "</tbody></table></div><p class=soft>At the threshold " + print("%.4g", data.threshold) + ": FAR " + print("%.4g", e.far) +
