@@ -11,15 +11,15 @@ readonly DOWNLOAD_LIMIT_S=180   # the checkpoint has 107 MB; without a network i
 readonly TIMING_S=2
 readonly GROUP=../shared/photos/group.jpg   # where the project is developed
 readonly REPORT=report.html
-readonly MOST_KNOWN=26   # faces whose names, A to Z, are those of the report
+readonly LETTERS=({A..Z})   # the report's names of the first faces
 
 usage() {
   cat <<'TEXT'
 Usage: tools/demo.sh [IMAGE...]
 
 Sets up what is missing (tools/bootstrap.sh), builds the `facenet` command, gets weights when there are none, finds the
-faces in the pictures, embeds them, prints the distance of each to each, compares the first two faces, enrolls the first
-half of the faces and identifies all, and groups the faces by person. report.html shows the same: the pictures with boxes,
+faces in the pictures, embeds them, prints the distance of each to each, compares the first two faces, enrolls every second
+face and identifies the others, and groups the faces by person. report.html shows the same: the pictures with boxes,
 the face crops, the distances as a heat map, the verdict, who was identified, the groups, the time a face takes, and whether
 the weights are trained.
 
@@ -63,7 +63,7 @@ get_weights() {
 
 # What the command makes of the faces: verify, identify and cluster, each with its JSON in $work. Status 1 is an answer too.
 recognise() {
-  local crops=() names=({A..Z}) known i options=(--json --aligned --weights "$WEIGHTS")
+  local crops=() others=() i options=(--json --aligned --weights "$WEIGHTS")
   mapfile -d '' crops < <(.venv/bin/python - "$work/faces.jsonl" <<'PYTHON'
 import json, sys
 
@@ -73,14 +73,16 @@ for line in open(sys.argv[1], encoding="utf-8"):
 PYTHON
   )
   ((${#crops[@]} > 1)) || return 0
-  known=$(((${#crops[@]} + 1) / 2))
-  ((known <= MOST_KNOWN)) || known=$MOST_KNOWN
   echo "demo: facenet verify, enroll, identify and cluster, ${#crops[@]} faces" >&2
   answered verify "$facenet" verify "${options[@]}" -- "${crops[0]}" "${crops[1]}"
-  for ((i = 0; i < known; ++i)); do
-    answered enroll "$facenet" enroll "${options[@]}" -- "$work/gallery" "face ${names[i]}" "${crops[i]}"
+  for i in "${!crops[@]}"; do
+    if ((i % 2 == 0 && i < ${#LETTERS[@]})); then
+      answered enroll "$facenet" enroll "${options[@]}" -- "$work/gallery" "face ${LETTERS[i]}" "${crops[i]}"
+    else
+      others+=("${crops[i]}")
+    fi
   done
-  answered identify "$facenet" identify "${options[@]}" -- "$work/gallery" "${crops[@]}"
+  answered identify "$facenet" identify "${options[@]}" -- "$work/gallery" "${others[@]}"
   answered cluster "$facenet" cluster "${options[@]}" --cache none -- "$work/crops"
 }
 

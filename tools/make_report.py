@@ -298,8 +298,8 @@ def show_recognition(folder: str, faces: list[Face], trained: bool) -> tuple[str
                 rows.append(f"<li>{thumb(labels[line['image']])}<span>"
                             + (f"<strong>{html.escape(best['name'])}</strong><br><span class=soft>distance {best['distance']:.3f}</span>"
                                if best else '<strong class="soft">unknown</strong>') + "</span></li>")
-            parts.append("<h2>Identify</h2><p class=soft>The first half of the faces are in a gallery under their letters; each face is looked "
-                         f'up there. Farther than {said["identify"][0]["threshold"]:g} from all of them is unknown.</p>'
+            parts.append("<h2>Identify</h2><p class=soft>Every second face is in a gallery under its letter; the others are looked up "
+                         f'there. Farther than {said["identify"][0]["threshold"]:g} from all of them is unknown.</p>'
                          f'<ul class="answers">{"".join(rows)}</ul>')
         if said["cluster"]:
             groups = [sorted((labels[face["image"]] for face in line["faces"]), key=lambda x: (len(x), x)) for line in said["cluster"]]
