@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
-#include "facenet/distance.hpp"
 #include "facenet/parallel.hpp"
 #include "facenet/random.hpp"
+#include "facenet/template_store.hpp"
 
 FACENET_BEGIN
 
@@ -21,27 +21,51 @@ constexpr int max_average_link_faces = 32768;  // their distances take 2 n^2 byt
 
 namespace detail {
 
+inline Status check_faces(const float* e, int n, int dim, const ClusterOptions& options) noexcept {
+  if (n < 1) return {Errc::invalid_argument, "there must be at least one face"};
+  if (!(options.threshold >= 0)) return {Errc::invalid_argument, "a threshold must be 0 or more"};
+  if (options.threads < 0) return {Errc::invalid_argument, "threads must be 1 to 256"};
+  return check_embeddings(e, static_cast<std::size_t>(n), dim);
+}
+
+/// Turns a 64 x 64 matrix of bits round its diagonal (Warren, "Hacker's Delight", 7-3).
+inline void transpose(std::uint64_t (&row)[64]) noexcept {
+  std::uint64_t mask = 0xffffffffu;
+  for (std::size_t j = 32; j != 0; j >>= 1, mask ^= mask << j)
+    for (std::size_t k = 0; k < 64; k = (k + j + 1) & ~j) {
+      const std::uint64_t t = ((row[k] >> j) ^ row[k + j]) & mask;
+      row[k] ^= t << j;
+      row[k + j] ^= t;
+    }
+}
+
 /// Which faces are neighbours: within the threshold of each other. A bit a pair, both ways, none for a face and itself.
+/// One triangle is computed, by the register tile in float; pairs that rounding leaves in doubt are computed in double.
 class NeighbourGraph {
  public:
   static Result<NeighbourGraph> make(const float* e, int n, int dim, const ClusterOptions& options) noexcept {
-    if (n < 1) return {Errc::invalid_argument, "there must be at least one face"};
     if (n > max_cluster_faces) return {Errc::limit_exceeded, "up to 131,072 faces can be clustered"};
-    if (!(options.threshold >= 0)) return {Errc::invalid_argument, "a threshold must be 0 or more"};
-    FACENET_TRY(check_embeddings(e, static_cast<std::size_t>(n), dim));
+    FACENET_TRY(check_faces(e, n, dim, options));
+    auto team = SharedTeam::make(options.threads == 0 ? default_threads() : options.threads);
+    if (!team) return team.status();
     NeighbourGraph g;
     g.faces_ = static_cast<std::size_t>(n);
     g.words_ = (g.faces_ + 63) / 64;
     auto bits = Buffer<std::uint64_t>::make(g.faces_ * g.words_);
     if (!bits) return bits.status();
     g.bits_ = std::move(*bits);
-    for (std::size_t i = 0; i < g.faces_; ++i)
-      for (std::size_t j = 0; j < i; ++j)
-        if (distance(options.metric, e + i * static_cast<std::size_t>(dim), e + j * static_cast<std::size_t>(dim), dim) <=
-            options.threshold) {
-          g.bits_[i * g.words_ + j / 64] |= std::uint64_t{1} << j % 64;
-          g.bits_[j * g.words_ + i / 64] |= std::uint64_t{1} << i % 64;
-        }
+    TemplateStore store(dim, options.metric, TemplateStorage::f32);
+    FACENET_TRY(store.reserve(g.faces_));
+
+    const std::size_t width = simd::panel, row = static_cast<std::size_t>(dim);
+    const auto chunks = [&](std::size_t each) { return static_cast<int>((g.faces_ + each - 1) / each); };
+    team->for_chunks(chunks(width), [&](int, int chunk) {
+      const auto p = static_cast<std::size_t>(chunk);
+      store.open(p);
+      for (std::size_t i = p * width; i < (p + 1) * width && i < g.faces_; ++i) store.put(i, e + i * row);
+    });
+    team->for_chunks(chunks(rows_in_chunk), [&](int, int chunk) { g.compare(store, e, options, chunk); });
+    team->for_chunks(static_cast<int>(g.words_), [&](int, int block) { g.mirror(static_cast<std::size_t>(block)); });
     return g;
   }
   std::size_t size() const noexcept { return faces_; }
@@ -55,6 +79,54 @@ class NeighbourGraph {
   }
 
  private:
+  static constexpr int rows_in_chunk = 192;  // whole tiles on every ISA; a panel is read once for all of them
+
+  /// Rows of one chunk against all faces before each.
+  void compare(const TemplateStore& store, const float* e, const ClusterOptions& options, int chunk) noexcept {
+    alignas(cache_line) float score[rows_in_chunk * simd::panel];
+    const float* row[rows_in_chunk];
+    float norm[rows_in_chunk], limit[rows_in_chunk];
+    const std::size_t dim = static_cast<std::size_t>(store.dim()), first = static_cast<std::size_t>(chunk) * rows_in_chunk;
+    const int rows = static_cast<int>(faces_ - first < rows_in_chunk ? faces_ - first : rows_in_chunk);
+    for (int r = 0; r < rows; ++r) {
+      row[r] = e + (first + static_cast<std::size_t>(r)) * dim;
+      const double square = squared_norm(row[r], store.dim()), length = std::sqrt(square);
+      // Neighbours: |a|^2 - 2 score <= t^2, or 1 - score / |a| <= t (score.hpp).
+      const double least = options.metric == Metric::euclidean ? (square - options.threshold * options.threshold) / 2
+                                                               : (1 - options.threshold) * length;
+      limit[r] = static_cast<float>(least > -1e38 ? least : -1e38);
+      norm[r] = static_cast<float>(length * (1 + 0x1p-22));
+    }
+    for (std::size_t p = 0; p * simd::panel < first + static_cast<std::size_t>(rows); ++p) {
+      const TemplateStore::Panel panel = store.panel(p);
+      kernels::score_panel(row, rows, store.dim(), static_cast<const float*>(panel.values), panel.scale, score);
+      const std::size_t column = p * simd::panel;
+      for (int r = 0; r < rows; ++r) {
+        const std::size_t i = first + static_cast<std::size_t>(r);
+        if (i <= column) continue;
+        const float error = panel.error->norm * norm[r] + panel.error->constant, *s = score + r * simd::panel;
+        const std::uint32_t before = i - column < simd::panel ? (1u << (i - column)) - 1 : ~0u;
+        std::uint32_t sure = simd::at_least_mask(s, limit[r] + error) & before;
+        std::uint32_t doubt = simd::at_least_mask(s, limit[r] - error) & before & ~sure;
+        for (; doubt != 0; doubt &= doubt - 1) {
+          const std::size_t j = simd::lowest_bit(doubt);
+          if (distance(options.metric, row[r], e + (column + j) * dim, store.dim()) <= options.threshold) sure |= 1u << j;
+        }
+        bits_[i * words_ + column / 64] |= std::uint64_t{sure} << column % 64;
+      }
+    }
+  }
+
+  /// Fills the upper triangle of 64 rows from the lower one.
+  void mirror(std::size_t block) noexcept {
+    for (std::size_t w = block; w < words_; ++w) {
+      std::uint64_t square[64] = {};
+      for (std::size_t i = 0; i < 64 && w * 64 + i < faces_; ++i) square[i] = bits_[(w * 64 + i) * words_ + block];
+      transpose(square);
+      for (std::size_t i = 0; i < 64 && block * 64 + i < faces_; ++i) bits_[(block * 64 + i) * words_ + w] |= square[i];
+    }
+  }
+
   std::size_t faces_ = 0, words_ = 0;
   Buffer<std::uint64_t> bits_;
 };
@@ -176,11 +248,12 @@ inline Status dbscan(const float* e, int n, int dim, const ClusterOptions& optio
 /// first appearance. Where two means are equal, to the last bit of a float, which pair merges first is not defined.
 /// Nearest-neighbour chains (Murtagh, 1983): O(n^2). Errors: invalid_argument, limit_exceeded, out_of_memory.
 inline Status average_link(const float* e, int n, int dim, const ClusterOptions& options, int* labels) noexcept {
-  if (n < 1 || labels == nullptr) return {Errc::invalid_argument, "there must be at least one face"};
+  if (labels == nullptr) return {Errc::invalid_argument, "there must be room for the labels"};
   if (n > max_average_link_faces)
-    return {Errc::limit_exceeded, "average link takes up to 32,768 faces: their distances are 2 GiB; use DBSCAN or Chinese whispers"};
-  if (!(options.threshold >= 0)) return {Errc::invalid_argument, "a threshold must be 0 or more"};
-  FACENET_TRY(detail::check_embeddings(e, static_cast<std::size_t>(n), dim));
+    return {Errc::limit_exceeded, "average link takes up to 32,768 faces (2 GiB); use DBSCAN or Chinese whispers"};
+  FACENET_TRY(detail::check_faces(e, n, dim, options));
+  auto team = SharedTeam::make(options.threads == 0 ? default_threads() : options.threads);
+  if (!team) return team.status();
   const auto faces = static_cast<std::size_t>(n), row = static_cast<std::size_t>(dim);
   auto distances = Buffer<float>::make(faces * (faces - 1) / 2, false);
   auto sets = detail::DisjointSets::make(faces);
@@ -193,12 +266,15 @@ inline Status average_link(const float* e, int n, int dim, const ClusterOptions&
   const auto d = [&](std::size_t a, std::size_t b) -> float& {  // the row of the larger index
     return a > b ? (*distances)[a * (a - 1) / 2 + b] : (*distances)[b * (b - 1) / 2 + a];
   };
-  for (std::size_t i = 0; i < faces; ++i) {
-    (*size)[i] = 1;
-    (*active)[i] = static_cast<int>(i);
-    for (std::size_t j = 0; j < i; ++j)
-      d(i, j) = static_cast<float>(distance(options.metric, e + i * row, e + j * row, dim));
-  }
+  std::fill(size->begin(), size->end(), 1);
+  for (std::size_t i = 0; i < faces; ++i) (*active)[i] = static_cast<int>(i);
+  constexpr std::size_t block = 32;  // rows that a column's face is read once for
+  team->for_chunks(static_cast<int>((faces + block - 1) / block), [&](int, int chunk) {
+    const std::size_t first = static_cast<std::size_t>(chunk) * block, end = first + block < faces ? first + block : faces;
+    for (std::size_t j = 0; j < end; ++j)
+      for (std::size_t i = first > j ? first : j + 1; i < end; ++i)
+        d(i, j) = static_cast<float>(distance(options.metric, e + i * row, e + j * row, dim));
+  });
 
   // A chain goes from a cluster to its nearest, from there to its nearest, … until two are each other's: they merge. One
   // whose nearest is at the threshold or beyond never merges again, since no mean of larger distances is smaller.

@@ -35,6 +35,14 @@ FACENET_INLINE void sum_columns(int n, double (&sum)[N], F&& term) noexcept {
   }
 }
 
+inline double squared_norm(const float* a, int n) noexcept {
+  double sum[1];
+  sum_columns(n, sum, [&](std::size_t i, std::size_t c, auto& part) {
+    part[0][c] += static_cast<double>(a[i]) * static_cast<double>(a[i]);
+  });
+  return sum[0];
+}
+
 }  // namespace detail
 
 /// Sum of (a[i] - b[i])^2, in double. Exactly 0 for equal inputs.

@@ -294,10 +294,8 @@ class Gallery {
     for (int first = 0; first < n; first += group) {
       pass.n = n - first < group ? n - first : group;
       for (int q = 0; q < pass.n; ++q) {
-        pass.row[q] = queries + (std::size_t(first) + std::size_t(q)) * row;
-        double square = 0;
-        for (std::size_t i = 0; i < row; ++i) square += static_cast<double>(pass.row[q][i]) * static_cast<double>(pass.row[q][i]);
-        pass.norm[q] = static_cast<float>(std::sqrt(square) * (1 + 0x1p-22));
+        pass.row[q] = queries + static_cast<std::size_t>(first + q) * row;
+        pass.norm[q] = static_cast<float>(std::sqrt(detail::squared_norm(pass.row[q], dim())) * (1 + 0x1p-22));
       }
       for (std::size_t i = 0; i < lists; ++i)
         pass.list[i] = {candidates->data() + i * pass.capacity, 0, pass.capacity, most, -HUGE_VALF};
@@ -307,7 +305,7 @@ class Gallery {
           store_.half() ? scan<Half>(pass, member, p) : scan<float>(pass, member, p);
       });
       team_.for_chunks(pass.n, [&](int member, int q) {
-        const std::size_t to = static_cast<std::size_t>(first) + static_cast<std::size_t>(q);
+        const auto to = static_cast<std::size_t>(first + q);
         found[to] = finish(pass, member, q, threshold, out + to * static_cast<std::size_t>(k));
       });
     }
@@ -325,12 +323,8 @@ class Gallery {
     for (int q = 0; q < pass.n; ++q) {
       detail::Shortlist& list = pass.list_of(q, member);
       const float error = panel.error->norm * pass.norm[q] + panel.error->constant;
-      const simd::vf enough = simd::set1(list.kth - error);
       const float* s = score + q * simd::panel;
-      std::uint32_t near = 0;
-      for (int v = 0; v < simd::tile_vectors; ++v)
-        near |= simd::at_least(simd::load(s + v * simd::width), enough) << (v * simd::width);
-      for (near &= there; near != 0; near &= near - 1) {
+      for (std::uint32_t near = simd::at_least_mask(s, list.kth - error) & there; near != 0; near &= near - 1) {
         const std::size_t column = simd::lowest_bit(near);
         if (list.count == list.capacity) tidy(pass, list, member, q);
         const auto slot = static_cast<std::uint32_t>(first + column);
