@@ -19,7 +19,7 @@ assert len(faces) == len(rows) == model["rows"]
 squares = (faces.astype(np.float64) ** 2).sum(1)
 distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * faces.astype(np.float64) @ faces.T.astype(np.float64), 0))
 np.fill_diagonal(distances, np.inf)
-for row, nearest in zip(rows, distances.argmin(1)):
-    distance, other = distances[rows.index(row), nearest], rows[nearest]
+for row, distance, nearest in zip(rows, distances.min(1), distances.argmin(1)):
+    other = rows[nearest]
     same = "same" if distance <= model["threshold"] else "different"
     print(f"{row['image']} {row['face']}\t{other['image']} {other['face']}\t{distance:.4f}\t{same}")
