@@ -71,8 +71,9 @@ int align(const AlignOptions& options);
 struct EmbedOptions {
   ModelOptions model;
   FaceOptions faces;
-  std::vector<std::string> pictures;
+  std::vector<std::string> pictures;  // and folders
   std::string out;
+  std::string cache;  // "": beside the output until that is complete; "none"
   bool aligned = false, json = false;
 };
 int embed(const EmbedOptions& options);
@@ -115,6 +116,40 @@ struct GalleryOptions {
   bool json = false;
 };
 int gallery(const GalleryOptions& options);
+
+/// What evaluate, calibrate and cluster have in common: a folder of pictures, embedded once.
+struct FolderOptions {
+  ModelOptions model;
+  FaceOptions faces;
+  std::string folder;
+  std::string cache;  // "": beside the folder; "none"
+  bool aligned = false, json = false;
+};
+
+struct EvaluateOptions {
+  FolderOptions images;
+  std::string pairs;
+  std::string threshold;  // as VerifyOptions::threshold
+  std::string html;       // "": none
+};
+int evaluate(const EvaluateOptions& options);
+
+struct CalibrateOptions {
+  FolderOptions images;
+  double far = 1e-3;
+  std::string out;  // "": stdout
+};
+int calibrate(const CalibrateOptions& options);
+
+struct ClusterOptions {
+  FolderOptions images;
+  std::string algorithm = "chinese_whispers";
+  std::string threshold;  // as VerifyOptions::threshold
+  int min_samples = 2;
+  std::string out, html;  // "": none
+  bool copy = false;
+};
+int cluster(const ClusterOptions& options);
 
 struct BenchOptions {
   ModelOptions model;

@@ -140,4 +140,27 @@ facenet::Status FaceSource::cut(facenet::Image picture, std::vector<CutFace>& fa
   return {};
 }
 
+facenet::Result<FaceSource> FaceSource::fork() const {
+  FaceSource other;
+  other.info_ = info_;
+  other.aligned_ = aligned_;
+  if (!aligned_) {
+    auto detector = fork_detector(detector_);
+    if (!detector) return detector.status();
+    other.detector_ = std::move(*detector);
+  }
+  return other;
+}
+
+std::string FaceSource::fingerprint() const {
+  if (aligned_) return "aligned";
+  const facenet::DetectorOptions& o = detector_.options();
+  char text[200];
+  std::snprintf(text, sizeof text, "%s min_face %d thresholds %.9g %.9g %.9g factor %.17g max_faces %d selection %d",
+                detector_.digest(), o.min_face, static_cast<double>(o.thresholds[0]),
+                static_cast<double>(o.thresholds[1]), static_cast<double>(o.thresholds[2]), o.factor, o.max_faces,
+                static_cast<int>(o.selection));
+  return text;
+}
+
 }  // namespace command

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <vector>
@@ -13,9 +14,8 @@ namespace command {
 namespace {
 
 facenet::Result<facenet::Buffer<std::uint8_t>> read_stdin() {
-  static bool taken = false;
-  if (taken) return {facenet::Errc::invalid_argument, "it was read already: name '-' only once"};
-  taken = true;
+  static std::atomic<bool> taken{false};
+  if (taken.exchange(true)) return {facenet::Errc::invalid_argument, "it was read already: name '-' only once"};
   std::vector<std::uint8_t> bytes;
   constexpr std::size_t block = 1 << 16;
   for (std::size_t used = 0;;) {
