@@ -1,5 +1,6 @@
 #include <cstdio>
 
+#include "claims.hpp"
 #include "faces.hpp"
 #include "json.hpp"
 #include "model.hpp"
@@ -25,7 +26,7 @@ std::string as_json(const std::string& picture, int number, const facenet::Box& 
 
 /// name TAB number of the face TAB the embedding's numbers, separated by spaces.
 std::string as_text(const std::string& picture, int number, const Embedding& embedding) {
-  std::string text = picture + "\t" + std::to_string(number) + "\t";
+  std::string text = escaped(picture) + "\t" + std::to_string(number) + "\t";
   char digits[24];
   for (std::size_t i = 0; i < embedding.size(); ++i) {
     std::snprintf(digits, sizeof digits, i == 0 ? "%.9g" : " %.9g", static_cast<double>(embedding[i]));
@@ -37,8 +38,12 @@ std::string as_text(const std::string& picture, int number, const Embedding& emb
 }  // namespace
 
 int embed(const EmbedOptions& options) {
+  Claims claims;
+  for (const std::string& name : options.pictures) claims.reads(name);
+  claims.reads(weights_file(options.model.weights));
+  claims.reads(options.faces.detector);
   Output out;  // first: an output that cannot be written is known before the work is done
-  if (!out.open(options.out)) return failed;
+  if (!claims.writes(options.out) || !out.open(options.out)) return failed;
   auto embedder = load(options.model);
   FaceSource source;
   if (!embedder || !source.load(options.faces, options.aligned, options.model, embedder->info())) return failed;
