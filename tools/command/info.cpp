@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <cstring>
 #include <set>
 
 #include "facenet/detector.hpp"
@@ -173,9 +174,9 @@ int info(const InfoOptions& options) {
     }
     for (const std::string& text : as_text(found.layers))
       if (!out.line("layers           " + text)) return failed;
-    if (options.plan && !out.line("")) return failed;
+    if (options.plan) found.plan.insert(found.plan.begin(), "");
     for (const std::string& text : found.plan)
-      if (!out.line(text)) return failed;
+      if (options.plan && !out.line(text)) return failed;
   }
   return out.finish() ? done : failed;
 }
