@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <new>
 #include <set>
@@ -80,15 +81,29 @@ class Alignment {
       return false;
     }
     set_out();
-    return start(std::move(*first));
+    return same_size() && start(std::move(*first));
+  }
+
+  /// Crops of two sizes in one folder help nobody: a run that would mix them is refused.
+  bool same_size() const {
+    for (const Job& job : jobs_) {
+      if (job.outcome != Outcome::there) continue;
+      const PngSize there = png_size(job.to.string());
+      if (there.width == 0 || (there.width == crop_.image_size && there.height == crop_.image_size)) continue;
+      say(job.to.string() + ": this crop is there already, with " + std::to_string(there.width) + "x" +
+          std::to_string(there.height) + " pixels, and this run makes " + std::to_string(crop_.image_size) + "x" +
+          std::to_string(crop_.image_size) + "; give another folder, or the --size of what is there.");
+      return false;
+    }
+    return true;
   }
 
   /// What an earlier run has done is left alone.
   void set_out() {
-    std::set<std::string> folders;
+    std::map<std::string, std::set<std::string>> names;  // by folder
+    for (const Job& job : jobs_) names[job.to.parent_path().string()].insert(job.to.filename().string());
+    for (const auto& [folder, files] : names) remove_leftovers(folder, files);
     for (std::size_t i = 0; i < jobs_.size(); ++i) {
-      const auto [folder, is_new] = folders.insert(jobs_[i].to.parent_path().string());
-      if (is_new) remove_leftovers(*folder);
       std::error_code error;
       if (fs::is_regular_file(jobs_[i].to, error))
         jobs_[i].outcome = Outcome::there;
@@ -192,8 +207,8 @@ class Alignment {
                       describe_crop(crop_) + "), " + std::to_string(there) + " were there, " +
                       std::to_string(faceless.size()) + " without a face, " + std::to_string(broken.size()) +
                       " failed" + (left == 0 ? "" : ", " + std::to_string(left) + " left for another run"));
-      for (const std::string& name : faceless) said = said && out.line("without a face: " + name);
-      for (const std::string& name : broken) said = said && out.line("failed: " + name);
+      for (const std::string& name : faceless) said = said && out.line("without a face: " + escaped(name));
+      for (const std::string& name : broken) said = said && out.line("failed: " + escaped(name));
     }
     if (!said || !out.finish() || !all_read_ || !broken.empty() || left != 0) return failed;
     return written + there == 0 ? no : done;

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <cctype>
 #include <cerrno>
 #include <cstdlib>
 #include <new>
@@ -196,6 +197,19 @@ CLI::Validator distance_or_file() {
   return CLI::Validator(check, "", "");
 }
 
+/// 64 hex digits, made lower case.
+CLI::Validator sha256_digits() {
+  const auto change = [](std::string& text) -> std::string {
+    bool hex = text.size() == 64;
+    for (char& c : text) {
+      hex = hex && std::isxdigit(static_cast<unsigned char>(c)) != 0;
+      c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    }
+    return hex ? std::string() : "'" + text + "' is not the 64 hex digits of a SHA-256";
+  };
+  return CLI::Validator(change, "", "");
+}
+
 class App {
  public:
   App() : app_("Face embeddings with FaceNet on the CPU.", "facenet") {
@@ -226,7 +240,11 @@ class App {
     try {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
-      if (e.get_exit_code() != 0) return refuse(e, argc > 1 ? argv[1] : "");
+      if (e.get_exit_code() != 0) {
+        int first = 1;  // the word that should be a command
+        while (first < argc && argv[first] == std::string("--json")) ++first;
+        return refuse(e, first < argc ? argv[first] : "");
+      }
       std::ostringstream text, errors;  // --help or --version
       app_.exit(e, text, errors);
       std::string lines = text.str();
@@ -271,6 +289,7 @@ class App {
   static void add_model(CLI::App* sub, ModelOptions& model) {
     sub->add_option("-w,--weights", model.weights, "The weight file")->type_name("FILE");
     sub->add_option("--expected-sha256", model.sha256, "Refuse a weight file with another SHA-256 (64 hex digits)")
+        ->transform(sha256_digits())
         ->type_name("HEX");
     add_threads(sub, model.threads);
     sub->add_flag("--half-weights", model.half_weights,
@@ -363,6 +382,7 @@ class App {
     CLI::App* sub = add("info", "Check a weight file completely and show what it says", info_examples);
     sub->add_option("FILE", info_.file, "The weight file (default: as for the other commands)")->type_name("");
     sub->add_option("--expected-sha256", info_.sha256, "Refuse a file with another SHA-256 (64 hex digits)")
+        ->transform(sha256_digits())
         ->type_name("HEX");
     sub->add_flag("--plan", info_.plan, "Also show how each layer is computed on this machine");
   }
@@ -512,12 +532,13 @@ class App {
 
   int refuse(const CLI::ParseError& e, const std::string& first) const {
     const auto chosen = app_.get_subcommands();
-    if (chosen.empty() && (first.empty() || first[0] != '-')) {
-      say((first.empty() ? "no command was given" : "'" + first + "' is not a command") +
+    if (chosen.empty()) {
+      const char* what = !first.empty() && first[0] == '-' ? "an option of facenet itself" : "a command";
+      say((first.empty() ? "no command was given" : "'" + first + "' is not " + what) +
           "; give detect, align, embed, verify, enroll, identify, gallery, evaluate, calibrate, cluster, info, selftest or bench, see 'facenet --help'.");
       return failed;
     }
-    const std::string name = chosen.empty() ? "facenet" : "facenet " + chosen.front()->get_name();
+    const std::string name = "facenet " + chosen.front()->get_name();
     std::string text = e.what();
     while (!text.empty() && (text.back() == '.' || text.back() == '\n')) text.pop_back();
     say(text + "; see '" + name + " --help'.");

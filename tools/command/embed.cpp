@@ -1,6 +1,8 @@
 // Embeddings as lines or files: of pictures named one by one, and of whole folders, which can be gone on with after a stop.
 #include <filesystem>
+#include <set>
 
+#include "claims.hpp"
 #include "model.hpp"
 #include "output.hpp"
 #include "rows.hpp"
@@ -19,10 +21,15 @@ class Embedding {
   int run() {
     RowFormat format;
     if (!row_format(options_.out, options_.json, format) || !collect()) return failed;
+    Claims claims;
+    for (const std::string& picture : pictures_) claims.reads(picture);
+    claims.reads(weights_file(options_.model.weights));
+    claims.reads(options_.faces.detector);
+    if (!claims.writes(options_.out)) return failed;
     // Only a folder is long work. What was done of it waits beside the output until that is complete.
     const bool keep = folders_ && options_.cache.empty() && !options_.out.empty() && options_.out != "-";
     const std::string partial = options_.out + ".partial";
-    if (folders_ && !options_.out.empty()) remove_leftovers(folder());
+    if (folders_ && !options_.out.empty()) remove_leftovers(folder(), files());
     rows_ = begin_rows(options_.out, format, info_);  // first: an output that cannot be written is known before the work is done
     const std::string cache = keep ? partial : options_.cache == "none" ? "" : options_.cache;
     if (rows_ == nullptr || !bulk_.load(options_.model, options_.faces, options_.aligned, cache)) return failed;
@@ -65,6 +72,16 @@ class Embedding {
       for (const fs::path& picture : tree.pictures) pictures_.push_back(picture.string());
     }
     return !pictures_.empty();
+  }
+
+  /// The names that the output may have: an array has two files beside it.
+  std::set<std::string> files() const {
+    const fs::path out = options_.out;
+    std::set<std::string> names;
+    for (const char* extension : {".index.jsonl", ".model.json"})
+      names.insert(fs::path(out).replace_extension(extension).filename().string());
+    names.insert(out.filename().string());
+    return names;
   }
 
   std::string folder() const {

@@ -1,6 +1,8 @@
 #include "png.hpp"
 
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 namespace {
@@ -61,6 +63,17 @@ std::string jpeg(const facenet::Image& picture, int quality) {
   if (stbi_write_jpg_to_func(append, &bytes, picture.width(), picture.height(), 3, picture.data(), quality) == 0)
     throw std::bad_alloc();
   return bytes;
+}
+
+PngSize png_size(const std::string& path) {
+  unsigned char start[24];  // signature, length and name of IHDR, width, height
+  std::FILE* file = std::fopen(path.c_str(), "rb");
+  if (file == nullptr) return {};
+  const bool whole = std::fread(start, 1, sizeof start, file) == sizeof start;
+  std::fclose(file);
+  if (!whole || std::memcmp(start, "\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16) != 0) return {};
+  const auto number = [&](int at) { return start[at] << 24 | start[at + 1] << 16 | start[at + 2] << 8 | start[at + 3]; };
+  return {number(16), number(20)};
 }
 
 }  // namespace command

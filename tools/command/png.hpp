@@ -13,4 +13,10 @@ std::string png(facenet::ImageView picture);
 /// A JPEG file, for pages that people look at. Rows without a gap.
 std::string jpeg(const facenet::Image& picture, int quality);
 
+/// What the first bytes of a PNG file say; 0 for another file or none.
+struct PngSize {
+  int width = 0, height = 0;
+};
+PngSize png_size(const std::string& path);
+
 }  // namespace command

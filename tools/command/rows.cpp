@@ -78,7 +78,7 @@ class Lines : public Rows {
   }
   /// name TAB number of the face TAB the embedding's numbers, separated by spaces.
   static std::string as_text(const std::string& picture, int number, const EmbeddedFace& face) {
-    std::string row = picture + "\t" + std::to_string(number) + "\t";
+    std::string row = escaped(picture) + "\t" + std::to_string(number) + "\t";
     for (std::size_t i = 0; i < face.embedding.size(); ++i) row += (i == 0 ? "" : " ") + digits(face.embedding[i]);
     return row;
   }
