@@ -15,10 +15,10 @@ import torch
 import xxhash
 from conftest import assert_one_error, run_process, run_tool
 from safetensors import safe_open
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import convert_weights
-from facenet_tools import activations, checkpoint, pictures, rounding
+from facenet_tools import activations, checkpoint, pictures, rounding, sources
 from facenet_tools.cli import ToolError
 
 KEYS = (
@@ -424,3 +424,69 @@ def test_tools_run_as_programs(tool, tmp_path):
     shown = run_process(tool, "--help")
     assert shown.returncode == 0 and "examples:" in shown.stdout
     assert_one_error(run_process(tool, "--nonsense"), "required")
+
+
+def wrong_files(folder: pathlib.Path) -> dict[str, str]:
+    """Files of every kind that cannot be converted, and a part of the sentence about each."""
+    files = {
+        "readme.md": ("# hello\n", "not a readable PyTorch checkpoint"),
+        "picture.jpg": (b"\xff\xd8\xff\xe0 JFIF", "is a JPEG picture"),
+        "huge.pt": ({"last_linear.weight": torch.zeros(1).expand(10**10, 1792)}, "at most 65536 numbers"),
+        "sparse.pt": ({"a": torch.zeros(3, 3).to_sparse()}, "a is sparse"),
+        "meta.pt": ({"a": torch.zeros(3, device="meta")}, "a is on the meta device"),
+    }
+    for name, (content, _) in files.items():
+        if isinstance(content, dict):
+            torch.save(content, folder / name)
+        else:
+            (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    save_file({"a": np.zeros(3, np.float32)}, folder / "one.safetensors", metadata={"format": "1"})
+    return {name: part for name, (_, part) in files.items()} | {"one.safetensors": "lacks architecture"}
+
+
+def test_every_wrong_file_is_one_sentence(tmp_path):
+    for name, part in wrong_files(tmp_path).items():
+        assert_one_error(run_tool("convert_weights.py", tmp_path / name, "-o", tmp_path / "o"), name, part)
+    assert_one_error(run_tool("convert_weights.py", "/dev/null", "-o", tmp_path / "o"), "not a regular file")
+    assert_one_error(run_tool("convert_weights.py", "", "-o", tmp_path / "o"), "name of the input is empty")
+    assert_one_error(run_tool("convert_weights.py", "x.pt", "-o", ""), "name of the output is empty")
+    assert_one_error(run_tool("convert_weights.py", "x.pt", "-o", tmp_path / "no" / "o"), "there is no folder")
+    assert_one_error(run_tool("convert_weights.py", "--mtcnn", tmp_path, "-o", tmp_path / "o"), "pnet.pt, rnet.pt and onet.pt")
+    assert_one_error(run_tool("convert_weights.py", "x.pt", "-o", "o", "--expected-sha256", "abc"), "64 hex digits")
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors", "h5", "onnx"])
+def test_mutated_files_are_one_sentence(kind, tmp_path):
+    """200 mutations of a small file of each kind; about 2 s a kind. None is a whole network, so none may be converted."""
+    path, random = tmp_path / f"in.{kind}", np.random.default_rng(8)
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    if kind == "pt":
+        torch.save({"last_linear.weight": torch.from_numpy(array)}, path)
+    elif kind == "safetensors":
+        keys = dict.fromkeys(KEYS, "0") | {"format": "1", "architecture": "inception_resnet_v1", "embedding_dim": "2"}
+        save_file({"last_linear.weight": array}, path, metadata=keys)
+    elif kind == "h5":
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            file.attrs["layer_names"] = [b"Bottleneck"]
+            group = file.create_group("Bottleneck")
+            group.attrs["weight_names"] = [b"kernel:0"]
+            group["kernel:0"] = array
+    else:
+        onnx = pytest.importorskip("onnx")
+        node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+        value = [onnx.helper.make_tensor_value_info(name, 1, None) for name in "xy"]
+        graph = onnx.helper.make_graph([node], "g", value[:1], value[1:], [onnx.numpy_helper.from_array(array, "w")])
+        path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    whole = path.read_bytes()
+    for _ in range(200):
+        data = bytearray(whole)
+        for place in random.integers(len(data), size=random.integers(1, 4)):
+            data[place] = random.integers(256)
+        path.write_bytes(data[: random.integers(1, len(data))] if random.integers(4) == 0 else data)
+        try:
+            sources.read(str(path))
+        except ToolError as error:
+            assert path.name in str(error)
+        else:
+            pytest.fail("it was read")
