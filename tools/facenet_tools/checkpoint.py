@@ -203,7 +203,7 @@ def check(state: StateDict, path: str) -> tuple[StateDict, int]:
     linear = real.get("last_linear.weight")
     dim = linear.shape[0] if linear is not None and linear.dim() == 2 and linear.shape[0] else 512
     architecture = architecture_of(real)
-    model = build_model(dim, architecture)
+    model = build_model(dim, architecture, width_of(real))
     expected = {k: tuple(v.shape) for k, v in model.state_dict().items() if not _IGNORED.match(k)}
     _check_names(real, expected, path, architecture)
     _check_values(real, path)

@@ -226,11 +226,13 @@ def picture(person: dict[str, float], random: np.random.Generator) -> np.ndarray
 
     seen = normals[:, 2] > 0
     points, colours = points[seen], colours[seen]
-    column = np.rint(_OVERSAMPLING * (centre[0] + size * points[:, 0])).astype(np.int64)
-    row = np.rint(_OVERSAMPLING * (centre[1] - size * points[:, 1])).astype(np.int64)
-    inside = (0 <= column) & (column < large) & (0 <= row) & (row < large)
+    column = (_OVERSAMPLING * (centre[0] + size * points[:, 0])).astype(np.int64)
+    row = (_OVERSAMPLING * (centre[1] - size * points[:, 1])).astype(np.int64)
+    inside = (0 <= column) & (column < large - 1) & (0 <= row) & (row < large - 1)
     order = np.flatnonzero(inside)[np.argsort(points[inside, 2], kind="stable")]  # of two on one pixel the nearer is last
-    pixels[row[order], column[order]] = np.rint(255 * np.clip(colours[order], 0, 1) ** (1 / 2.2)).astype(np.uint8)
+    shown = np.rint(255 * np.clip(colours[order], 0, 1) ** (1 / 2.2)).astype(np.uint8)
+    four = np.array([0, 1, large, large + 1])  # each point is 2 x 2 pixels, so that steep places get no holes
+    pixels.reshape(-1, 3)[(large * row[order] + column[order])[:, None] + four] = shown[:, None]
 
     photo = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
     _occluders(ImageDraw.Draw(photo), random, centre, size)

@@ -15,7 +15,6 @@ from facenet_tools.cli import ToolError
 # What facenet-pytorch does between a picture and the network: MTCNN crops the box without margin, Pillow resizes
 # it bilinearly, fixed_image_standardization computes (x - 127.5) / 128.
 FACENET_PYTORCH = {
-    "width": "1",
     "image_size": "160",
     "channel_order": "rgb",
     "scaling": "fixed",
@@ -54,6 +53,10 @@ class Source:
     @property
     def architecture(self) -> str:
         return checkpoint.architecture_of(self.state)
+
+    @property
+    def width(self) -> float:
+        return checkpoint.width_of(self.state)
 
     @property
     def converted(self) -> bool:
@@ -174,4 +177,4 @@ def _unfolded(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: str
     data = raw[8 + int.from_bytes(raw[:8], "little") :]
     if safetensors_writer.xxh64(data) != metadata["data_xxh64"]:
         raise ToolError(f"{path}: the data's XXH64 does not agree: the file is damaged, copy or convert it again.")
-    return rounding.state_of(arrays, int(metadata["embedding_dim"]))
+    return rounding.state_of(arrays, int(metadata["embedding_dim"]), width=float(metadata["width"]))
