@@ -180,8 +180,8 @@ def train(a: argparse.Namespace) -> int:
         return 1
     finally:
         group.close()
-    if trainer.best_score is not None:
-        print(f"best: {trainer.best_score.line()}")
+    if trainer.best is not None:
+        print(f"best: {trainer.best.line()}")
     return 0
 
 

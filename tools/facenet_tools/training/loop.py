@@ -149,7 +149,7 @@ class Trainer:
         self.scaler = torch.cuda.amp.GradScaler(enabled=self.mixed and device == "cuda")
         self.watch = CollapseWatch(options.margin if options.loss == "triplet" else None)
         self.loader = data.Loader(train)
-        self.held_out, self.best, self.best_score = held_out, -1.0, None
+        self.held_out, self.best = held_out, None
         self.pairs = None if held_out is None else protocol.make_pairs(held_out.labels, PAIRS_PER_FOLD, options.seed)
         self.held_out_loader = None if held_out is None else data.Loader(held_out)
         self.step = 0
@@ -218,7 +218,7 @@ class Trainer:
         state = {
             "format": 1, "step": self.step, "options": dataclasses.asdict(self.options), "model": self.model.state_dict(),
             "head": self.head.state_dict() if self.head else {}, "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(), "best": self.best, "watch": [self.watch.near, self.watch.stuck],
+            "scaler": self.scaler.state_dict(), "best": dataclasses.asdict(self.best) if self.best else None, "watch": [self.watch.near, self.watch.stuck],
         }  # fmt: skip
         _write(self.folder / "last.pt", state)
 
@@ -238,7 +238,7 @@ class Trainer:
             self.head.load_state_dict(state["head"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step, self.best = state["step"], state["best"]
+        self.step, self.best = state["step"], protocol.Score(**state["best"]) if state["best"] else None
         self.watch.near, self.watch.stuck = state["watch"]
 
     # ---- The whole run ---------------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ class Trainer:
                 self.group.wait()
         bar.close()
         if first:
-            curves.draw(self.folder, o.margin if o.loss == "triplet" else None, self.best_score)
+            curves.draw(self.folder, o.margin if o.loss == "triplet" else None, self.best)
 
     def _validated(self, score: protocol.Score, log: _Log, bar: tqdm) -> None:
         epoch = self.step // self.options.steps
@@ -278,8 +278,9 @@ class Trainer:
         log.add(row)
         self._board(row, "held out")
         bar.write(f"epoch {epoch}: {score.line()}", file=sys.stderr)
-        if score.accuracy + score.auc > self.best:  # AUC still tells epochs apart where accuracies are equal
-            self.best, self.best_score = score.accuracy + score.auc, score
+        # AUC still tells epochs apart where accuracies are equal.
+        if self.best is None or score.accuracy + score.auc > self.best.accuracy + self.best.auc:
+            self.best = score
             self.keep()
             columns = io.StringIO()
             csv.writer(columns).writerows([("fpr", "tpr"), *zip(score.fpr.tolist(), score.tpr.tolist())])
