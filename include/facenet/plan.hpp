@@ -165,31 +165,14 @@ class Workspace {
   std::size_t bytes() const noexcept { return arena_.size() * sizeof(float); }
 
   Workspace() noexcept = default;
-  Workspace(Workspace&& other) noexcept
-      : arena_(std::move(other.arena_)),
-        scratch_(std::move(other.scratch_)),
-        team_(std::exchange(other.team_, nullptr)), batch_(other.batch_) {}
-  Workspace& operator=(Workspace&& other) noexcept {
-    arena_ = std::move(other.arena_);
-    scratch_ = std::move(other.scratch_);
-    std::swap(team_, other.team_);
-    batch_ = other.batch_;
-    return *this;
-  }
-  ~Workspace() {
-    if (team_ == nullptr) return;
-    team_->~SharedTeam();
-    detail::deallocate(team_);
-  }
+  Workspace(Workspace&&) noexcept = default;
+  Workspace& operator=(Workspace&&) noexcept = default;
 
  private:
   friend class Plan;
   float* scratch(int member, std::int64_t each) noexcept { return scratch_.data() + member * each; }
-  struct SharedTeam : Team {
-    ChunkQueue queue;
-  };
   Buffer<float> arena_, scratch_;
-  SharedTeam* team_ = nullptr;
+  SharedTeam team_;
   int batch_ = 0;
 };
 
@@ -252,10 +235,9 @@ class Plan {
     auto scratch = Buffer<float>::make(static_cast<std::size_t>(scratch_size_ * threads));
     if (!scratch) return scratch.status();
     w.scratch_ = std::move(*scratch);
-    void* team = detail::allocate(sizeof(Workspace::SharedTeam));
-    if (team == nullptr) return {Errc::out_of_memory, "there is not enough memory"};
-    w.team_ = ::new (team) Workspace::SharedTeam;
-    FACENET_TRY(w.team_->start(threads));
+    auto team = SharedTeam::make(threads);
+    if (!team) return team.status();
+    w.team_ = std::move(*team);
     w.batch_ = batch;
     return w;
   }

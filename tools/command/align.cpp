@@ -2,7 +2,6 @@
 // own: that scales better than several threads in one small picture.
 #include <algorithm>
 #include <atomic>
-#include <cctype>
 #include <cerrno>
 #include <filesystem>
 #include <mutex>
@@ -16,6 +15,7 @@
 #include "output.hpp"
 #include "pictures.hpp"
 #include "png.hpp"
+#include "tree.hpp"
 
 namespace command {
 
@@ -28,55 +28,6 @@ enum class Outcome { waiting, written, there, no_face, failed };
 struct Job {
   fs::path from, to;
   Outcome outcome = Outcome::waiting;
-};
-
-bool is_picture(const fs::path& path) {
-  std::string end = path.extension().string();
-  std::transform(end.begin(), end.end(), end.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return end == ".jpg" || end == ".jpeg" || end == ".png";
-}
-
-/// The pictures below a folder, in the order of their names.
-class Tree {
- public:
-  /// `skip`: a folder inside that is not searched. False when a folder could not be read, which has been said.
-  bool collect(const fs::path& root, const fs::path& skip) {
-    bool all = true;
-    std::vector<fs::path> folders{root};
-    while (!folders.empty()) {
-      const fs::path folder = folders.back();
-      folders.pop_back();
-      std::error_code error;
-      fs::directory_iterator at(folder, error);
-      for (; !error && at != fs::directory_iterator(); at.increment(error)) sort_in(*at, skip, folders);
-      if (error) {
-        say(folder.string() + ": this folder cannot be read (" + error.message() + "); check its permissions.");
-        all = false;
-      }
-    }
-    std::sort(pictures.begin(), pictures.end());
-    return all;
-  }
-
-  std::vector<fs::path> pictures;
-  std::size_t others = 0;  // files that are no pictures by their name
-
- private:
-  /// Hidden entries are for programs, not for people. Links to folders are not followed: they may lead round in
-  /// circles.
-  void sort_in(const fs::directory_entry& entry, const fs::path& skip, std::vector<fs::path>& folders) {
-    std::error_code error;
-    const fs::path& path = entry.path();
-    if (path.filename().string()[0] == '.') return;
-    if (entry.is_directory(error)) {
-      if (!entry.is_symlink(error) && !fs::equivalent(path, skip, error)) folders.push_back(path);
-    } else if (is_picture(path)) {
-      pictures.push_back(path);
-    } else {
-      ++others;
-    }
-  }
 };
 
 /// OUT/person/photo.png for DIR/person/photo.jpg; where a folder has photo.jpg and photo.png, photo.jpg.png and
@@ -109,10 +60,7 @@ class Alignment {
   bool prepare() {
     const fs::path from = options_.from, to = options_.to;
     std::error_code error;
-    if (!fs::is_directory(from, error)) {
-      say(options_.from + ": this is not a folder; name the one that holds the pictures.");
-      return false;
-    }
+    if (!is_folder(options_.from)) return false;
     if (!choose_crop(options_.crop, crop_)) return false;
     FaceOptions one = options_.faces;
     one.max_faces = 1;

@@ -120,19 +120,47 @@ facenet::Status FaceSource::read(const std::string& name, std::vector<CutFace>& 
   faces.clear();
   auto picture = read_picture(name);
   if (!picture) return picture.status();
+  return cut(std::move(*picture), faces);
+}
+
+facenet::Status FaceSource::cut(facenet::Image picture, std::vector<CutFace>& faces) {
+  faces.clear();
   if (aligned_) {
     facenet::Face whole;
-    whole.box = {0, 0, static_cast<float>(picture->width()), static_cast<float>(picture->height())};
-    faces.push_back({whole, std::move(*picture)});
+    whole.box = {0, 0, static_cast<float>(picture.width()), static_cast<float>(picture.height())};
+    faces.push_back({whole, std::move(picture)});
     return {};
   }
-  FACENET_TRY(find_faces(detector_, *picture, found_));
+  FACENET_TRY(find_faces(detector_, picture, found_));
   for (const facenet::Face& face : found_) {
-    auto crop = facenet::crop_face(*picture, face, info_);
+    auto crop = facenet::crop_face(picture, face, info_);
     if (!crop) return crop.status();
     faces.push_back({face, std::move(*crop)});
   }
   return {};
+}
+
+facenet::Result<FaceSource> FaceSource::fork() const {
+  FaceSource other;
+  other.info_ = info_;
+  other.aligned_ = aligned_;
+  if (!aligned_) {
+    auto detector = fork_detector(detector_);
+    if (!detector) return detector.status();
+    other.detector_ = std::move(*detector);
+  }
+  return other;
+}
+
+std::string FaceSource::fingerprint() const {
+  if (aligned_) return "aligned";
+  const facenet::DetectorOptions& o = detector_.options();
+  char text[200];
+  std::snprintf(text, sizeof text, "%s min_face %d thresholds %.9g %.9g %.9g factor %.17g max_faces %d selection %d",
+                detector_.digest(), o.min_face, static_cast<double>(o.thresholds[0]),
+                static_cast<double>(o.thresholds[1]), static_cast<double>(o.thresholds[2]), o.factor, o.max_faces,
+                static_cast<int>(o.selection));
+  return text;
 }
 
 }  // namespace command

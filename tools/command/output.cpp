@@ -80,6 +80,11 @@ int NewFile::open(const std::string& path) {
 
 int NewFile::write(const char* data, std::size_t size) { return write_all(descriptor_, data, size); }
 
+int NewFile::write_at(std::size_t at, const char* data, std::size_t size) {
+  const ssize_t n = ::pwrite(descriptor_, data, size, static_cast<off_t>(at));
+  return n < 0 ? errno : static_cast<std::size_t>(n) == size ? 0 : EIO;
+}
+
 int NewFile::commit() {
   if (::fsync(descriptor_) != 0) return errno;
   const int descriptor = std::exchange(descriptor_, -1);

@@ -23,6 +23,8 @@ class NewFile {
   /// Begins to replace `path`, or with a link the file behind it, whose permissions it keeps.
   int open(const std::string& path);
   int write(const char* data, std::size_t size);
+  /// Replaces bytes that were written.
+  int write_at(std::size_t at, const char* data, std::size_t size);
   /// Syncs and renames.
   int commit();
   /// Where the renamed file is.

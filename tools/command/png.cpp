@@ -40,14 +40,26 @@ void* checked(void* memory) {
 
 namespace command {
 
+namespace {
+
+void append(void* to, void* data, int size) {
+  static_cast<std::string*>(to)->append(static_cast<const char*>(data), static_cast<std::size_t>(size));
+}
+
+}  // namespace
+
 std::string png(facenet::ImageView picture) {
   std::string bytes;
-  const auto append = [](void* to, void* data, int size) {
-    static_cast<std::string*>(to)->append(static_cast<const char*>(data), static_cast<std::size_t>(size));
-  };
   if (stbi_write_png_to_func(append, &bytes, picture.width, picture.height, 3, picture.data,
                              static_cast<int>(picture.stride)) == 0)
     throw std::bad_alloc();  // its only failure
+  return bytes;
+}
+
+std::string jpeg(const facenet::Image& picture, int quality) {
+  std::string bytes;
+  if (stbi_write_jpg_to_func(append, &bytes, picture.width(), picture.height(), 3, picture.data(), quality) == 0)
+    throw std::bad_alloc();
   return bytes;
 }
 
