@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Renders photographs of people who do not exist: OUT/PERSON/NUMBER.png, for the training recipe and its tests.
+"""Renders photographs of people who do not exist: OUT/PERSON/PERSON_0001.png, …, for the training recipe and its tests.
 
 A person is a row of numbers (shape of the head, eyes, brows, nose, mouth, hair, skin, moles), a picture another one: pose,
 light, expression, something in front of the face, background, noise. The same --seed gives the same pixels on the same
@@ -29,7 +29,7 @@ def render(number: int, folder: pathlib.Path, pictures: int, seed: int) -> int:
     person = rendered_faces.draw(rendered_faces.PERSON, np.random.default_rng([seed, number]))
     made = 0
     for index in range(pictures):
-        path = folder / f"person{number:04}" / f"{index:03}.png"
+        path = folder / f"person{number:04}" / f"person{number:04}_{index + 1:04}.png"
         if path.exists():
             continue
         file = io.BytesIO()

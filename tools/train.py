@@ -2,7 +2,7 @@
 """Trains Inception-ResNet-v1 on face crops: FACES/PERSON/*.png, as `facenet align` writes them.
 
 RUN gets best.pt (a state_dict for tools/convert_weights.py), last.pt (what --resume goes on from), steps.csv, epochs.csv,
-roc.csv, pairs.json, curves.png and findings.txt, the list of pictures that could not be used. People held out for
+roc.csv, pairs.txt, curves.png and findings.txt, the list of pictures that could not be used. People held out for
 validation are never trained on.
 """
 
@@ -168,7 +168,8 @@ def train(a: argparse.Namespace) -> int:
         + (f"{len(held_out.paths)} of {len(held_out.people)}, {len(trainer.pairs.same)} pairs" if held_out else "nobody")
         + f"; {options.epochs} epochs of {options.steps} steps of {batch}")  # fmt: skip
     if group.rank == 0 and trainer.pairs is not None:
-        loop.write_pairs(folder / "pairs.json", trainer.pairs, held_out)
+        if not loop.write_pairs(folder / "pairs.txt", trainer.pairs, held_out):
+            say("no pairs.txt for `facenet evaluate`: that wants pictures called NAME/NAME_0001.png")
     if a.resume and (folder / "last.pt").exists():
         trainer.resume()
         say(f"going on from step {trainer.step}")

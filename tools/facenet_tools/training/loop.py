@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import math
 import os
 import pathlib
@@ -343,10 +342,17 @@ def _tensorboard(folder: pathlib.Path):
     return SummaryWriter(str(folder / "tensorboard"))
 
 
-def write_pairs(path: pathlib.Path, pairs: protocol.Pairs, faces: data.Faces) -> None:
-    """The validation's pairs as JSON: rows of [fold, same, path, path], for `facenet evaluate` and for looking at them."""
-    rows = [
-        [int(fold), bool(same), str(faces.paths[a]), str(faces.paths[b])]
-        for fold, same, a, b in zip(pairs.fold, pairs.same, pairs.first, pairs.second)
-    ]
-    cli.write_atomically(str(path), [json.dumps(rows, indent=0).encode()])
+def write_pairs(path: pathlib.Path, pairs: protocol.Pairs, faces: data.Faces) -> bool:
+    """LFW's pairs.txt, for `facenet evaluate`. False where pictures are not called NAME/NAME_0001.png, as that wants."""
+    numbers = []
+    for face, label in zip(faces.paths, faces.labels):
+        name, _, number = face.stem.rpartition("_")
+        if name != faces.people[label] or len(number) != 4 or not number.isdigit() or any(c.isspace() for c in name):
+            return False
+        numbers.append(int(number))
+    lines = [f"{protocol.FOLDS}\t{len(pairs.same) // (2 * protocol.FOLDS)}"]
+    for a, b, same in zip(pairs.first, pairs.second, pairs.same):
+        one, other = faces.people[faces.labels[a]], faces.people[faces.labels[b]]
+        lines.append("\t".join([one, str(numbers[a]), *([] if same else [other]), str(numbers[b])]))
+    cli.write_atomically(str(path), ["".join(f"{line}\n" for line in lines).encode()])
+    return True

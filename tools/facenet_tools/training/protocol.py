@@ -1,6 +1,7 @@
 """Verification by pairs: the protocol of LFW, as `facenet evaluate` follows it.
 
-Pairs are in ten folds, half of each genuine. A fold's accuracy uses the threshold that is best on the other nine.
+Pairs are in ten folds, half of each genuine. A fold's accuracy uses the threshold that is best on the other nine, of
+davidsandberg/facenet's (squared distances from 0 to 4 by 0.01).
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import dataclasses
 
 import numpy as np
 
+from facenet_tools.cli import ToolError
+
 FOLDS = 10
+THRESHOLDS = np.arange(400) * 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,43 +45,42 @@ class Score:
 
 
 def make_pairs(labels: np.ndarray, each: int, seed: int) -> Pairs:
-    """In each fold up to `each` genuine and as many impostor pairs, none twice; people are not shared between folds where
-    there are enough (LFW's rule), since a threshold learned on a person's pictures would be tested on them."""
+    """In each fold `each` genuine and as many impostor pairs, or as many as the fold with the fewest has; none twice.
+
+    People are not shared between folds where there are 2 for each (LFW's rule): a threshold learned on a person's
+    pictures would be tested on them.
+    """
     random = np.random.default_rng([seed, len(labels)])
     people = random.permutation(np.unique(labels))
-    groups = np.array_split(people, FOLDS) if len(people) >= 2 * FOLDS else [people] * FOLDS
-    taken: set[tuple[int, int]] = set()
-    first, second, same, fold = [], [], [], []
-    for number, group in enumerate(groups):
-        own = np.flatnonzero(np.isin(labels, group))
-        a, b = (own[side] for side in np.triu_indices(len(own), 1))
-        genuine = labels[a] == labels[b]
-        kinds = []
-        for wanted in (True, False):
-            candidates = random.permutation(np.flatnonzero(genuine == wanted))
-            kinds.append([(int(a[i]), int(b[i])) for i in candidates if (int(a[i]), int(b[i])) not in taken])
-        count = min(each, *map(len, kinds))
-        for wanted, found in zip((True, False), kinds):
-            taken.update(found[:count])
-            first += [pair[0] for pair in found[:count]]
-            second += [pair[1] for pair in found[:count]]
-            same += [wanted] * count
-            fold += [number] * count
-    return Pairs(np.array(first), np.array(second), np.array(same), np.array(fold))
+    folds: dict[bool, list[np.ndarray]] = {True: [], False: []}  # of each kind: rows of two pictures
+    if len(people) >= 2 * FOLDS:
+        for group in np.array_split(people, FOLDS):
+            for kind, found in _candidates(np.flatnonzero(np.isin(labels, group)), labels).items():
+                folds[kind].append(random.permutation(found))
+    else:
+        for kind, found in _candidates(np.arange(len(labels)), labels).items():
+            folds[kind] = np.array_split(random.permutation(found), FOLDS)
+    count = min(each, *(len(found) for kind in folds.values() for found in kind))
+    if count == 0:
+        raise ToolError(f"{len(people)} people with {len(labels)} pictures are too few for {FOLDS} folds of pairs; add people.")
+    parts = [(found[:count], kind, fold) for fold in range(FOLDS) for kind in (True, False) for found in [folds[kind][fold]]]
+    rows = np.concatenate([part[0] for part in parts])
+    same = np.repeat([part[1] for part in parts], count)
+    return Pairs(rows[:, 0], rows[:, 1], same, np.repeat([part[2] for part in parts], count))
 
 
-def best_threshold(distances: np.ndarray, same: np.ndarray) -> float:
-    """Accepting distance <= threshold, which is right most often; in the middle between two distances, the least of equals."""
-    order = np.argsort(distances, kind="stable")
-    sorted_distances, sorted_same = distances[order], same[order]
-    accepted_right = np.concatenate([[0], np.cumsum(sorted_same)])
-    rejected_right = np.concatenate([[0], np.cumsum(~sorted_same)])
-    right = accepted_right + rejected_right[-1] - rejected_right  # accepting the first k
-    edge = np.concatenate([[True], sorted_distances[1:] > sorted_distances[:-1], [True]])  # equal ones go together
-    cut = int(np.flatnonzero(edge)[np.argmax(right[edge])])
-    low = sorted_distances[cut - 1] if cut > 0 else sorted_distances[0] - 1
-    high = sorted_distances[cut] if cut < len(order) else sorted_distances[-1] + 1
-    return float((low + high) / 2)
+def _candidates(own: np.ndarray, labels: np.ndarray) -> dict[bool, np.ndarray]:
+    a, b = np.triu_indices(len(own), 1)
+    rows = np.stack([own[a], own[b]], axis=1)
+    genuine = labels[rows[:, 0]] == labels[rows[:, 1]]
+    return {True: rows[genuine], False: rows[~genuine]}
+
+
+def best_threshold(squared: np.ndarray, same: np.ndarray) -> float:
+    """Of THRESHOLDS the smallest of those with which accepting squared < threshold is right most often."""
+    genuine, impostors = np.sort(squared[same]), np.sort(squared[~same])
+    right = np.searchsorted(genuine, THRESHOLDS) + len(impostors) - np.searchsorted(impostors, THRESHOLDS)
+    return float(THRESHOLDS[np.argmax(right)])
 
 
 def roc(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -94,12 +97,13 @@ def evaluate(embeddings: np.ndarray, pairs: Pairs) -> Score:
 
 
 def score(distances: np.ndarray, pairs: Pairs) -> Score:
+    squared = np.square(distances)
     accuracies, thresholds = [], []
-    for number in np.unique(pairs.fold):
+    for number in range(FOLDS):
         held_out = pairs.fold == number
-        threshold = best_threshold(distances[~held_out], pairs.same[~held_out])
-        accuracies.append(np.mean((distances[held_out] <= threshold) == pairs.same[held_out]))
-        thresholds.append(threshold)
+        threshold = best_threshold(squared[~held_out], pairs.same[~held_out])
+        accuracies.append(np.mean((squared[held_out] < threshold) == pairs.same[held_out]))
+        thresholds.append(np.sqrt(threshold))
     fpr, tpr = roc(distances, pairs.same)
     auc = float(np.sum(np.diff(fpr) * (tpr[1:] + tpr[:-1]) / 2))
     at = int(np.argmin(np.abs(fpr - (1 - tpr))))
