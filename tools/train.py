@@ -173,6 +173,9 @@ def train(a: argparse.Namespace) -> int:
     if a.resume and (folder / "last.pt").exists():
         trainer.resume()
         say(f"going on from step {trainer.step}")
+    if trainer.step == 0 and trainer.pairs is not None and group.rank == 0:
+        for what, score in trainer.baselines().items():
+            say(f"{what}: {score.line()}")
     group.wait()
     try:
         trainer.run(a.save_every or options.steps)

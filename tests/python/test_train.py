@@ -200,7 +200,7 @@ def test_frozen_stages_stay_to_the_bit(crops: pathlib.Path, tmp_path: pathlib.Pa
     stages = [name for name, _child in checkpoint.build_model(16, width=0.0625).named_children()]
     frozen = set(stages[: stages.index("repeat_2") + 1])
     for name, value in before.items():
-        if name.split(".")[0] in frozen:
+        if name.split(".")[0] in frozen and not name.endswith("num_batches_tracked"):  # which converting drops
             assert torch.equal(value, after[name]), f"{name} was trained"
     assert not torch.equal(before["last_linear.weight"], after["last_linear.weight"])
     wrong = train(crops, tmp_path / "wrong", "--from", start, "--dim", 32)
