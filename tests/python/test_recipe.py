@@ -33,7 +33,7 @@ def recipe(folder: pathlib.Path, *options: str) -> str:
 
 
 def read_pairs(folder: pathlib.Path) -> tuple[list[tuple[str, str, bool, int]], int]:
-    lines = [line.split("\t") for line in (folder / "triplet" / "pairs.txt").read_text().splitlines()]
+    lines = [line.split("\t") for line in (folder / "run" / "pairs.txt").read_text().splitlines()]
     folds, each = map(int, lines[0])
     rows = []
     for number, fields in enumerate(lines[1:]):
@@ -46,7 +46,7 @@ def read_pairs(folder: pathlib.Path) -> tuple[list[tuple[str, str, bool, int]], 
 
 def pytorch_score(folder: pathlib.Path) -> tuple[protocol.Score, dict[str, np.ndarray]]:
     """The checkpoint's embeddings of the test's pictures in float64, scored by the tools' own protocol."""
-    state, dim = checkpoint.check(checkpoint.read(str(folder / "triplet" / "best.pt")), "best.pt")
+    state, dim = checkpoint.check(checkpoint.read(str(folder / "run" / "best.pt")), "best.pt")
     model = checkpoint.model_of(state, dim).double()
     rows, _folds = read_pairs(folder)
     paths = sorted({path for row in rows for path in row[:2]})
@@ -87,8 +87,8 @@ def test_short_recipe(tmp_path: pathlib.Path) -> None:
     assert "raw pixels: accuracy" in said and "before training: accuracy" in said
     engine_agrees(tmp_path)
     assert (tmp_path / "evaluation.html").stat().st_size > 10000
-    assert (tmp_path / "triplet" / "curves.png").exists()
-    losses = np.loadtxt(tmp_path / "arcface" / "steps.csv", delimiter=",", skiprows=1)[:, 3]
+    assert (tmp_path / "run" / "curves.png").exists()
+    losses = np.loadtxt(tmp_path / "run" / "steps.csv", delimiter=",", skiprows=1)[:, 3]
     assert losses[-5:].mean() < losses[:5].mean()
 
 
