@@ -181,9 +181,9 @@ inline Result<TripletLoss> triplet_loss(const EmbeddingBatch& batch, Span<const 
   loss.value *= scale;
   if (gradient == nullptr) return loss;
   std::memset(gradient, 0, static_cast<std::size_t>(n) * static_cast<std::size_t>(batch.dim) * sizeof(float));
+  const auto at = [&](int i, int j) { return pull->data()[std::int64_t{i} * n + j]; };
   for (int i = 0; i < n; ++i)
     for (int j = 0; j < n; ++j) {
-      const auto at = [&](int r, int c) { return (*pull)[static_cast<std::size_t>(r) * static_cast<std::size_t>(n) + static_cast<std::size_t>(c)]; };
       const double both = static_cast<double>(at(i, j)) + static_cast<double>(at(j, i));
       if (both == 0) continue;
       detail::add_difference(detail::row(batch, i), detail::row(batch, j), static_cast<float>(2 * scale * both), batch.dim,

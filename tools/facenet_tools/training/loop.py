@@ -227,7 +227,8 @@ class Trainer:
         state = {
             "format": 1, "step": self.step, "options": dataclasses.asdict(self.options), "model": self.model.state_dict(),
             "head": self.head.state_dict() if self.head else {}, "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(), "best": dataclasses.asdict(self.best) if self.best else None, "watch": [self.watch.near, self.watch.stuck],
+            "scaler": self.scaler.state_dict(), "best": dataclasses.asdict(self.best) if self.best else None,
+            "watch": [self.watch.near, self.watch.stuck],
         }  # fmt: skip
         _write(self.folder / "last.pt", state)
 
