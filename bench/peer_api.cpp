@@ -180,7 +180,7 @@ void fail(const facenet::Status& status) {
 std::unique_ptr<const facenet::Network> network_of(const facenet::Metadata& m) {
   for (const facenet::models::Entry& e : facenet::models::all())
     if (std::strcmp(e.architecture, m.architecture) == 0)
-      return std::make_unique<const facenet::Network>(e.build(m.embedding_dim, m.normalise == facenet::Normalise::l2));
+      return std::make_unique<const facenet::Network>(e.build(m.embedding_dim, m.normalise == facenet::Normalise::l2, m.width));
   last_error = std::string("the architecture ") + m.architecture + " is not known here";
   return nullptr;
 }

@@ -1,4 +1,5 @@
 // The object users hold, over a whole weight file: what it says of the model, and memory that runs out anywhere.
+#include <cmath>
 #include <doctest/doctest.h>
 
 #include <memory>
@@ -44,13 +45,22 @@ TEST_CASE("every model of the table can be built, and is found by its name alone
     CAPTURE(entry.architecture);
     CHECK(models::find(entry.architecture) == &entry);
     for (bool normalise : {false, true}) {
-      const auto n = std::make_unique<Network>(entry.build(128, normalise));
+      const auto n = std::make_unique<Network>(entry.build(128, normalise, 1));
       CHECK(n->ok());
       CHECK(n->architecture() == entry.architecture);
       CHECK((*n)[n->size() - 1].out == Shape{1, 1, 128});
       CHECK(((*n)[n->size() - 1].kind == OpKind::l2_normalise) == normalise);
     }
     CHECK(entry.threshold > 0);
+    const auto whole = std::make_unique<Network>(entry.build(64, true, 1)), half = std::make_unique<Network>(entry.build(64, true, 0.5));
+    CHECK(half->ok());
+    REQUIRE(half->size() == whole->size());
+    for (int i = 1; i < half->size(); ++i) {
+      const bool embedding = (*whole)[i].kind == OpKind::linear || (*whole)[i].kind == OpKind::l2_normalise;
+      CHECK((*half)[i].out.c * (embedding ? 1 : 2) == (*whole)[i].out.c);
+    }
+    for (double width : {0.0, -1.0, 1.0 / 3, 1.0 / 64, 1e9, std::nan("")})
+      CHECK_FALSE(std::make_unique<Network>(entry.build(64, true, width))->ok());
   }
   CHECK(models::find("inception_resnet") == nullptr);
   CHECK(models::find("") == nullptr);

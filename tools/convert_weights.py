@@ -63,6 +63,7 @@ def metadata(
         "embedding_dim": str(source.dim),
         "trained": "true" if trained else "false",
         "normalise": "l2",
+        "width": f"{source.width:g}",
         **{key: source.metadata[key] for key in sources.FACENET_PYTORCH},
         "dataset": dataset,
         "source": pathlib.Path(source.path).name,
@@ -83,7 +84,7 @@ def convert(
     compare prints what each of the types costs."""
     if source.converted:
         raise ToolError(f"{source.path}: is converted already; convert what it came from, or use --to pt or --to onnx.")
-    folded = list(checkpoint.fold(source.state, checkpoint.build_model(source.dim, source.architecture)))
+    folded = list(checkpoint.fold(source.state, checkpoint.model_of(source.state, source.dim)))
     wanted = rounding.DTYPES if compare else (dtype,)
     encoded = {name: rounding.encode(folded, name, source.path) for name in wanted}
     if compare or dtype != "f32":
@@ -93,7 +94,7 @@ def convert(
                 rounding.refuse_collapse(cost, source.path)
         if paths is not None and len(paths) == 1:
             print("convert_weights.py: one picture has only its mirror image to be confused with; give several --pictures.", file=sys.stderr)
-    stored = source.state if dtype == "f32" else rounding.state_of(encoded[dtype], source.dim, source.architecture)
+    stored = source.state if dtype == "f32" else rounding.state_of(encoded[dtype], source.dim, source.architecture, source.width)
     goldens = activations.goldens(source.state, stored, source.dim, details["scaling"])
     safetensors_writer.write(output, encoded[dtype] | goldens, details, hashes=True)
 

@@ -127,11 +127,13 @@ def calibration_pictures(paths: list[str], seed: int) -> np.ndarray:
     return np.stack(crops)
 
 
-def make_state(dim: int, seed: int, paths: list[str], architecture: str = checkpoint.V1) -> checkpoint.StateDict:
+def make_state(
+    dim: int, seed: int, paths: list[str], architecture: str = checkpoint.V1, width: float = 1
+) -> checkpoint.StateDict:
     """A whole state_dict: the network's keys in its order, then the marker that says untrained."""
     torch.set_num_threads(1)  # the order of float32 sums, and so the bytes, must not depend on the cores
     with torch.no_grad():
-        model = checkpoint.build_model(dim, architecture)
+        model = checkpoint.build_model(dim, architecture, width)
         model.logits = nn.Linear(dim, CLASSES)
         calibrator = Calibrator(model, seed)
         calibrator.run(model, pictures.to_tensor(calibration_pictures(paths, seed), torch.float32))
@@ -157,6 +159,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--architecture", choices=(checkpoint.V1, checkpoint.V2), default=checkpoint.V1, help="(%(default)s)"
     )
+    parser.add_argument("--width", type=float, default=1.0, help="channels over the published ones, in sixteenths (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="same seed, same bytes on the same machine (%(default)s)")
     parser.add_argument("--legacy", action="store_true", help="write .pt in PyTorch's old serialisation")
     parser.add_argument(
@@ -165,6 +168,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if pathlib.Path(arguments.output).suffix not in (".pt", ".safetensors"):
         parser.error("OUT must end in .pt or .safetensors")
+    if not checkpoint.is_width(arguments.width):
+        parser.error("--width must be a multiple of 1/16 from 0.0625 to 4, so that every layer has whole channels")
     if not 0 <= arguments.seed < 2**63:
         parser.error("--seed must be from 0 to 2^63 - 1")
     return arguments
@@ -173,12 +178,13 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     paths = pictures.sample_paths() if arguments.images is None else arguments.images
-    state = make_state(arguments.dim, arguments.seed, paths, arguments.architecture)
+    state = make_state(arguments.dim, arguments.seed, paths, arguments.architecture, arguments.width)
     data = checkpoint.serialise(state, arguments.legacy)
     if arguments.output.endswith(".pt"):
         cli.write_atomically(arguments.output, [data])
         return
     kind = "" if arguments.architecture == checkpoint.V1 else f"{arguments.architecture}-"
+    kind += "" if arguments.width == 1 else f"width{arguments.width:g}-"
     name = f"synthetic-{kind}{arguments.dim}-seed{arguments.seed}.pt"
     source = sources.from_state(state, name, hashlib.sha256(data).hexdigest())
     convert_weights.convert(source, arguments.output, convert_weights.metadata(source))

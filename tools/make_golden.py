@@ -25,9 +25,7 @@ from facenet_tools.cli import ToolError
 def load_model(path: str) -> nn.Module:
     """The reference network with the checkpoint's float32 weights."""
     state, dim = checkpoint.check(checkpoint.read(path), path)
-    model = checkpoint.build_model(dim, checkpoint.architecture_of(state))
-    model.load_state_dict(state, strict=False)  # check() has compared the names; strict would ask for counters
-    return model
+    return checkpoint.model_of(state, dim)
 
 
 def golden(path: str, images: dict[str, np.ndarray], with_layers: bool) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -15,7 +15,7 @@ namespace models {
 /// which two faces are taken for one person's where nobody has calibrated.
 struct Entry {
   const char* architecture;
-  Network (*build)(int embedding_dim, bool normalise);
+  Network (*build)(int embedding_dim, bool normalise, double width);
   double threshold;
 };
 inline Span<const Entry> all() noexcept {
@@ -153,8 +153,9 @@ class Embedder {
     if (entry == nullptr)
       return in_file(Status(Errc::unsupported, "this architecture is not known here: use a newer version of facenet")
                          .in(m.architecture));
-    if (m.width != 1) return in_file({Errc::unsupported, "a network of another width than 1 cannot be built"});
-    const Network network = entry->build(m.embedding_dim, m.normalise == Normalise::l2);
+    const Network network = entry->build(m.embedding_dim, m.normalise == Normalise::l2, m.width);
+    if (!network.ok())
+      return in_file({Errc::unsupported, "the network cannot be built at this width: some layer would not have whole channels"});
     if (m.image_size != network[0].out.h)
       return in_file({Errc::unsupported, "the file's image_size is not the network's"});
 

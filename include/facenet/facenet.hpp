@@ -5,3 +5,4 @@
 #include "facenet/embedder.hpp"
 #include "facenet/evaluate.hpp"
 #include "facenet/gallery.hpp"
+#include "facenet/triplet.hpp"

@@ -123,7 +123,9 @@ class Network {
  public:
   static constexpr int max_ops = 304;  // Inception-ResNet-v2 has 296
 
-  constexpr Network(const char* architecture, Shape input) noexcept : architecture_(architecture) {
+  /// `width` multiplies the channels of conv() and conv_affine(); a product that is no whole number is a mistake.
+  constexpr Network(const char* architecture, Shape input, double width = 1) noexcept
+      : architecture_(architecture), width_(width) {
     Op op;
     op.name = "input";
     op.out = input;
@@ -139,7 +141,7 @@ class Network {
 
   /// Convolution, batch norm and ReLU: facenet-pytorch's BasicConv2d.
   constexpr Ref conv(Name at, Ref x, int cout, Window w) noexcept {
-    Op op = windowed(OpKind::conv, at, x, cout, w);
+    Op op = windowed(OpKind::conv, at, x, scaled(cout), w);
     op.act = relu;
     op.params = Params::conv_bn;
     return add(op);
@@ -155,7 +157,7 @@ class Network {
   }
   /// Convolution with dlib's affine layer behind it, and ReLU.
   constexpr Ref conv_affine(Name at, Ref x, int cout, Window w) noexcept {
-    Op op = windowed(OpKind::conv, at, x, cout, w);
+    Op op = windowed(OpKind::conv, at, x, scaled(cout), w);
     op.act = relu;
     op.params = Params::affine;
     return add(op);
@@ -185,7 +187,7 @@ class Network {
   }
   /// `channels` may be more than x's: ResNet's shortcut without weights, whose new channels are zeros. 0: as x.
   constexpr Ref avg_pool(Name at, Ref x, Window w, int channels = 0) noexcept {
-    if (channels == 0) channels = shape(x).c;
+    channels = channels == 0 ? shape(x).c : scaled(channels);
     if (channels < shape(x).c) ok_ = false;
     return add(windowed(OpKind::avg_pool, at, x, channels, w));
   }
@@ -216,6 +218,14 @@ class Network {
   constexpr Ref l2_normalise(Name at, Ref x) noexcept { return add(simple(OpKind::l2_normalise, at, x)); }
 
  private:
+  constexpr int scaled(int channels) noexcept {
+    if (!(width_ > 0 && width_ <= 16)) ok_ = false;
+    if (!ok_) return 1;
+    const double wide = channels * width_;
+    const int whole = static_cast<int>(wide);
+    if (whole < 1 || whole != wide) ok_ = false;
+    return whole;
+  }
   constexpr Op simple(OpKind kind, Name at, Ref x) const noexcept {
     Op op;
     op.kind = kind;
@@ -241,6 +251,7 @@ class Network {
 
   Op ops_[max_ops] = {};
   Name architecture_;
+  double width_ = 1;
   int size_ = 0;
   bool ok_ = true;
 };

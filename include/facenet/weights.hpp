@@ -302,6 +302,8 @@ class WeightsReader {
     if (linear >= 0 && header_[linear].rank == 2) metadata_.embedding_dim = header_[linear].dims[0];
     if (find("mixed_5b.branch0.conv.weight") >= 0) metadata_.architecture = "inception_resnet_v2";  // v1 has no mixed_5b
     if (metadata_.embedding_dim == 0) metadata_.architecture = "unknown";
+    const int first = find("conv2d_1a.conv.weight");  // 32 channels as published
+    if (first >= 0 && header_[first].rank == 4) metadata_.width = header_[first].dims[0] / 32.0;
     metadata_.trained = find("facenet_untrained") < 0;
     return {};
   }

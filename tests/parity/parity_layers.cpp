@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
   if (!golden) return fail(golden.status());
   const models::Entry* entry = models::find(reader->metadata().architecture);
   if (entry == nullptr) return 2;
-  const Network n = entry->build(reader->metadata().embedding_dim, reader->metadata().normalise == Normalise::l2);
+  const Network n = entry->build(reader->metadata().embedding_dim, reader->metadata().normalise == Normalise::l2, reader->metadata().width);
   // The folded weights again, for the tolerance.
   std::vector<std::vector<float>> weight(z(n.size())), bias(z(n.size()));
   if (auto s = reader->for_each_layer(n, [&](int op, Span<const float> w, Span<const float> b) -> Status {

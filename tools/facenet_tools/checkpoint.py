@@ -54,15 +54,49 @@ class Folded:
     bias: torch.Tensor
 
 
-def build_model(dim: int = 512, architecture: str = V1) -> nn.Module:
-    """The reference network in eval mode, with the final layer widened or narrowed to dim outputs."""
-    if architecture == V2:
-        return inception_resnet_v2.InceptionResnetV2(dim).eval().requires_grad_(False)
-    model = InceptionResnetV1()
-    if dim != model.last_linear.out_features:
-        model.last_linear = nn.Linear(model.last_linear.in_features, dim, bias=False)
+def build_model(dim: int = 512, architecture: str = V1, width: float = 1) -> nn.Module:
+    """The reference network in eval mode, with dim outputs and `width` times the channels in every layer before."""
+    model = inception_resnet_v2.InceptionResnetV2(dim) if architecture == V2 else InceptionResnetV1()
+    if width != 1:
+        _scale_channels(model, width)
+    inputs = model.last_linear.in_features
+    if (round(inputs * width), dim) != (inputs, model.last_linear.out_features):
+        model.last_linear = nn.Linear(round(inputs * width), dim, bias=False)
         model.last_bn = nn.BatchNorm1d(dim, eps=model.last_bn.eps)
     return model.eval().requires_grad_(False)
+
+
+def model_of(state: StateDict, dim: int) -> nn.Module:
+    """The reference network that a checked state_dict belongs to, with its weights."""
+    model = build_model(dim, architecture_of(state), width_of(state))
+    model.load_state_dict(state, strict=False)  # check() has compared the names; strict would ask for counters
+    return model
+
+
+def width_of(state: StateDict) -> float:
+    """Channels of the first layer over the published 32."""
+    first = state.get("conv2d_1a.conv.weight")
+    width = first.shape[0] / 32 if first is not None and first.dim() == 4 else 1.0
+    return width if is_width(width) else 1.0  # the wrong shapes are listed then
+
+
+def is_width(width: float) -> bool:
+    """Sixteenths: every layer's channels are a multiple of 16, so that none is rounded."""
+    return 1 / 16 <= width <= 4 and (16 * width).is_integer()
+
+
+def _scale_channels(model: nn.Module, width: float) -> None:
+    def scaled(channels: int) -> int:
+        return channels if channels == 3 else round(channels * width)
+
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Conv2d):
+                options = {"stride": child.stride, "padding": child.padding, "bias": child.bias is not None}
+                channels = scaled(child.in_channels), scaled(child.out_channels)
+                setattr(module, name, nn.Conv2d(*channels, child.kernel_size, **options))
+            elif isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.BatchNorm2d(scaled(child.num_features), child.eps, child.momentum))
 
 
 def layers(model: nn.Module) -> Iterator[Layer]:
@@ -175,7 +209,7 @@ def check(state: StateDict, path: str) -> tuple[StateDict, int]:
     linear = real.get("last_linear.weight")
     dim = linear.shape[0] if linear is not None and linear.dim() == 2 and linear.shape[0] else 512
     architecture = architecture_of(real)
-    model = build_model(dim, architecture)
+    model = build_model(dim, architecture, width_of(real))
     expected = {k: tuple(v.shape) for k, v in model.state_dict().items() if not _IGNORED.match(k)}
     _check_names(real, expected, path, architecture)
     _check_values(real, path)

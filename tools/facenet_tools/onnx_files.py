@@ -58,8 +58,7 @@ def _first_line(error: Exception) -> str:
 def write(state: StateDict, dim: int, metadata: dict[str, str], path: str) -> bytes:
     """The network with these weights; input [N, 3, 160, 160] scaled as the metadata says, output [N, dim]."""
     onnx = _import_onnx(path)
-    network = checkpoint.build_model(dim, checkpoint.architecture_of(state))
-    network.load_state_dict(state, strict=False)
+    network = checkpoint.model_of(state, dim)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "shape inference of prim::Constant is missing", about its own constants
@@ -146,8 +145,7 @@ def _compare(onnx, model, state: StateDict, dim: int, path: str) -> None:
     if len(inputs) != 1:
         raise ToolError(f"{path}: the graph has {len(inputs)} inputs, not one picture; export the embedder alone.")
     picture = torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    network = checkpoint.build_model(dim)
-    network.load_state_dict(state, strict=False)
+    network = checkpoint.model_of(state, dim)
     ours = network(picture).numpy()
     try:
         theirs = onnx.reference.ReferenceEvaluator(model).run(None, {inputs[0].name: picture.numpy()})[0]

@@ -47,9 +47,11 @@ def encode(folded: list[checkpoint.Folded], dtype: str, path: str) -> dict[str, 
     return tensors
 
 
-def state_of(tensors: dict[str, np.ndarray], dim: int, architecture: str = checkpoint.V1) -> checkpoint.StateDict:
+def state_of(
+    tensors: dict[str, np.ndarray], dim: int, architecture: str = checkpoint.V1, width: float = 1
+) -> checkpoint.StateDict:
     """The way back from encode(), exact: float64 weights as the engine computes with them, batch norms that only add."""
-    model = checkpoint.build_model(dim, architecture)
+    model = checkpoint.build_model(dim, architecture, width)
     return checkpoint.unfold([decode(tensors, layer.name) for layer in checkpoint.layers(model)], model)
 
 
@@ -92,13 +94,12 @@ def measure(
     """The cost of each of the encodings, on the pictures given or, without, on made-up ones."""
     stack = _pictures(paths)
     stack = np.concatenate([stack, stack[:, :, ::-1]])  # mirrored
-    architecture = checkpoint.architecture_of(state)
-    model = checkpoint.build_model(dim, architecture)
-    model.load_state_dict(state, strict=False)
+    architecture, width = checkpoint.architecture_of(state), checkpoint.width_of(state)
+    model = checkpoint.model_of(state, dim)
     exact = activations.embed(model, stack, torch.float32, scaling).astype(np.float64)
     costs = []
     for dtype, tensors in encoded.items():
-        model.load_state_dict(state_of(tensors, dim, architecture), strict=False)
+        model.load_state_dict(state_of(tensors, dim, architecture, width), strict=False)
         rounded = activations.embed(model, stack, torch.float32, scaling).astype(np.float64)
         costs.append(cost(exact, rounded, dtype))
     return costs

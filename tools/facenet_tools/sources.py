@@ -19,7 +19,6 @@ from facenet_tools.cli import ToolError
 # What facenet-pytorch does between a picture and the network: MTCNN crops the box without margin, Pillow resizes
 # it bilinearly, fixed_image_standardization computes (x - 127.5) / 128.
 FACENET_PYTORCH = {
-    "width": "1",
     "image_size": "160",
     "channel_order": "rgb",
     "scaling": "fixed",
@@ -72,6 +71,10 @@ class Source:
     @property
     def architecture(self) -> str:
         return checkpoint.architecture_of(self.state)
+
+    @property
+    def width(self) -> float:
+        return checkpoint.width_of(self.state)
 
     @property
     def converted(self) -> bool:
@@ -225,7 +228,10 @@ def _unfolded(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: str
     dim = metadata["embedding_dim"]
     if not re.fullmatch("[1-9][0-9]{0,4}", dim) or int(dim) > checkpoint.LARGEST_DIM:
         raise ToolError(f"{path}: its metadata says embedding_dim = {dim[:40]!r}, which makes no sense; convert its source again.")
-    model = checkpoint.build_model(int(dim))
+    width = float(metadata["width"])
+    if not checkpoint.is_width(width):
+        raise ToolError(f"{path}: its metadata says width = {metadata['width']}, which makes no sense; convert its source again.")
+    model = checkpoint.build_model(int(dim), width=width)
     names = [f"{layer.name}.{part}" for layer in checkpoint.layers(model) for part in ("weight", "bias")]
     absent = [name for name in names if name not in arrays]
     shapes = {f"{layer.name}.{part}": shape for layer in checkpoint.layers(model) for part, shape in _shapes(layer, model)}
@@ -233,7 +239,7 @@ def _unfolded(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: str
     if absent or wrong:
         problem = f"lacks {', '.join(absent[:5])}" if absent else f"has another shape at {', '.join(wrong[:5])}"
         raise ToolError(f"{path}: {problem}, which its architecture needs; convert its source again.")
-    return rounding.state_of(arrays, int(dim))
+    return rounding.state_of(arrays, int(dim), width=width)
 
 
 def _shapes(layer: checkpoint.Layer, model: torch.nn.Module) -> list[tuple[str, tuple[int, ...]]]:

@@ -11,8 +11,8 @@ namespace models {
 namespace detail {
 namespace dlib {
 
-constexpr Ref residual(Network& n, Ref x, Name at) {
-  const Ref y = n.conv_affine(at / "conv1", x, n.shape(x).c, k(3).pad(1, 1));
+constexpr Ref residual(Network& n, Ref x, Name at, int channels) {
+  const Ref y = n.conv_affine(at / "conv1", x, channels, k(3).pad(1, 1));
   return n.residual_affine(at / "conv2", y, x, k(3).pad(1, 1));
 }
 
@@ -28,19 +28,19 @@ constexpr Ref residual_down(Network& n, Ref x, Name at, int channels) {
 }  // namespace detail
 
 /// 150x150x3 in, `embedding_dim` (128) floats out, whose length is 1.2 to 1.6 unless `normalise` makes it 1.
-constexpr Network dlib_resnet(int embedding_dim = 128, bool normalise = false) {
+constexpr Network dlib_resnet(int embedding_dim = 128, bool normalise = false, double width = 1) {
   using namespace detail;
-  Network n("dlib_resnet", {150, 150, 3});
+  Network n("dlib_resnet", {150, 150, 3}, width);
   Ref x = n.input();
   x = n.conv_affine("conv32_down", x, 32, k(7).stride(2));       // 150 -> 72
   x = n.max_pool("pool", x, k(3).stride(2));                     //  72 -> 35
-  for (int i = 1; i <= 3; ++i) x = dlib::residual(n, x, Name("conv32_").append(i));
+  for (int i = 1; i <= 3; ++i) x = dlib::residual(n, x, Name("conv32_").append(i), 32);
   x = dlib::residual_down(n, x, "conv64_down", 64);              //  35 -> 17
-  for (int i = 1; i <= 3; ++i) x = dlib::residual(n, x, Name("conv64_").append(i));
+  for (int i = 1; i <= 3; ++i) x = dlib::residual(n, x, Name("conv64_").append(i), 64);
   x = dlib::residual_down(n, x, "conv128_down", 128);            //  17 -> 8
-  for (int i = 1; i <= 2; ++i) x = dlib::residual(n, x, Name("conv128_").append(i));
+  for (int i = 1; i <= 2; ++i) x = dlib::residual(n, x, Name("conv128_").append(i), 128);
   x = dlib::residual_down(n, x, "conv256_down", 256);            //   8 -> 4
-  for (int i = 1; i <= 2; ++i) x = dlib::residual(n, x, Name("conv256_").append(i));
+  for (int i = 1; i <= 2; ++i) x = dlib::residual(n, x, Name("conv256_").append(i), 256);
   x = dlib::residual_down(n, x, "conv256_down_out", 256);        //   4 -> 2
   x = n.global_avg_pool("mean", x);
   x = n.linear("fc", x, embedding_dim, Params::no_bias);

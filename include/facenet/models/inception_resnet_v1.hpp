@@ -60,8 +60,9 @@ constexpr Ref mixed_7a(Network& n, Ref x, Name at) {
 }  // namespace detail
 
 /// 160x160x3 in, `embedding_dim` (512, or 128) floats out: a unit vector unless `normalise` is false.
-constexpr Network inception_resnet_v1(int embedding_dim = 512, bool normalise = true) {
-  Network n("inception_resnet_v1", {160, 160, 3});
+/// `width` times the channels below, in sixteenths: each is a multiple of 16.
+constexpr Network inception_resnet_v1(int embedding_dim = 512, bool normalise = true, double width = 1) {
+  Network n("inception_resnet_v1", {160, 160, 3}, width);
   Ref x = n.input();
   x = n.conv("conv2d_1a", x, 32, k(3).stride(2));       // 160 -> 79
   x = n.conv("conv2d_2a", x, 32, k(3));                 //  79 -> 77
@@ -86,7 +87,7 @@ namespace detail {
 constexpr bool counts_are_right() {
   const Network n = inception_resnet_v1();
   return n.ok() && count(n, OpKind::conv) == 132 && count(n, OpKind::linear) == 1 && parameters(n) == 23482624 &&
-         macs(n) == 1417662304;
+         macs(n) == 1417662304 && inception_resnet_v1(512, true, 1.0 / 16).ok() && !inception_resnet_v1(512, true, 1.0 / 32).ok();
 }
 static_assert(counts_are_right(), "the network is not Inception-ResNet-v1 as published");
 }  // namespace detail

@@ -74,9 +74,9 @@ constexpr Ref mixed_7a(Network& n, Ref x, Name at) {
 }  // namespace detail
 
 /// 160x160x3 in, `embedding_dim` (512, or 128) floats out: a unit vector unless `normalise` is false.
-constexpr Network inception_resnet_v2(int embedding_dim = 512, bool normalise = true) {
+constexpr Network inception_resnet_v2(int embedding_dim = 512, bool normalise = true, double width = 1) {
   using namespace detail;
-  Network n("inception_resnet_v2", {160, 160, 3});
+  Network n("inception_resnet_v2", {160, 160, 3}, width);
   Ref x = n.input();
   x = n.conv("conv2d_1a", x, 32, k(3).stride(2));       // 160 -> 79
   x = n.conv("conv2d_2a", x, 32, k(3));                 //  79 -> 77

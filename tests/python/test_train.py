@@ -1,0 +1,362 @@
+"""tools/train.py and what it stands on: data, evaluation, resuming, several processes, collapse; the circle from rendered
+photographs to the engine's evaluation is in test_recipe.py."""
+
+from __future__ import annotations
+
+import csv
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import ROOT, TOOLS, assert_one_error, run_tool
+from facenet_tools import checkpoint, pictures
+from facenet_tools.cli import ToolError
+from facenet_tools.training import data, loop, losses, parallel, protocol
+
+# The narrowest network: a step with 12 pictures takes 0.15 s.
+SMALL = ("--width", "0.0625", "--dim", "16", "--people", "4", "--pictures", "3", "--steps", "4", "--threads", "1")
+
+
+@pytest.fixture(scope="session")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """8 people with 5 pictures each: one made-up picture a person, with noise and shifts."""
+    root = tmp_path_factory.mktemp("crops")
+    for person in range(8):
+        random = np.random.default_rng(person)
+        face = pictures.structured(random).astype(np.int64)
+        (root / f"p{person}").mkdir()
+        for number in range(1, 6):
+            moved = np.roll(face, random.integers(-9, 10, 2), axis=(0, 1)) + random.integers(-25, 26, face.shape)
+            Image.fromarray(np.clip(moved, 0, 255).astype(np.uint8)).save(root / f"p{person}" / f"p{person}_{number:04}.png")
+    return root
+
+
+def train(crops: pathlib.Path, run: pathlib.Path, *options: object):
+    return run_tool("train.py", crops, "-o", run, *SMALL, *options)
+
+
+def logged(run: pathlib.Path, column: str = "loss") -> list[float]:
+    with open(run / "steps.csv", newline="") as file:
+        return [float(row[column]) for row in csv.DictReader(file)]
+
+
+def same_state(one: pathlib.Path, other: pathlib.Path) -> bool:
+    """Every tensor and number of two checkpoints, to the bit."""
+
+    def equal(a, b) -> bool:
+        if isinstance(a, torch.Tensor):
+            return torch.equal(a, b)
+        if isinstance(a, np.ndarray):
+            return np.array_equal(a, b)
+        if isinstance(a, dict):
+            return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+        if isinstance(a, (list, tuple)):
+            return len(a) == len(b) and all(map(equal, a, b))
+        return a == b
+
+    return equal(torch.load(one), torch.load(other))
+
+
+# ---- Data ------------------------------------------------------------------------------------------------------------
+
+
+def test_bad_data_is_listed_before_training_starts(crops: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    import shutil
+
+    folder = tmp_path / "faces"
+    shutil.copytree(crops, folder)
+    (folder / "p0" / "broken.png").write_bytes(b"no picture")
+    cut = (folder / "p1" / "p1_0001.png").read_bytes()
+    (folder / "p1" / "cut.png").write_bytes(cut[: len(cut) // 2])
+    shutil.copy(folder / "p2" / "p2_0001.png", folder / "p2" / "again.png")
+    shutil.copy(folder / "p3" / "p3_0001.png", folder / "p4" / "foreign.png")
+    (folder / "alone").mkdir()
+    shutil.copy(crops / "p5" / "p5_0002.png", folder / "alone")  # also p5's: neither stays
+    (folder / "empty").mkdir()
+    Image.new("RGB", (50, 60), (9, 8, 7)).save(folder / "p6" / "other_size.png")
+    (folder / "p6" / "notes.txt").write_text("no picture, and no error")
+    result = train(folder, tmp_path / "run", "--epochs", 1, "--validation-share", 0)
+    assert result.returncode == 0, result.stderr
+    listed = (tmp_path / "run" / "findings.txt").read_text()
+    for line in (
+        "unreadable, left out: p0/broken.png", "unreadable, left out: p1/cut.png",
+        "left out once: p2/p2_0001.png equals again.png", "both left out: p4/foreign.png equals p3/p3_0001.png",
+        "both left out: p5/p5_0002.png equals alone/p5_0002.png", "people with fewer than 2 pictures, left out: alone (0)",
+        "left out: empty (0)", "1 pictures are not 160x160 and are resized",
+    ):  # fmt: skip
+        assert line in listed and line in result.stderr, line
+    assert "39 pictures of 8 people" in result.stderr
+
+
+@pytest.mark.parametrize(("options", "parts"), [
+    (("--people", 30), ("people to train on, and a batch wants 30", "lower --people")),
+    (("--width", 0.3), ("--width must be a multiple of 1/16",)),
+    (("--pictures", 1), ("there is no triplet",)),
+    (("--rate", "nan"), ("--rate must be from",)),
+    (("--freeze", "stem"), ("--freeze stem: the stages of this network are conv2d_1a",)),
+    (("--freeze", "last_bn"), ("leaves nothing to train",)),
+    (("--from", "nothing.pt"), ("nothing.pt: does not exist",)),
+    (("--validate", "nowhere"), ("nowhere: is not a folder",)),
+])  # fmt: skip
+def test_wrong_calls_name_the_remedy(options, parts, crops: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    assert_one_error(train(crops, tmp_path / "run", *options), *parts)
+
+
+def test_batches_are_p_by_k_and_need_no_state(crops: pathlib.Path) -> None:
+    faces, findings = data.scan(str(crops))
+    assert not findings.lines() and len(faces.paths) == 40
+    chosen = data.choose(faces.labels, 4, 3, np.random.default_rng(5))
+    people, counts = np.unique(faces.labels[chosen], return_counts=True)
+    assert len(people) == 4 and (counts == 3).all() and len(set(chosen)) == 12
+    assert np.unique(data.choose(faces.labels, 2, 7, np.random.default_rng(5)), return_counts=True)[0].size < 14  # has 5
+    first, second = (data.split(faces, 0.25, seed) for seed in (1, 2))
+    for part, other in (first, second):
+        assert len(part.people) == 6 and len(other.people) == 2 and not set(part.people) & set(other.people)
+        assert all(path.parent.name == part.people[label] for path, label in zip(part.paths, part.labels))
+    assert first[1].people != second[1].people
+
+
+def test_augmentation_moves_pixels_and_is_a_function_of_its_key() -> None:
+    picture = pictures.structured(np.random.default_rng(1))
+    assert data.augment(picture, np.random.default_rng(1), 0) is picture
+    one, again, other = (data.augment(picture, np.random.default_rng(seed), 1) for seed in (1, 1, 2))
+    assert one.shape == picture.shape and one.dtype == np.uint8
+    assert (one == again).all() and (one != other).mean() > 0.5
+
+
+# ---- Evaluation ------------------------------------------------------------------------------------------------------
+
+
+def test_scores_are_scikit_learns_and_the_folds_are_lfws() -> None:
+    from sklearn import metrics
+
+    random = np.random.default_rng(2)
+    labels = np.repeat(np.arange(30), 6)
+    centres = random.normal(size=(30, 8))
+    vectors = centres[labels] + 0.9 * random.normal(size=(180, 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    pairs = protocol.make_pairs(labels, 20, seed=3)
+    assert len(pairs.same) == 400 and pairs.same.sum() == 200
+    assert ((labels[pairs.first] == labels[pairs.second]) == pairs.same).all()
+    assert len({tuple(sorted(pair)) for pair in zip(pairs.first.tolist(), pairs.second.tolist())}) == 400
+    for fold in range(10):
+        people = {labels[i] for side in (pairs.first, pairs.second) for i in side[pairs.fold == fold]}
+        assert people and not people & {labels[i] for side in (pairs.first, pairs.second) for i in side[pairs.fold != fold]}
+    score = protocol.evaluate(vectors, pairs)
+    squared = np.square(vectors[pairs.first] - vectors[pairs.second]).sum(1)
+    assert abs(score.auc - metrics.roc_auc_score(pairs.same, -squared)) <= 1e-12
+    fpr, tpr, _limits = metrics.roc_curve(pairs.same, -squared, drop_intermediate=False)
+    assert np.allclose(score.fpr, fpr, atol=1e-12) and np.allclose(score.tpr, tpr, atol=1e-12)
+    accuracies = []
+    for fold in range(10):  # the definition, a threshold after the other
+        rest = pairs.fold != fold
+        right = [((squared[rest] < t) == pairs.same[rest]).mean() for t in np.arange(0, 4, 0.01)]
+        accuracies.append(((squared[~rest] < 0.01 * np.argmax(right)) == pairs.same[~rest]).mean())
+    assert abs(score.accuracy - np.mean(accuracies)) <= 1e-12
+    assert 0.6 < score.accuracy < 0.99
+
+
+def test_few_people_share_folds_and_too_few_are_an_error() -> None:
+    pairs = protocol.make_pairs(np.repeat(np.arange(4), 6), 60, seed=1)
+    assert len(pairs.same) == 2 * 10 * 6  # 60 genuine pairs, a tenth of them in each fold
+    with pytest.raises(ToolError, match="too few for 10 folds"):
+        protocol.make_pairs(np.repeat(np.arange(2), 3), 60, seed=1)
+
+
+# ---- Schedules, freezing, collapse -------------------------------------------------------------------------------------
+
+
+def options(**changes) -> loop.Options:
+    values = dict(
+        dim=16, width=0.0625, start="", freeze="", loss="triplet", mining="semi_hard", margin=0.2, scale=16.0,
+        centre_weight=0.1, people=4, pictures=3, epochs=10, steps=10, rate=1.0, schedule="cosine", warmup=10, decay=0.0,
+        optimiser="adamw", dropout=0.0, augment=1.0, precision="single", seed=1,
+    )  # fmt: skip
+    return loop.Options(**{**values, **changes})
+
+
+def test_schedules() -> None:
+    cosine, falls = options(), options(schedule="step", warmup=0)
+    assert [loop.rate_at(step, cosine) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+    assert [loop.rate_at(step, cosine) for step in (10, 55, 99)] == pytest.approx([1.0, 0.5, 0.0003], abs=1e-4)
+    assert [loop.rate_at(step, falls) for step in (0, 59, 60, 84, 85)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_frozen_stages_stay_to_the_bit(crops: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    first = train(crops, tmp_path / "first", "--epochs", 1)
+    assert first.returncode == 0, first.stderr
+    start = tmp_path / "first" / "best.pt"
+    tuned = train(crops, tmp_path / "tuned", "--epochs", 1, "--from", start, "--freeze", "repeat_2", "--rate", 1e-3)
+    assert tuned.returncode == 0, tuned.stderr
+    before, after = torch.load(start), torch.load(tmp_path / "tuned" / "best.pt")
+    stages = [name for name, _child in checkpoint.build_model(16, width=0.0625).named_children()]
+    frozen = set(stages[: stages.index("repeat_2") + 1])
+    for name, value in before.items():
+        if name.split(".")[0] in frozen and not name.endswith("num_batches_tracked"):  # which converting drops
+            assert torch.equal(value, after[name]), f"{name} was trained"
+    assert not torch.equal(before["last_linear.weight"], after["last_linear.weight"])
+    wrong = train(crops, tmp_path / "wrong", "--from", start, "--dim", 32)
+    assert_one_error(wrong, "has --dim 16 --width 0.0625")
+
+
+def test_collapse_is_seen_and_explained() -> None:
+    watch = loop.CollapseWatch(0.2)
+    for _ in range(200):  # far apart, or only just begun: nothing to say
+        watch.see(0.2, 1.3)
+        watch.see(0.01, 0.05)
+    with pytest.raises(loop.Collapsed, match="have collapsed.*batch_hard"):
+        for _ in range(watch.PATIENCE):
+            watch.see(0.2, 0.05)
+    stuck = loop.CollapseWatch(0.2)
+    with pytest.raises(loop.Collapsed):
+        for _ in range(stuck.PATIENCE):
+            stuck.see(0.199, 0.3)
+    with pytest.raises(loop.Collapsed, match="overflowed"):
+        loop.CollapseWatch(None).see(float("nan"), 1)
+
+
+def test_a_run_that_collapses_ends_with_status_1(crops: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> None:
+    """A network whose last batch norm only shifts: all faces are one point, and stay so."""
+    built = checkpoint.build_model
+
+    def shifting(*arguments, **keywords):
+        model = built(*arguments, **keywords)
+        torch.nn.init.zeros_(model.last_bn.weight)
+        torch.nn.init.ones_(model.last_bn.bias)
+        return model
+
+    monkeypatch.setattr(checkpoint, "build_model", shifting)
+    result = train(crops, tmp_path / "run", "--mining", "batch_hard", "--epochs", 10, "--rate", 1e-9, "--validation-share", 0)
+    assert result.returncode == 1
+    assert "embeddings have collapsed" in result.stderr and "the loss is 0.2000" in result.stderr
+
+
+# ---- Kills -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["triplet", pytest.param("arcface", marks=pytest.mark.slow)])
+def test_resumes_to_the_bit_after_sigkill(loss: str, crops: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Killed between a checkpoint and the next, with steps logged that the checkpoint does not know."""
+    call = ("--epochs", 4, "--loss", loss, "--save-every", 3, "--dropout", 0.3, "--mining", "batch_all")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert train(crops, whole, *call).returncode == 0
+    command = [sys.executable, TOOLS / "train.py", crops, "-o", killed, *SMALL, *call]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (killed / "last.pt").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    reached = torch.load(killed / "last.pt")["step"]
+    assert 3 <= reached < 16, "the run was over before the kill"
+    refused = train(crops, killed, *call)
+    assert_one_error(refused, "add --resume")
+    assert_one_error(train(crops, killed, *call, "--resume", "--rate", 1), "was begun with rate 0.002, now 1.0")
+    resumed = train(crops, killed, *call, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"going on from step {reached}" in resumed.stderr
+    for name in ("steps.csv", "epochs.csv", "roc.csv", "pairs.txt"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    assert same_state(killed / "last.pt", whole / "last.pt")
+    assert same_state(killed / "best.pt", whole / "best.pt")
+
+
+# ---- Several processes -------------------------------------------------------------------------------------------------
+
+# float64: two processes add in another order than one, so numbers differ by some 1e-16, which 132 layers and their
+# batch norms amplify by about a hundredfold a step (AdamW divides small gradients by their own size).
+SAME_CURVE = 1e-6
+
+
+# PyTorch 1.13 on Python 3.11 cannot read its own defaults of these two; a rank that is not there leaves all as they are.
+LAUNCH = ("--redirects", "9:1", "--tee", "9:1")
+
+
+def torchrun(crops: pathlib.Path, run: pathlib.Path, *call: object, processes: int = 2, restarts: int = 0) -> subprocess.Popen:
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes,
+        "--max_restarts", restarts, "--monitor_interval", "0.2", *LAUNCH, TOOLS / "train.py", crops, "-o", run, *SMALL, *call,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([str(part) for part in command], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_two_processes_train_as_one(loss: str, crops: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    call = ("--epochs", 2, "--precision", "double", "--loss", loss, "--mining", "batch_all", "--warmup", 0)
+    assert train(crops, tmp_path / "one", *call).returncode == 0
+    process = torchrun(crops, tmp_path / "two", *call)
+    errors = process.communicate()[1]
+    assert process.returncode == 0, errors
+    one, two = logged(tmp_path / "one"), logged(tmp_path / "two")
+    assert len(one) == len(two) == 8
+    difference = np.abs(np.array(one) / two - 1)
+    print(f"{loss}: losses of one and of two processes differ by {difference.max():.1e}")
+    assert difference[0] <= 1e-12 and difference.max() <= SAME_CURVE
+    assert np.ptp(one) > 1e-3, "nothing was trained"
+    states = [torch.load(tmp_path / name / "last.pt")["model"] for name in ("one", "two")]
+    assert states[0].keys() == states[1].keys()  # a checkpoint of one goes on with two, and back
+    running = "conv2d_1a.bn.running_var"
+    assert torch.allclose(states[0][running], states[1][running], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_resumed(crops: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    call = ("--epochs", 4, "--save-every", 2, "--resume")
+    whole = torchrun(crops, tmp_path / "whole", *call)
+    assert whole.wait() == 0
+    run = tmp_path / "killed"
+    process = torchrun(crops, run, *call, restarts=1)
+    deadline = time.monotonic() + 300
+    while not (run / "last.pt").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [child for child in children if b"train.py" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes()]
+    assert len(workers) == 2
+    os.kill(int(workers[1]), signal.SIGKILL)
+    errors = process.communicate()[1]
+    assert process.returncode == 0, errors
+    assert "going on from step" in errors
+    assert (run / "steps.csv").read_bytes() == (tmp_path / "whole" / "steps.csv").read_bytes()
+
+
+def test_a_shared_batch_norm_is_torchs() -> None:
+    """One process's group: values, gradients and running statistics of our batch norm and of torch's."""
+    torch.manual_seed(0)
+    for original, shape in ((torch.nn.BatchNorm2d(5), (6, 5, 3, 4)), (torch.nn.BatchNorm1d(5), (6, 5))):
+        torch.nn.init.normal_(original.weight)
+        torch.nn.init.normal_(original.bias)
+        original = original.double()
+        ours = parallel.BatchNorm(original, parallel.Group("cpu")).double()
+        x = torch.randn(shape, dtype=torch.float64)
+        results = []
+        for norm in (original, ours):
+            inputs = x.clone().requires_grad_()
+            out = norm(inputs)
+            (out.square() * torch.arange(6.0, dtype=torch.float64).view(-1, *[1] * (len(shape) - 1))).sum().backward()
+            results.append([out, inputs.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var])
+        for theirs, mine in zip(*results):
+            assert torch.allclose(theirs, mine, rtol=1e-12, atol=1e-12)
+        assert torch.equal(original.eval()(x), ours.eval()(x))
+
+
+@pytest.mark.parametrize(("loss", "precision"), [("softmax", "single"), ("triplet", "mixed")])
+def test_other_losses_and_half_precision_run(loss: str, precision: str, crops: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    result = train(crops, run, "--epochs", 1, "--loss", loss, "--precision", precision, "--optimiser", "sgd", "--schedule", "step",
+                   "--tensorboard")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert all(np.isfinite(logged(run)))
+    assert Image.open(run / "curves.png").size[0] > 1000
+    assert list((run / "tensorboard").glob("events.*"))

@@ -1,0 +1,193 @@
+"""A folder for each person: what is in it, what is wrong with it, and batches of P people with K pictures each.
+
+No generator has a state: all that is random at a step comes from (seed, step), so a run that goes on after a kill draws
+what the uninterrupted one would have drawn, and each process of several draws the whole batch alike and takes its part.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from facenet_tools.cli import ToolError
+from facenet_tools.pictures import SIZE
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+PER_PERSON = 2  # pictures, or there is no positive
+CACHE_BYTES = 2 << 30
+
+
+@dataclasses.dataclass
+class Findings:
+    """What will not be trained on, and why; paths are relative to the folder."""
+
+    unreadable: list[str] = dataclasses.field(default_factory=list)
+    duplicates: list[str] = dataclasses.field(default_factory=list)  # "B equals A", of one person: B is left out
+    conflicts: list[str] = dataclasses.field(default_factory=list)  # of two people: both are left out
+    single: list[str] = dataclasses.field(default_factory=list)  # people with fewer than PER_PERSON pictures
+    resized: int = 0  # of another size than the network's: trained on, resized
+
+    def lines(self) -> list[str]:
+        kinds = (
+            ("unreadable, left out", self.unreadable),
+            ("the same picture twice, left out once", self.duplicates),
+            ("the same picture under two names, both left out", self.conflicts),
+            (f"people with fewer than {PER_PERSON} pictures, left out", self.single),
+        )
+        found = [f"{what}: {name}" for what, names in kinds for name in names]
+        return found + ([f"{self.resized} pictures are not {SIZE}x{SIZE} and are resized"] if self.resized else [])
+
+
+@dataclasses.dataclass(frozen=True)
+class Faces:
+    """Pictures of people: labels[i] is the place in `people` of the person on paths[i]."""
+
+    people: list[str]
+    paths: list[pathlib.Path]
+    labels: np.ndarray
+
+    def only(self, chosen: list[int]) -> Faces:
+        """The same with some of the people."""
+        place = {person: new for new, person in enumerate(chosen)}
+        kept = [i for i, label in enumerate(self.labels) if label in place]
+        labels = np.array([place[self.labels[i]] for i in kept], dtype=np.int64)
+        return Faces([self.people[person] for person in chosen], [self.paths[i] for i in kept], labels)
+
+
+def decode(path: pathlib.Path) -> tuple[np.ndarray, bool]:
+    """uint8 [SIZE, SIZE, 3], and whether it had to be resized."""
+    with Image.open(path) as picture:
+        picture = picture.convert("RGB")
+        resized = picture.size != (SIZE, SIZE)
+        if resized:
+            picture = picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        return np.asarray(picture), resized
+
+
+def scan(folder: str) -> tuple[Faces, Findings]:
+    """Reads and checks every picture of FOLDER/PERSON/*.{png,jpg,jpeg}; what cannot be used is listed, not used."""
+    root = pathlib.Path(folder)
+    if not root.is_dir():
+        raise ToolError(f"{folder}: is not a folder; give one that holds a folder of face crops for each person.")
+    findings, seen = Findings(), {}
+    by_person: dict[str, list[pathlib.Path]] = {}
+    conflicting: set[pathlib.Path] = set()
+    for person in sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        kept = by_person.setdefault(person.name, [])
+        for path in sorted(path for path in person.iterdir() if path.suffix.lower() in SUFFIXES):
+            name = str(path.relative_to(root))
+            try:
+                digest = hashlib.sha256(path.read_bytes()).digest()
+                findings.resized += decode(path)[1]
+            except (OSError, SyntaxError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or "not a picture that can be decoded"
+                findings.unreadable.append(f"{name} ({reason})")
+                continue
+            first = seen.setdefault(digest, path)
+            if first is path:
+                kept.append(path)
+            elif first.parent == person:
+                findings.duplicates.append(f"{name} equals {first.name}")
+            else:
+                findings.conflicts.append(f"{name} equals {first.relative_to(root)}")
+                conflicting.add(first)
+    people, paths, labels = [], [], []
+    for person, found in by_person.items():
+        kept = [path for path in found if path not in conflicting]
+        if len(kept) < PER_PERSON:
+            findings.single.append(f"{person} ({len(kept)})")
+            continue
+        labels += [len(people)] * len(kept)
+        people.append(person)
+        paths += kept
+    return Faces(people, paths, np.array(labels, dtype=np.int64)), findings
+
+
+def split(faces: Faces, share: float, seed: int) -> tuple[Faces, Faces]:
+    """By identity: nobody of the second part is in the first. At least 2 people each, or it is an error."""
+    count = len(faces.people)
+    held_out = round(share * count)
+    if held_out < 2 or count - held_out < 2:
+        raise ToolError(f"{count} people with {PER_PERSON} pictures or more cannot be split {1 - share:g} to {share:g}; add people.")
+    order = np.random.default_rng([seed, count]).permutation(count)
+    return faces.only(sorted(order[held_out:].tolist())), faces.only(sorted(order[:held_out].tolist()))
+
+
+def choose(labels: np.ndarray, people: int, pictures: int, random: np.random.Generator) -> np.ndarray:
+    """P x K: indices of `pictures` of each of `people`; of one who has fewer some come twice."""
+    chosen = random.choice(labels.max() + 1, people, replace=False)
+    parts = []
+    for person in chosen:
+        own = np.flatnonzero(labels == person)
+        parts.append(random.choice(own, pictures, replace=len(own) < pictures))
+    return np.concatenate(parts)
+
+
+def augment(picture: np.ndarray, random: np.random.Generator, strength: float) -> np.ndarray:
+    """Mirrored or not; shifted, scaled and turned a little; brighter or darker, more or less contrast; a patch erased.
+
+    strength 1: 5 % of the side, 8 % of the size, 6 degrees, 25 % of brightness and contrast; 0 leaves it as it is.
+    """
+    if strength == 0:
+        return picture
+    if random.random() < 0.5:
+        picture = picture[:, ::-1]
+    size, angle = 1 + 0.08 * strength * random.uniform(-1, 1), np.deg2rad(6 * strength) * random.uniform(-1, 1)
+    shift, middle = 0.05 * SIZE * strength * random.uniform(-1, 1, 2), (SIZE - 1) / 2
+    cos, sin = np.cos(angle) / size, np.sin(angle) / size
+    across = (cos, sin, middle + shift[0] - (cos + sin) * middle)
+    down = (-sin, cos, middle + shift[1] - (cos - sin) * middle)
+    moved = Image.fromarray(np.ascontiguousarray(picture)).transform(
+        (SIZE, SIZE), Image.Transform.AFFINE, (*across, *down), Image.Resampling.BILINEAR
+    )
+    contrast, light = 1 + 0.25 * strength * random.uniform(-1, 1), 32 * strength * random.uniform(-1, 1)
+    pixels = np.asarray(moved, np.float32)
+    pixels = (pixels - 127.5) * contrast + 127.5 + light
+    if random.random() < 0.25 * strength:
+        side = random.integers(SIZE // 10, SIZE // 3, 2)
+        at = random.integers(0, SIZE - side)
+        pixels[at[0] : at[0] + side[0], at[1] : at[1] + side[1]] = random.uniform(0, 255)
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+class Loader:
+    """Decodes pictures, and keeps them while they fit CACHE_BYTES; the next batch is made while the network computes."""
+
+    def __init__(self, faces: Faces, threads: int = 2) -> None:
+        self.faces = faces
+        self._cache: dict[int, np.ndarray] = {}
+        self._room = CACHE_BYTES // (SIZE * SIZE * 3)
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads)
+        self._ahead: tuple[tuple, list[concurrent.futures.Future]] | None = None
+
+    def picture(self, index: int) -> np.ndarray:
+        found = self._cache.get(index)
+        if found is None:
+            try:
+                found = decode(self.faces.paths[index])[0]
+            except (OSError, SyntaxError, ValueError) as error:
+                raise ToolError(f"{self.faces.paths[index]}: could be read before training and cannot now ({error}).") from error
+            if len(self._cache) < self._room:
+                self._cache[index] = found
+        return found
+
+    def _start(self, indices: np.ndarray, rows: range, key: tuple[int, int], strength: float) -> list:
+        def one(row: int) -> np.ndarray:
+            return augment(self.picture(int(indices[row])), np.random.default_rng([*key, row + 1]), strength)
+
+        return [self._pool.submit(one, row) for row in rows]
+
+    def batch(self, plan, step: int, rows: range, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [len(rows), SIZE, SIZE, 3] of rows of the global batch of a step, and the labels of the whole batch.
+        plan(step): the indices of that batch and its key."""
+        ahead, self._ahead = self._ahead, None
+        indices, key = plan(step)
+        started = ahead[1] if ahead is not None and ahead[0] == (step, rows) else self._start(indices, rows, key, strength)
+        pixels = np.stack([future.result() for future in started])
+        self._ahead = ((step + 1, rows), self._start(plan(step + 1)[0], rows, plan(step + 1)[1], strength))
+        return pixels, self.faces.labels[indices]

@@ -1,0 +1,369 @@
+"""The training loop: one step, one epoch, and everything that must survive a kill."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+import os
+import pathlib
+import sys
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from facenet_tools import checkpoint, cli, pictures
+from facenet_tools.cli import ToolError
+from facenet_tools.training import curves, data, losses, parallel, protocol
+
+STEP_COLUMNS = ("step", "epoch", "rate", "loss", "active", "genuine", "impostor")
+EPOCH_COLUMNS = ("step", "epoch", "accuracy", "deviation", "auc", "eer", "tar", "threshold")
+PAIRS_PER_FOLD = 60
+EVALUATION_BATCH = 32
+
+
+class Collapsed(Exception):
+    """Training has ended in a state it does not come out of; the text says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """All that decides the result; a run goes on only with what it began with."""
+
+    dim: int
+    width: float
+    start: str  # the SHA-256 of the checkpoint it starts from, or ""
+    freeze: str
+    loss: str
+    mining: str
+    margin: float
+    scale: float
+    centre_weight: float
+    people: int
+    pictures: int
+    epochs: int
+    steps: int  # of an epoch
+    rate: float
+    schedule: str
+    warmup: int
+    decay: float
+    optimiser: str
+    dropout: float
+    augment: float
+    precision: str
+    seed: int
+
+    @property
+    def batch(self) -> int:
+        return self.people * self.pictures
+
+    @property
+    def last(self) -> int:
+        return self.epochs * self.steps
+
+
+def rate_at(step: int, options: Options) -> float:
+    """The learning rate of a step, from 0: up in a line during the warm-up; then half a cosine to 0, or two falls to a
+    tenth, after 60 % and 85 % of the steps."""
+    if step < options.warmup:
+        return options.rate * (step + 1) / options.warmup
+    done = (step - options.warmup) / max(1, options.last - options.warmup)
+    if options.schedule == "cosine":
+        return options.rate * (1 + math.cos(math.pi * done)) / 2
+    return options.rate * 0.1 ** ((done >= 0.6) + (done >= 0.85))
+
+
+@dataclasses.dataclass
+class CollapseWatch:
+    """Sees when all embeddings become one point, from which no triplet has a gradient that pulls them apart.
+
+    Unit vectors of strangers are 1.4 apart when nothing is learned, and about 1 to 1.4 afterwards.
+    """
+
+    margin: float | None  # of a triplet loss
+    near: int = 0
+    stuck: int = 0
+    NEAR, PATIENCE = 0.1, 30
+
+    def see(self, loss: float, impostor: float) -> None:
+        if not math.isfinite(loss):
+            raise Collapsed(f"the loss is {loss}: numbers have overflowed. Lower --rate (a third), or use more --warmup.")
+        self.near = self.near + 1 if impostor < self.NEAR else 0
+        at_margin = self.margin is not None and abs(loss - self.margin) <= 0.02 * self.margin and impostor < 4 * self.NEAR
+        self.stuck = self.stuck + 1 if at_margin else 0
+        if max(self.near, self.stuck) < self.PATIENCE:
+            return
+        where = f"; the loss is {loss:.4f}, and the margin {self.margin:g} is what equal embeddings cost" if self.margin else ""
+        raise Collapsed(
+            f"embeddings have collapsed: for {self.PATIENCE} steps faces of different people have been {impostor:.3f} apart "
+            f"on average, where unit vectors could be 1.4{where}. All faces have become (nearly) one point, and there the "
+            "gradient is nothing. Usual causes: batch_hard mining from random weights (begin with semi_hard, batch_all or "
+            "--loss softmax, and go on from that checkpoint), too high a --rate, too few --people in a batch, wrong labels."
+        )
+
+
+def freeze_up_to(model: nn.Module, stage: str) -> list[nn.Module]:
+    """Stops training of all stages up to `stage`: their weights stay, and so do their batch norms' statistics."""
+    names = [name for name, _child in model.named_children()]
+    if stage not in names:
+        raise ToolError(f"--freeze {stage}: the stages of this network are {', '.join(names)}.")
+    frozen = [child for _name, child in list(model.named_children())[: names.index(stage) + 1]]
+    for child in frozen:
+        child.requires_grad_(False)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ToolError(f"--freeze {stage}: leaves nothing to train.")
+    return frozen
+
+
+class Trainer:
+    def __init__(
+        self, options: Options, state: checkpoint.StateDict | None, train: data.Faces, held_out: data.Faces | None,
+        folder: pathlib.Path, group: parallel.Group, device: str, tensorboard: bool = False,
+    ) -> None:  # fmt: skip
+        self.options, self.group, self.device, self.folder = options, group, device, folder
+        self.dtype = torch.float64 if options.precision == "double" else torch.float32
+        torch.manual_seed(options.seed)
+        model = checkpoint.build_model(options.dim, width=options.width)
+        if state is not None:
+            model.load_state_dict(state, strict=False)  # checked before; counters may be missing
+        model.requires_grad_(True).dropout.p = options.dropout
+        self.frozen = freeze_up_to(model, options.freeze) if options.freeze else []
+        parallel.share_batch_norms(model, group)
+        self.model = model.to(device, self.dtype)
+        self.head = None
+        if options.loss != "triplet":
+            head = losses.Head(
+                options.loss, options.dim, len(train.people), options.margin, options.scale, options.centre_weight
+            )
+            self.head = head.to(device, self.dtype)
+        self.parameters = [p for module in (self.model, self.head) if module for p in module.parameters() if p.requires_grad]
+        if options.optimiser == "sgd":
+            self.optimiser = torch.optim.SGD(self.parameters, options.rate, momentum=0.9, weight_decay=options.decay)
+        else:
+            self.optimiser = torch.optim.AdamW(self.parameters, options.rate, weight_decay=options.decay)
+        self.mixed = options.precision == "mixed"
+        self.scaler = torch.cuda.amp.GradScaler(enabled=self.mixed and device == "cuda")
+        self.watch = CollapseWatch(options.margin if options.loss == "triplet" else None)
+        self.loader = data.Loader(train)
+        self.held_out, self.best = held_out, None
+        self.pairs = None if held_out is None else protocol.make_pairs(held_out.labels, PAIRS_PER_FOLD, options.seed)
+        self.held_out_loader = None if held_out is None else data.Loader(held_out)
+        self.step = 0
+        self.writer = _tensorboard(folder) if tensorboard and group.rank == 0 else None
+
+    # ---- One step ------------------------------------------------------------------------------------------------------
+
+    def plan(self, step: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """Which pictures a step's batch has, and the key of all else that is random in it."""
+        key = (self.options.seed, step)
+        random = np.random.default_rng(key)
+        return data.choose(self.loader.faces.labels, self.options.people, self.options.pictures, random), key
+
+    def train_step(self) -> dict[str, float]:
+        o, rows = self.options, self.group.rows(self.options.batch)
+        pixels, labels = self.loader.batch(self.plan, self.step, rows, o.augment)
+        labels = torch.from_numpy(labels).to(self.device)
+        torch.manual_seed(hash((o.seed, self.step, self.group.rank)) % 2**63)  # dropout; hashes of integers are the same always
+        self.model.train()
+        for module in self.frozen:
+            module.eval()
+        rate = rate_at(self.step, o)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        half = torch.float16 if self.device == "cuda" else torch.bfloat16
+        with torch.autocast(self.device, half, enabled=self.mixed):
+            embeddings = self.model(pictures.to_tensor(pixels, self.dtype).to(self.device))
+        embeddings = embeddings.to(self.dtype)
+        gathered = self.group.gather(embeddings)
+        if self.head is None:
+            found = losses.triplet(gathered, labels, o.mining, o.margin)
+        else:
+            loss, wrong = self.head(embeddings, labels[rows.start : rows.stop], o.batch)
+            share = self.group.sum(torch.stack([loss.detach(), wrong.to(self.dtype) / o.batch]))
+            found = losses.BatchLoss(loss, share[0], float(share[1]))
+        self.optimiser.zero_grad(set_to_none=True)
+        if found.backward.requires_grad:  # not where mining found nothing
+            self.scaler.scale(found.backward).backward()
+            self.group.sum_gradients(self.parameters)
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+        genuine, impostor = mean_distances(gathered.detach(), labels)
+        self.step += 1
+        value = float(found.value)
+        self.watch.see(value, impostor)
+        epoch = (self.step - 1) // o.steps + 1
+        return dict(zip(STEP_COLUMNS, (self.step, epoch, rate, value, found.active, genuine, impostor)))
+
+    # ---- Validation ------------------------------------------------------------------------------------------------------
+
+    def embed(self, loader: data.Loader) -> np.ndarray:
+        self.model.eval()
+        count, parts = len(loader.faces.paths), []
+        with torch.no_grad():
+            for start in range(0, count, EVALUATION_BATCH):
+                batch = np.stack([loader.picture(i) for i in range(start, min(start + EVALUATION_BATCH, count))])
+                parts.append(self.model(pictures.to_tensor(batch, self.dtype).to(self.device)).cpu())
+        return torch.cat(parts).numpy()
+
+    def validate(self) -> protocol.Score:
+        return protocol.evaluate(self.embed(self.held_out_loader), self.pairs)
+
+    def baselines(self) -> dict[str, protocol.Score]:
+        """What needs no training: grey pixels at a fifth of the size, each picture's mean and deviation taken out, and the
+        network as it begins. A set on which these do well says little about a network."""
+        loader = self.held_out_loader
+        small = [np.asarray(Image.fromarray(loader.picture(i)).convert("L").reduce(5), np.float64) for i in range(len(loader.faces.paths))]
+        vectors = np.stack([(grey - grey.mean()) / max(float(grey.std()), 1e-9) for grey in small]).reshape(len(small), -1)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
+        return {"raw pixels": protocol.evaluate(vectors, self.pairs), "before training": self.validate()}
+
+    # ---- What survives ---------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        state = {
+            "format": 1, "step": self.step, "options": dataclasses.asdict(self.options), "model": self.model.state_dict(),
+            "head": self.head.state_dict() if self.head else {}, "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(), "best": dataclasses.asdict(self.best) if self.best else None,
+            "watch": [self.watch.near, self.watch.stuck],
+        }  # fmt: skip
+        _write(self.folder / "last.pt", state)
+
+    def resume(self) -> None:
+        """Takes up FOLDER/last.pt, and cuts the logs back to it."""
+        path = self.folder / "last.pt"
+        try:
+            state = torch.load(path, map_location=self.device)
+        except Exception as error:  # torch raises anything on a damaged file
+            raise ToolError(f"{path}: cannot be read ({error}); remove it to begin anew.") from error
+        ours = dataclasses.asdict(self.options)
+        other = [f"{name} {state['options'].get(name)}, now {value}" for name, value in ours.items() if state["options"].get(name) != value]
+        if other:
+            raise ToolError(f"{path}: that run was begun with {'; '.join(other)}; give the same options, or another folder.")
+        self.model.load_state_dict(state["model"])
+        if self.head is not None:
+            self.head.load_state_dict(state["head"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.best = state["step"], protocol.Score(**state["best"]) if state["best"] else None
+        self.watch.near, self.watch.stuck = state["watch"]
+
+    # ---- The whole run ---------------------------------------------------------------------------------------------------
+
+    def run(self, save_every: int) -> None:
+        o, first = self.options, self.group.rank == 0
+        logs = [_Log(self.folder / name, columns, self.step) for name, columns in
+                (("steps.csv", STEP_COLUMNS), ("epochs.csv", EPOCH_COLUMNS))] if first else []  # fmt: skip
+        bar = tqdm(total=o.last, initial=self.step, unit="step", disable=None if first else True)
+        while self.step < o.last:
+            row = self.train_step()
+            bar.update()
+            bar.set_postfix(loss=f"{row['loss']:.4f}", impostor=f"{row['impostor']:.2f}")
+            if first:
+                logs[0].add(row)
+                self._board(row, "train")
+            ended = self.step % o.steps == 0
+            if ended and self.pairs is not None:
+                if first:
+                    self._validated(self.validate(), logs[1], bar)
+                self.group.wait()
+            if ended or self.step % save_every == 0:
+                if first:
+                    for log in logs:
+                        log.flush()
+                    if ended and self.pairs is None:
+                        self.keep()
+                    self.save()
+                self.group.wait()
+        bar.close()
+        if first:
+            curves.draw(self.folder, o.margin if o.loss == "triplet" else None, self.best)
+
+    def _validated(self, score: protocol.Score, log: _Log, bar: tqdm) -> None:
+        epoch = self.step // self.options.steps
+        row = {"step": self.step, "epoch": epoch, **{name: getattr(score, name) for name in EPOCH_COLUMNS[2:]}}
+        log.add(row)
+        self._board(row, "held out")
+        bar.write(f"epoch {epoch}: {score.line()}", file=sys.stderr)
+        # AUC still tells epochs apart where accuracies are equal.
+        if self.best is None or score.accuracy + score.auc > self.best.accuracy + self.best.auc:
+            self.best = score
+            self.keep()
+            columns = io.StringIO()
+            csv.writer(columns).writerows([("fpr", "tpr"), *zip(score.fpr.tolist(), score.tpr.tolist())])
+            cli.write_atomically(str(self.folder / "roc.csv"), [columns.getvalue().encode()])
+
+    def keep(self) -> None:
+        """FOLDER/best.pt: a plain state_dict with facenet-pytorch's names, for tools/convert_weights.py."""
+        state = {name: value.float().cpu() if value.is_floating_point() else value.cpu() for name, value in self.model.state_dict().items()}
+        _write(self.folder / "best.pt", state)
+
+    def _board(self, row: dict, what: str) -> None:
+        if self.writer is not None:
+            for name, value in row.items():
+                if name not in ("step", "epoch"):
+                    self.writer.add_scalar(f"{what}/{name}", value, row["step"])
+            self.writer.flush()
+
+
+class _Log:
+    """A CSV file of rows with a step: what is behind `step` was written after the last checkpoint, and goes."""
+
+    def __init__(self, path: pathlib.Path, columns: tuple[str, ...], step: int) -> None:
+        kept = []
+        if step > 0 and path.exists():
+            with open(path, newline="") as file:
+                kept = [row for row in csv.reader(file) if len(row) == len(columns) and row[0].isdigit() and int(row[0]) <= step]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([columns, *kept])
+        cli.write_atomically(str(path), [text.getvalue().encode()])
+        self._file = open(path, "a", newline="")  # noqa: SIM115 (open as long as the run)
+        self._writer = csv.DictWriter(self._file, columns, lineterminator="\n")
+
+    def add(self, row: dict) -> None:
+        self._writer.writerow(row)
+
+    def flush(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def mean_distances(embeddings: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean Euclidean distance of pairs of one person, and of pairs of two."""
+    distances = losses.squared_distances(embeddings).sqrt()
+    same = labels[:, None] == labels[None]
+    other = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    return float(distances[same & other].mean()), float(distances[~same].mean())
+
+
+def _write(path: pathlib.Path, state: dict) -> None:
+    file = io.BytesIO()
+    torch.save(state, file)
+    cli.write_atomically(str(path), [file.getvalue()])
+
+
+def _tensorboard(folder: pathlib.Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ToolError(f"--tensorboard: {error}; install it: .venv/bin/python -m pip install tensorboard.") from error
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def write_pairs(path: pathlib.Path, pairs: protocol.Pairs, faces: data.Faces) -> bool:
+    """LFW's pairs.txt, for `facenet evaluate`. False where pictures are not called NAME/NAME_0001.png, as that wants."""
+    numbers = []
+    for face, label in zip(faces.paths, faces.labels):
+        name, _, number = face.stem.rpartition("_")
+        if name != faces.people[label] or len(number) != 4 or not number.isdigit() or any(c.isspace() for c in name):
+            return False
+        numbers.append(int(number))
+    lines = [f"{protocol.FOLDS}\t{len(pairs.same) // (2 * protocol.FOLDS)}"]
+    for a, b, same in zip(pairs.first, pairs.second, pairs.same):
+        one, other = faces.people[faces.labels[a]], faces.people[faces.labels[b]]
+        lines.append("\t".join([one, str(numbers[a]), *([] if same else [other]), str(numbers[b])]))
+    cli.write_atomically(str(path), ["".join(f"{line}\n" for line in lines).encode()])
+    return True
