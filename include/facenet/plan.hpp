@@ -628,7 +628,7 @@ class Plan {
           if (op.act == Act::prelu) b[kernels::BiasPRelu::slope_offset] = bias[op.out.c + c];
         }
         unsigned char* to = weights_.data() + s.weights;
-        if (options_.half_weights) pack_weights(s, op, channel, oihw, reinterpret_cast<Half*>(to));
+        if (simd::half_in_memory && options_.half_weights) pack_weights(s, op, channel, oihw, reinterpret_cast<Half*>(to));
         else pack_weights(s, op, channel, oihw, reinterpret_cast<float*>(to));
       }
     }

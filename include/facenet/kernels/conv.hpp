@@ -163,7 +163,7 @@ inline void conv_chunk(const ConvArgs& g, int m0, int m1, int p0, int p1) noexce
         for (int k = 0; k < count; ++k, to += out.pixel_stride) c[i + k] = to;
       });
     }
-    if (g.half) detail::conv_panel<Half>(g, a, c, pixels, p, g.segments[s]);
+    if (simd::half_in_memory && g.half) detail::conv_panel<Half>(g, a, c, pixels, p, g.segments[s]);
     else detail::conv_panel<float>(g, a, c, pixels, p, g.segments[s]);
   }
 }
