@@ -109,7 +109,9 @@ template <class W>
 inline Ahead ahead_of(const W* b, std::int64_t size, int pixels, int width) noexcept {
   const int tiles = (pixels + simd::tile_rows - 1) / simd::tile_rows;
   const std::int64_t row = std::int64_t{width} * std::int64_t{sizeof(W)};
-  return {reinterpret_cast<const char*>(b) + size * std::int64_t{sizeof(W)}, (row + tiles - 1) / tiles};
+  const Ahead next{reinterpret_cast<const char*>(b) + size * std::int64_t{sizeof(W)}, (row + tiles - 1) / tiles};
+  // The steps are rounded up: at most twice the panel is asked for.
+  return simd::may_prefetch(next.from, 2 * size * std::int64_t{sizeof(W)}) ? next : Ahead{reinterpret_cast<const char*>(b), 0};
 }
 
 template <class E, class W>
