@@ -140,15 +140,14 @@ class Engine {
           INITIAL_MEMORY,
           locateFile: (name) => (node ? globalThis.require('node:url').fileURLToPath(new URL(name, base)) : new URL(name, base).href),
           instantiateWasm: (imports, done) => {
-            WebAssembly.instantiate(module, imports).then((instance) => {
-              this.exports = instance.exports;
-              done(instance, module);
-            }, reject);
+            WebAssembly.instantiate(module, imports).then((instance) => done(instance, module), reject);
             return {};
           },
           onAbort: (why) => reject(new FaceNetError('threads', `The threads could not be started: ${why}`)),
         }).then(resolve, reject);
       });
+      // Emscripten gives the module's own exports short names.
+      this.exports = Object.fromEntries(Object.entries(this.glue).map(([name, f]) => [name.replace(/^_/, ''), f]));
     } finally {
       for (const name of globals) delete globalThis[name];
     }
@@ -176,7 +175,7 @@ class Engine {
     return pointer;
   }
   stop() {
-    this.glue?.PThread.terminateAllThreads();
+    this.glue?.stop();
     this.glue = this.exports = this.memory = undefined;
   }
 }
