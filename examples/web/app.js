@@ -55,6 +55,7 @@ async function load() {
     $('#untrained').textContent = warning;
     $('#untrained').hidden = !warning;
     document.body.dataset.ready = 'true';
+    keepForOffline();
   } catch (error) {
     showError(error.name === 'AbortError' ? 'Loading was cancelled. Load the page again to start over.' : error.message);
   } finally {
@@ -352,5 +353,14 @@ $('#forget').addEventListener('click', async () => {
   $('#forgotten').textContent = 'Names, embeddings, weights and the page\'s own copy are deleted. Load the page again to go on.';
 });
 
+// The module was fetched before the service worker was there to keep it.
+async function keepForOffline() {
+  const {active} = await navigator.serviceWorker?.ready ?? {};
+  if (!active) return;
+  const files = [`facenet-${info.build}.wasm`, ...(info.build === 'threads' ? ['facenet-threads.mjs', 'facenet-threads.worker.js'] : [])];
+  const cache = await caches.open('facenet-page-1');
+  await Promise.all(files.map((f) => cache.add(`facenet/dist/${f}`).catch(() => {})));
+  document.body.dataset.offline = 'true';
+}
 if ('serviceWorker' in navigator) navigator.serviceWorker.register('sw.js').catch(() => {});
 load();

@@ -10,8 +10,7 @@ const timed = async (f) => {
   return [value, performance.now() - start];
 };
 const decode = async (picture) => {
-  if (!(picture instanceof Blob)) return picture;
-  const bitmap = await createImageBitmap(picture).catch((cause) => {
+  const bitmap = picture instanceof ImageBitmap ? picture : await createImageBitmap(picture).catch((cause) => {
     throw Object.assign(new Error(`${picture.name || 'The file'} is no picture that this browser can read.`), {cause});
   });
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);

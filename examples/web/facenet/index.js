@@ -321,8 +321,8 @@ export class FaceNet {
         break;
       } catch (e) {
         signal?.throwIfAborted();
-        // A package may ship fewer builds; servers answer with 404 or with their page for it.
-        if (build !== undefined || name === 'scalar' || !(e.code === 'not_found' || e.code === 'html')) throw e;
+        // A package may ship fewer builds: servers answer with 404 or with their page, and without a network nobody does.
+        if (build !== undefined || name === 'scalar' || !['not_found', 'html', 'network'].includes(e.code)) throw e;
       }
     }
     try {
