@@ -203,7 +203,7 @@ emulators() {
 }
 
 # The JavaScript package and its page: every build in Node and in Chromium, the WASI build under wasmtime.
-readonly NODE_LINES='^# (pass|fail|skipped) [0-9]'
+readonly NODE_LINES='^# (pass|fail) [0-9]'
 web() {
   local preset name="web package"
   if lacks "$name" em++ node clang++-19 chromium; then return 0; fi
@@ -216,8 +216,8 @@ web() {
   done
   step "what the web tests compare with" "the last lines above name the cause" \
     .venv/bin/python tests/web/make_fixtures.py build/web/fixtures
-  runner "web package in Node" "$NODE_LINES" node --test tests/web/node.test.mjs
-  runner "web package in Chromium" "$NODE_LINES" node --test tests/web/chromium.test.mjs
+  runner "web package in Node" "$NODE_LINES" node --test --test-reporter=tap tests/web/node.test.mjs
+  runner "web package in Chromium" "$NODE_LINES" node --test --test-reporter=tap tests/web/chromium.test.mjs
   run_pytest "web module under wasmtime" tests/web
 }
 

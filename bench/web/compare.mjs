@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 // Our package beside onnxruntime-web (the same network) and @vladmandic/face-api (a whole picture), in Chromium and in Node:
-//   node bench/web/compare.mjs [--rounds N] [--out FOLDER] [--quick]
-// Needs the package's builds (README.md beside this), `tools/bootstrap.sh --all` and weights, which it makes. Writes
-// web.md and web.svg. Run it with nothing else on the machine, or under `chrt -f 50`.
+//   node bench/web/compare.mjs [--rounds N] [--out FOLDER]
+// Needs the package's builds (examples/web/facenet/README.md); installs the others and makes weights. Writes
+// web.md and web.svg. Run it with nothing else on the machine; threads that wait for each other make `chrt -f` no help.
 import {execFileSync} from 'node:child_process';
 import fs from 'node:fs';
 import {createRequire} from 'node:module';
@@ -33,6 +33,11 @@ function make(file, ...how) {
 }
 
 fs.mkdirSync(WORK, {recursive: true});
+const peers = ['playwright-core@1.65.1', 'onnxruntime-web@1.30.0', '@vladmandic/face-api@1.7.15', '@tensorflow/tfjs-backend-wasm@4.22.0'];
+if (!peers.every((p) => fs.existsSync(path.join(MODULES, p.replace(/(.)@.*/, '$1'))))) {
+  say('install the others');
+  execFileSync('npm', ['install', '--silent', '--no-audit', '--no-fund', '--no-save', '--prefix', path.join(ROOT, 'build/web'), ...peers], {stdio: 'inherit'});
+}
 fs.mkdirSync(OUT, {recursive: true});
 const checkpoint = make('checkpoint.pt', 'make_checkpoint.py', '--dim', '512');
 const i8 = make('facenet_i8.safetensors', 'convert_weights.py', checkpoint, '--dtype', 'i8', '--with-mtcnn');
