@@ -32,7 +32,7 @@
 #  define FACENET_ISA_NEON64 1
 #elif defined(__wasm_simd128__)
 #  if defined(__wasm_relaxed_simd__)
-#    define FACENET_ISA wasm_relaxed
+#    define FACENET_ISA relaxed_wasm
 #  else
 #    define FACENET_ISA wasm
 #  endif
