@@ -7,8 +7,9 @@ readonly XSIMD_CARRIER=pythran==0.19.0          # carries the headers of xsimd 1
 readonly PICTURE_CARRIER=scikit-image==0.26.0   # carries a public-domain portrait
 readonly TENSORFLOW_REFERENCES=(facenet==1.0.5 deepface==0.0.103)   # davidsandberg's graph, the Keras builder
 readonly FACES_CARRIER=@vladmandic/face-api@1.7.15   # photographs, and dlib's face ResNet with the code that runs it
-# For the JavaScript package's tests: what drives Chromium, and the Closure compiler that Emscripten 3.1.6 knows.
-readonly WEB_TOOLS=(playwright-core@1.65.1 google-closure-compiler@20220202.0.0)
+# For the JavaScript package's tests: what drives Chromium, and the Closure compiler that
+# Emscripten 3.1.6 knows, and what makes the package's own script small.
+readonly WEB_TOOLS=(playwright-core@1.65.1 google-closure-compiler@20220202.0.0 terser@5.51.4)
 readonly TIMM=timm==1.0.31                      # the reference of Inception-ResNet-v2
 
 readonly DEBIAN_BASE=(ca-certificates g++ cmake ninja-build libstb-dev doctest-dev libbenchmark-dev libcli11-dev

@@ -7,7 +7,7 @@ import test from 'node:test';
 import {pathToFileURL} from 'node:url';
 
 import {FaceNet, FaceNetError, features} from '../../examples/web/facenet/index.js';
-import {FIXTURES, TOLERANCE, built, expected, maxDifference, sameFaces, weights} from './support.mjs';
+import {DIST, FIXTURES, TOLERANCE, built, expected, maxDifference, sameFaces, weights} from './support.mjs';
 
 const facenet = pathToFileURL(weights('facenet_i8')).href, small = pathToFileURL(weights('small')).href;
 const can = features();
@@ -42,6 +42,13 @@ for (const build of builds) {
     }
   });
 }
+
+test('sizes before compression: a module at most 200 KB, JavaScript at most 30 KB', (t) => {
+  const size = (...names) => names.reduce((sum, n) => sum + fs.statSync(path.join(DIST, n)).size, 0);
+  for (const build of ['scalar', 'simd', 'threads']) assert.ok(size(`facenet-${build}.wasm`) <= 200_000, build);
+  if (!fs.existsSync(path.join(DIST, '../facenet.min.js'))) return t.skip('there was no terser when the package was built');
+  assert.ok(size('../facenet.min.js', 'facenet-threads.mjs', 'facenet-threads.worker.js') <= 30_000);
+});
 
 test('a trained model: a picture to its embedding, and verdicts', async () => {
   const net = await FaceNet.load({weights: small, threads: 1});
