@@ -25,7 +25,7 @@ struct ConvArgs {
   Shape out;           // h, w of the output; c: all segments together, each but the last a whole number of panels
   Runs runs{};
   const void* weights = nullptr;  // panels(out.c, panel) packed panels of float or Half
-  bool half = false;
+  bool half = false;              // only where simd::half_in_memory
   int panel = simd::panel;        // or simd::width
   const float* bias = nullptr;    // bias_stride floats a panel: its biases, and behind them PReLU's slopes
   int bias_stride = simd::panel;
