@@ -397,6 +397,17 @@ TEST_CASE("a detector with the trained weights") {
     REQUIRE(faces.size() == 3);
     CHECK(std::memcmp(faces.begin(), want.data(), 3 * sizeof(Face)) == 0);
 
+    // The same detector set to look for more, but for its threads; then for something that makes no sense.
+    options.max_faces = 0;
+    options.threads = 7;
+    REQUIRE(few->set_options(options).ok());
+    CHECK(few->options().threads == 5);
+    REQUIRE(few->detect(noise.view(), faces).ok());
+    CHECK(faces.size() == static_cast<int>(want.size()));
+    options.min_face = 0;
+    CHECK(few->set_options(options).code() == Errc::invalid_argument);
+    CHECK(few->options().min_face == 20);
+
     // BGR bytes that say so are the same picture.
     std::vector<std::uint8_t> swapped = noise.bytes;
     for (std::size_t i = 0; i < swapped.size(); i += 3) std::swap(swapped[i], swapped[i + 2]);

@@ -314,7 +314,8 @@ TEST_CASE("decisions") {
   CHECK(choose_conv({{79, 79, wide}, {77, 77, wide}, k(3), true}, A::direct) == A::direct);
   CHECK(choose_conv({{79, 79, wide}, {39, 39, wide}, k(3).stride(2), true}, A::automatic) == A::direct);
   CHECK(choose_conv({{79, 79, wide}, {77, 77, wide}, k(3), false}, A::automatic) == A::direct);
-  CHECK(choose_conv({{8, 8, wide}, {8, 8, wide}, k(3).pad(1, 1), true}, A::automatic) == A::direct);  // 4 tiles
+  CHECK(choose_conv({{8, 8, wide}, {8, 8, wide}, k(3).pad(1, 1), true}, A::automatic) ==
+        (simd::winograd_tiles > 4 ? A::direct : A::winograd_4x4_3x3));
   CHECK(choose_conv({{8, 8, wide}, {8, 8, wide}, k(3).pad(1, 1), true}, A::winograd_4x4_3x3) == A::winograd_4x4_3x3);
   CHECK(choose_conv({{8, 8, wide}, {8, 8, wide}, k(1, 7).pad(0, 3), true}, A::automatic) == A::winograd_4_1x7);
   CHECK(choose_conv({{8, 8, wide}, {8, 8, wide}, k(7, 1).pad(3, 0), true}, A::automatic) == A::winograd_4_7x1);

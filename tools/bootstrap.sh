@@ -8,11 +8,15 @@ readonly PICTURE_CARRIER=scikit-image==0.26.0   # carries a public-domain portra
 readonly TENSORFLOW_REFERENCES=(facenet==1.0.5 deepface==0.0.103)   # davidsandberg's graph, the Keras builder
 readonly SANDBERG=facenet==1.0.5                  # davidsandberg's package: its evaluation is the reference of ours
 readonly FACES_CARRIER=@vladmandic/face-api@1.7.15   # photographs, and dlib's face ResNet with the code that runs it
+# For the JavaScript package's tests: what drives Chromium, and the Closure compiler that
+# Emscripten 3.1.6 knows, and what makes the package's own script small.
+readonly WEB_TOOLS=(playwright-core@1.65.1 google-closure-compiler@20220202.0.0 terser@5.51.4)
 readonly TIMM=timm==1.0.31                      # the reference of Inception-ResNet-v2
 
 readonly DEBIAN_BASE=(ca-certificates g++ cmake ninja-build libstb-dev doctest-dev libbenchmark-dev libcli11-dev
                       nlohmann-json3-dev libsqlite3-dev python3-torch python3-torchvision python3-venv)
-readonly DEBIAN_ALL=(clang-14 libclang-rt-14-dev valgrind g++-aarch64-linux-gnu qemu-user emscripten)
+readonly DEBIAN_ALL=(clang-14 libclang-rt-14-dev valgrind g++-aarch64-linux-gnu qemu-user emscripten
+                     clang-19 lld-19 libc++-19-dev-wasm32 libc++abi-19-dev-wasm32 libclang-rt-19-dev-wasm32 wasi-libc chromium)
 
 usage() {
   cat <<'TEXT'
@@ -28,7 +32,8 @@ Installs what is missing and says how long each step took:
 
 Options:
   --all          also what `tools/test.sh --all` needs: clang 14 and its sanitizer and fuzzing runtimes, valgrind; a
-                 compiler for 64-bit ARM, Emscripten and the emulator QEMU
+                 compiler for 64-bit ARM, Emscripten, clang for WASI, Chromium and the emulator QEMU; build/web/node_modules,
+                 which drives Chromium
   --tensorflow   also .venv-tensorflow (1.3 GB): what the converter reads TensorFlow's files with, and the frameworks
                  that its tests compare with; they are skipped without
   --help         this text
@@ -172,6 +177,8 @@ get_faces() {
   rm -rf "$temporary"
 }
 
+get_web_tools() { npm install --silent --no-audit --no-fund --no-save --prefix build/web "${WEB_TOOLS[@]}"; }
+
 get_detector() { tools/convert_weights.py --mtcnn -o weights/mtcnn.safetensors; }
 
 # once STAMP KEY RESULT NAME COMMAND : runs the step unless it was finished with the same key and its result is there.
@@ -185,10 +192,10 @@ once() {
 }
 
 main() {
-  local packages=("${DEBIAN_BASE[@]}") began=$EPOCHREALTIME requirements tensorflow=0
+  local packages=("${DEBIAN_BASE[@]}") began=$EPOCHREALTIME requirements tensorflow=0 all=0
   while (($#)); do
     case $1 in
-      --all) packages+=("${DEBIAN_ALL[@]}") ;;
+      --all) packages+=("${DEBIAN_ALL[@]}") all=1 ;;
       --tensorflow) tensorflow=1 ;;
       -h | --help) usage; exit 0 ;;
       *) die "unknown option '$1'; see tools/bootstrap.sh --help." ;;
@@ -218,6 +225,11 @@ main() {
   if command -v npm >/dev/null; then
     OPTIONAL=1 once faces "$(fingerprint "$FACES_CARRIER" "$(declare -f get_faces)")" .deps/face-api \
       "sample photographs, dlib's network" get_faces
+    if ((all)); then
+      mkdir -p build/web
+      OPTIONAL=1 once web "$(fingerprint "$PWD" "${WEB_TOOLS[@]}")" build/web/node_modules/playwright-core \
+        "browser driver, Closure" get_web_tools
+    fi
   else
     echo "bootstrap: npm is not installed: sample1.jpg to sample6.jpg and dlib's network are skipped." >&2
   fi

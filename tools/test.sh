@@ -23,8 +23,8 @@ cores from nothing, 4 when set up.
 Options:
   --all    also: each layer's instructions against the recorded ones, address and undefined-behaviour sanitizers over
            the suite and the command, the thread sanitizer over the tests with threads, kernels and plan for other CPUs
-           (NEON, WebAssembly, old x86-64) in emulators, a build without exceptions and RTTI, 30 seconds of fuzzing for
-           each target
+           (NEON, WebAssembly, old x86-64) in emulators, the JavaScript package in Node, in Chromium and under wasmtime, a
+           build without exceptions and RTTI, 30 seconds of fuzzing for each target
   --help   this text
 
 Exit status: 0 all passed, 1 a test failed, 2 something could not be set up or built.
@@ -202,6 +202,25 @@ emulators() {
   fi
 }
 
+# The JavaScript package and its page: every build in Node and in Chromium, the WASI build under wasmtime.
+readonly NODE_LINES='^# (pass|fail) [0-9]'
+web() {
+  local preset name="web package"
+  if lacks "$name" em++ node clang++-19 chromium; then return 0; fi
+  if [[ ! -d build/web/node_modules/playwright-core ]]; then
+    summaries+=("$name" "skipped: build/web/node_modules is not there (tools/bootstrap.sh --all, with npm)")
+    return 0
+  fi
+  for preset in wasm wasm-threads wasm-scalar wasi wasi-relaxed; do
+    step "build $preset" "the last lines above name the cause" build "$preset"
+  done
+  step "what the web tests compare with" "the last lines above name the cause" \
+    .venv/bin/python tests/web/make_fixtures.py build/web/fixtures
+  runner "web package in Node" "$NODE_LINES" node --test --test-reporter=tap tests/web/node.test.mjs
+  runner "web package in Chromium" "$NODE_LINES" node --test --test-reporter=tap tests/web/chromium.test.mjs
+  run_pytest "web module under wasmtime" tests/web
+}
+
 build_fuzzer() {  # SOURCE PROGRAM
   "$FUZZ_COMPILER" -std=c++17 -O1 -g1 -ffp-contract=off -fsanitize=fuzzer,address,undefined \
     -fno-sanitize-recover=all -Iinclude -isystem .deps/include "$1" -o "$2"
@@ -242,6 +261,7 @@ main() {
     quick
     sanitizers
     emulators
+    web
     step "build noexcept" "the last lines above name the cause" build noexcept
     fuzz
   else

@@ -31,7 +31,11 @@
 #  define FACENET_ISA neon64
 #  define FACENET_ISA_NEON64 1
 #elif defined(__wasm_simd128__)
-#  define FACENET_ISA wasm
+#  if defined(__wasm_relaxed_simd__)
+#    define FACENET_ISA relaxed_wasm
+#  else
+#    define FACENET_ISA wasm
+#  endif
 #  define FACENET_ISA_WASM 1
 #else
 #  define FACENET_ISA scalar

@@ -43,6 +43,7 @@ constexpr int head_group = 16;  // R-Net's or O-Net's pictures in one run: their
 /// Finds faces. One Detector serves one caller at a time; fork() makes another that shares the weights. Move-only.
 class Detector {
  public:
+#if !defined(FACENET_NO_STDIO)
   /// Loads a weight file (tools/convert_weights.py --mtcnn). Errors: those of WeightsReader, with the file's name;
   /// invalid_argument for the options.
   static Result<Detector> load(const char* path, const DetectorOptions& options = {}) noexcept {
@@ -50,11 +51,16 @@ class Detector {
     if (!reader) return reader.status();
     return from(*reader, options);
   }
+#endif
   /// The same from memory, which may go away afterwards.
   static Result<Detector> load(Span<const std::uint8_t> file, const DetectorOptions& options = {}) noexcept {
     auto reader = WeightsReader::from_memory(file, options.read);
     if (!reader) return reader.status();
     return from(*reader, options);
+  }
+  /// The same from a file opened already, which an Embedder may be loaded from too; options.read is not looked at.
+  static Result<Detector> load(WeightsReader& reader, const DetectorOptions& options = {}) noexcept {
+    return from(reader, options);
   }
   /// Another detector over the same weights, for another thread. Errors: invalid_argument, out_of_memory.
   Result<Detector> fork(const DetectorOptions& options) const noexcept {
@@ -84,6 +90,13 @@ class Detector {
   }
 
   const DetectorOptions& options() const noexcept { return desk_->options; }
+  /// What the next picture is searched for; the number of threads stays what it was. Error: invalid_argument.
+  Status set_options(DetectorOptions options) noexcept {
+    options.threads = desk_->options.threads;
+    FACENET_TRY(check(options));
+    desk_->options = options;
+    return {};
+  }
   /// 16 hex digits that stand for the weights.
   const char* digest() const noexcept { return model_->digest; }
   const Plan& rnet() const noexcept { return model_->rnet; }

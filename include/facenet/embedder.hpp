@@ -61,14 +61,24 @@ struct EmbedderOptions {
 /// weights. Move-only.
 class Embedder {
  public:
+#if !defined(FACENET_NO_STDIO)
   /// Loads a weight file. Errors: those of WeightsReader, with the file's name; unsupported for an unknown
   /// architecture; invalid_argument for the options.
   static Result<Embedder> load(const char* path, const EmbedderOptions& options = {}) noexcept {
-    return from(WeightsReader::open(path, options.read), options, path);
+    auto reader = WeightsReader::open(path, options.read);
+    if (!reader) return reader.status();
+    return from(*reader, options, path);
   }
+#endif
   /// The same from memory, which may go away afterwards.
   static Result<Embedder> load(Span<const std::uint8_t> file, const EmbedderOptions& options = {}) noexcept {
-    return from(WeightsReader::from_memory(file, options.read), options, nullptr);
+    auto reader = WeightsReader::from_memory(file, options.read);
+    if (!reader) return reader.status();
+    return from(*reader, options, nullptr);
+  }
+  /// The same from a file opened already, which a Detector may be loaded from too; options.read is not looked at.
+  static Result<Embedder> load(WeightsReader& reader, const EmbedderOptions& options = {}) noexcept {
+    return from(reader, options, nullptr);
   }
   /// Another embedder over the same weights, for another thread. Errors: out_of_memory, invalid_argument.
   Result<Embedder> fork(int threads, int batch) const noexcept {
@@ -142,10 +152,9 @@ class Embedder {
     ModelInfo info;
   };
 
-  static Result<Embedder> from(Result<WeightsReader> reader, const EmbedderOptions& options, const char* path) noexcept {
-    if (!reader) return reader.status();
+  static Result<Embedder> from(WeightsReader& reader, const EmbedderOptions& options, const char* path) noexcept {
     const auto in_file = [&](Status s) { return path != nullptr ? s.in(path) : s; };
-    const Metadata& m = reader->metadata();
+    const Metadata& m = reader.metadata();
     const models::Entry* entry = models::find(m.architecture);
     if (std::strcmp(m.architecture, "mtcnn") == 0)
       return in_file({Errc::unsupported,
@@ -161,14 +170,14 @@ class Embedder {
 
     PlanOptions plan_options;
     plan_options.half_weights = options.half_weights;
-    auto plan = Plan::compile(network, *reader, plan_options);
+    auto plan = Plan::compile(network, reader, plan_options);
     if (!plan) return plan.status();
     void* memory = detail::allocate(sizeof(Model));
     if (memory == nullptr) return {Errc::out_of_memory, "there is not enough memory"};
     Embedder e;
     e.model_ = ::new (memory) Model;
     e.model_->plan = std::move(*plan);
-    e.model_->info = keep(m, reader->digest());
+    e.model_->info = keep(m, reader.digest());
     e.model_->info.threshold = entry->threshold;
     FACENET_TRY(e.prepare(options.threads, options.batch));
     return e;

@@ -14,6 +14,9 @@
 #  include <mutex>
 #  include <thread>
 #endif
+#if defined(__EMSCRIPTEN_PTHREADS__)
+#  include <emscripten/threading.h>
+#endif
 #if defined(__linux__)
 #  include <sched.h>
 #  include <cstdio>
@@ -124,7 +127,24 @@ inline int default_threads(const char* cgroup_root = "/sys/fs/cgroup",
 #endif
 }
 
-/// Where a team's members meet. Spins for about 20 us, then yields: a stolen core must not stall its partner.
+namespace detail {
+
+/// One turn of waiting for another thread: spins for about 20 us, then lets others run. Emscripten's yield does nothing, and
+/// its pause is none, so there it is ten times the turns and then a sleep: with both cores wanted by others, two threads that
+/// only spun took five times as long as one.
+inline void wait_a_turn(int turn) noexcept {
+#if defined(__EMSCRIPTEN_PTHREADS__)
+  if (turn >= 10000) emscripten_thread_sleep(0.05);
+#elif !defined(FACENET_PARALLEL_SERIAL)
+  turn < 1000 ? simd::pause() : std::this_thread::yield();
+#else
+  (void)turn;
+#endif
+}
+
+}  // namespace detail
+
+/// Where a team's members meet. A stolen core must not stall its partner.
 class Barrier {
  public:
   void reset(int count) noexcept {
@@ -139,12 +159,7 @@ class Barrier {
       phase_.store(phase + 1, std::memory_order_release);
       return;
     }
-    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
-      if (spins < 1000) simd::pause();
-#if !defined(FACENET_PARALLEL_SERIAL)
-      else std::this_thread::yield();
-#endif
-    }
+    for (int turn = 0; phase_.load(std::memory_order_acquire) == phase; ++turn) detail::wait_a_turn(turn);
   }
 
  private:
@@ -254,8 +269,7 @@ class Team {
     }
     wake_.notify_all();
     job(0, count_);
-    for (int spins = 0; done_.load(std::memory_order_acquire) != count_ - 1; ++spins)
-      spins < 1000 ? simd::pause() : std::this_thread::yield();
+    for (int turn = 0; done_.load(std::memory_order_acquire) != count_ - 1; ++turn) detail::wait_a_turn(turn);
 #endif
   }
 

@@ -61,14 +61,14 @@ constexpr auto with_transform(ConvAlgorithm a, F&& f) noexcept {
 constexpr bool is_winograd(ConvAlgorithm a) noexcept { return a > ConvAlgorithm::direct; }
 
 /// The algorithm for a convolution; `wanted` is returned where it can run, else the best that can.
-/// Winograd needs fewer products but larger weights, which come from memory: it pays where 16 tiles or more share them.
-/// Of this network's layers the 25 tiles of a 17x17 output win, the 4 of an 8x8 do not; none lies between.
+/// Winograd needs fewer products but larger weights, which come from memory: it pays where simd::winograd_tiles share
+/// them. Of this network's layers the 25 tiles of a 17x17 output win, the 4 of an 8x8 do not; none lies between.
 constexpr ConvAlgorithm choose_conv(const ConvShape& s, ConvAlgorithm wanted) noexcept {
   const ConvAlgorithm fast = winograd_for(s);
   if (wanted != ConvAlgorithm::automatic) return wanted == fast ? fast : ConvAlgorithm::direct;
   if (!is_winograd(fast)) return ConvAlgorithm::direct;
   const int tiles = with_transform(fast, [&](auto t) { return kernels::winograd_tiles<decltype(t)>(s.out); });
-  return tiles >= 16 ? fast : ConvAlgorithm::direct;
+  return tiles >= simd::winograd_tiles ? fast : ConvAlgorithm::direct;
 }
 
 /// Channels in one panel of packed weights: a single vector where a full tile's width would compute over a tenth more.
@@ -610,7 +610,7 @@ class Plan {
           if (op.act == Act::prelu) b[kernels::BiasPRelu::slope_offset] = bias[op.out.c + c];
         }
         unsigned char* to = weights_.data() + s.weights;
-        if (options_.half_weights) pack_weights(s, op, channel, oihw, reinterpret_cast<Half*>(to));
+        if (simd::half_in_memory && options_.half_weights) pack_weights(s, op, channel, oihw, reinterpret_cast<Half*>(to));
         else pack_weights(s, op, channel, oihw, reinterpret_cast<float*>(to));
       }
     }

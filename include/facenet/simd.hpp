@@ -48,6 +48,14 @@ using arch = xsimd::sse2;
 constexpr int register_count = 16, tile_rows = 6, tile_vectors = 2;
 #endif
 
+// Winograd's larger weights come from memory: tiles that must share them before it pays. Without FMA at four lanes
+// arithmetic is so slow that the 4 tiles of an 8x8 output win too (mixed_7a's 3x3: 2.5 -> 1.2 ms).
+#if defined(FACENET_ISA_WASM)
+constexpr int winograd_tiles = 4;
+#else
+constexpr int winograd_tiles = 16;
+#endif
+
 #if !defined(FACENET_SCALAR)
 using vf = xsimd::batch<float, arch>;
 constexpr int width = static_cast<int>(vf::size);
@@ -69,10 +77,15 @@ FACENET_INLINE vf min(vf a, vf b) noexcept { return a < b ? a : b; }
 FACENET_INLINE vf load(const float* p) noexcept { return vf::load_unaligned(p); }
 FACENET_INLINE void store(float* p, vf v) noexcept { v.store_unaligned(p); }
 FACENET_INLINE vf set1(float x) noexcept { return vf(x); }
-/// a * b + c, rounded once where the ISA has FMA and twice where not (SSE, WebAssembly).
+/// a * b + c, rounded once where the ISA has FMA and twice where not (SSE, WebAssembly); relaxed WebAssembly leaves that to
+/// the CPU. And c - a * b, likewise.
+#  if defined(FACENET_ISA_WASM) && defined(__wasm_relaxed_simd__)
+FACENET_INLINE vf fma(vf a, vf b, vf c) noexcept { return vf(wasm_f32x4_relaxed_madd(a, b, c)); }
+FACENET_INLINE vf fnma(vf a, vf b, vf c) noexcept { return vf(wasm_f32x4_relaxed_nmadd(a, b, c)); }
+#  else
 FACENET_INLINE vf fma(vf a, vf b, vf c) noexcept { return xsimd::fma(a, b, c); }
-/// c - a * b, likewise.
 FACENET_INLINE vf fnma(vf a, vf b, vf c) noexcept { return xsimd::fnma(a, b, c); }
+#  endif
 #  if defined(FACENET_ISA_AVX512)
 // The unmasked forms warn of an uninitialised variable inside GCC 12's own header.
 FACENET_INLINE vf max(vf a, vf b) noexcept { return vf(_mm512_maskz_max_ps(0xffff, a, b)); }
@@ -204,7 +217,8 @@ FACENET_INLINE std::uint32_t at_least_mask(const float* p, float bound) noexcept
   return bits;
 }
 
-/// Asks for the cache line at p, into L1 or only as far as L2.
+/// Asks for the cache line at p, into L1 or only as far as L2. WebAssembly has no such instruction: there a
+/// load asks whose value nobody waits for (Block8's layers 18 -> 24 GFLOP/s in V8), so the memory must exist.
 FACENET_INLINE void prefetch(const void* p) noexcept {
 #if defined(__GNUC__)
   __builtin_prefetch(p, 0, 3);
@@ -213,10 +227,23 @@ FACENET_INLINE void prefetch(const void* p) noexcept {
 #endif
 }
 FACENET_INLINE void prefetch_l2(const void* p) noexcept {
-#if defined(__GNUC__)
+#if defined(FACENET_ISA_WASM)
+  (void)*static_cast<const volatile char*>(p);
+#elif defined(__GNUC__)
   __builtin_prefetch(p, 0, 2);
 #else
   (void)p;
+#endif
+}
+
+/// Whether `bytes` from p may be asked for: anything anywhere, but in WebAssembly what lies in memory.
+FACENET_INLINE bool may_prefetch(const void* p, std::int64_t bytes) noexcept {
+#if defined(FACENET_ISA_WASM)
+  return std::int64_t{static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(p))} + bytes <=
+         std::int64_t{static_cast<std::uint32_t>(__builtin_wasm_memory_size(0))} << 16;
+#else
+  (void)p, (void)bytes;
+  return true;
 #endif
 }
 

@@ -138,6 +138,12 @@ class WeightsReader {
   const TensorInfo& tensor(int i) const noexcept { return header_[i]; }
   /// The tensor of that name, or -1.
   int find(const char* name) const noexcept { return header_.find(name); }
+  /// Whether a tensor's name begins so: a detector beside an embedder is under "mtcnn.".
+  bool holds(const char* prefix) const noexcept {
+    for (int i = 0; i < size(); ++i)
+      if (detail::starts_with(tensor(i).name, prefix)) return true;
+    return false;
+  }
   std::int64_t file_bytes() const noexcept { return source_.size(); }
   /// 16 hex digits that stand for the model: XXH64 of its data and of every property that changes an embedding.
   /// Equal digests, comparable embeddings. An Import's is "" before for_each_layer().
@@ -147,7 +153,7 @@ class WeightsReader {
   /// `Status f(int op, Span<const float> weight, Span<const float> bias)` once for every convolution and linear layer
   /// as soon as its tensors are there: weight is [O][I][kh][kw] or [O][I], batch norm folded; both are only valid
   /// inside f. The order of the calls is the file's. Until this returns ok the data's hash is unknown: drop what was
-  /// built if not. Errors: weights_mismatch, corrupt, truncated, io_error, out_of_memory, and what f returns.
+  /// built if not. Once it is known to agree, a reader of bytes in memory reads a further network's tensors alone. Errors: weights_mismatch, corrupt, truncated, io_error, out_of_memory, and what f returns.
   template <class F>
   Status for_each_layer(const Network& network, F&& f) {
     using Function = std::remove_reference_t<F>;
@@ -400,13 +406,13 @@ class WeightsReader {
       const TensorInfo& t = header_[i];
       const Role role = job.roles[static_cast<std::size_t>(i)];
       if (role.op < 0) {
-        FACENET_TRY(stream(t, nullptr, &hash));
+        if (!known_) FACENET_TRY(stream(t, nullptr, &hash));
         continue;
       }
       Layer& layer = job.layers[static_cast<std::size_t>(role.op)];
       const bool is_weight = role.slot == detail::slot_weight;
       float* to = is_weight ? job.weight.data() : vector(job, role.op, role.slot);
-      FACENET_TRY(stream(t, to, &hash));
+      FACENET_TRY(stream(t, to, known_ ? nullptr : &hash));
       if (is_weight) job.held = role.op;
       if (!is_weight) FACENET_TRY(check_sign(t, to, role.slot));
       layer.waiting &= ~(1u << role.slot);
@@ -415,12 +421,14 @@ class WeightsReader {
       FACENET_TRY(emit(job, role.op));
       job.held = -1;
     }
+    if (known_) return {};
     char hex[17];
     to_hex(hash.digest(), hex);
     if (!imported() && verify_ && std::strcmp(hex, header_.metadata("data_xxh64")->value) != 0)
       return Status(Errc::corrupt, "the data's XXH64 does not agree: the file is damaged, copy or convert it again")
           .in("data_xxh64");
     identify(hex);
+    known_ = path_.empty();  // a file may change between two passes
     return {};
   }
 
@@ -580,6 +588,7 @@ class WeightsReader {
   Buffer<char> path_;
   std::int64_t data_start_ = 0;
   bool verify_ = true;
+  bool known_ = false;  // all of the data has been checked, its hash included
   char digest_[17] = "";
 };
 

@@ -118,6 +118,17 @@ def test_output_is_deterministic(converted, checkpoint_file, tmp_path):
     assert again.read_bytes() == converted["f32"].read_bytes()
 
 
+def test_the_detector_lies_beside_the_embedder(converted, checkpoint_file, tmp_path):
+    both, alone = tmp_path / "both.safetensors", tmp_path / "mtcnn.safetensors"
+    assert run_tool("convert_weights.py", checkpoint_file, "-o", both, "--with-mtcnn").returncode == 0
+    assert run_tool("convert_weights.py", "--mtcnn", "-o", alone).returncode == 0
+    ours, embedder, detector = load_file(both), load_file(converted["f32"]), load_file(alone)
+    assert set(ours) == set(embedder) | set(detector)
+    for name, value in (embedder | detector).items():
+        assert np.array_equal(ours[name], value), name
+    assert_one_error(run_process("convert_weights.py", "--mtcnn", "--with-mtcnn", "-o", both), "--with-mtcnn")
+
+
 def test_folding_is_exact_in_float64(state, images, reference):
     real, dim = checkpoint.check(state, "fixture")
     model = checkpoint.build_model(dim)

@@ -45,7 +45,7 @@ _STRANGERS = {b"\xff\xd8\xff": "a JPEG picture", b"\x89PNG": "a PNG picture", b"
 # What metadata of format 1 must look like where it comes from a stranger's file; the engine would refuse the rest.
 _VALUES = {
     "trained": "true|false",
-    "width": "1",
+    "width": r"[0-9]{1,2}(\.[0-9]{1,6})?",
     "image_size": "[1-9][0-9]{0,3}",
     "channel_order": "rgb|bgr",
     "scaling": "fixed|prewhiten|unit|mean_255",

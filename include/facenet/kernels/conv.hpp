@@ -25,7 +25,7 @@ struct ConvArgs {
   Shape out;           // h, w of the output; c: all segments together, each but the last a whole number of panels
   Runs runs{};
   const void* weights = nullptr;  // panels(out.c, panel) packed panels of float or Half
-  bool half = false;
+  bool half = false;              // only where simd::half_in_memory
   int panel = simd::panel;        // or simd::width
   const float* bias = nullptr;    // bias_stride floats a panel: its biases, and behind them PReLU's slopes
   int bias_stride = simd::panel;
@@ -109,7 +109,9 @@ template <class W>
 inline Ahead ahead_of(const W* b, std::int64_t size, int pixels, int width) noexcept {
   const int tiles = (pixels + simd::tile_rows - 1) / simd::tile_rows;
   const std::int64_t row = std::int64_t{width} * std::int64_t{sizeof(W)};
-  return {reinterpret_cast<const char*>(b) + size * std::int64_t{sizeof(W)}, (row + tiles - 1) / tiles};
+  const Ahead next{reinterpret_cast<const char*>(b) + size * std::int64_t{sizeof(W)}, (row + tiles - 1) / tiles};
+  // The steps are rounded up: at most twice the panel is asked for.
+  return simd::may_prefetch(next.from, 2 * size * std::int64_t{sizeof(W)}) ? next : Ahead{reinterpret_cast<const char*>(b), 0};
 }
 
 template <class E, class W>
@@ -163,7 +165,7 @@ inline void conv_chunk(const ConvArgs& g, int m0, int m1, int p0, int p1) noexce
         for (int k = 0; k < count; ++k, to += out.pixel_stride) c[i + k] = to;
       });
     }
-    if (g.half) detail::conv_panel<Half>(g, a, c, pixels, p, g.segments[s]);
+    if (simd::half_in_memory && g.half) detail::conv_panel<Half>(g, a, c, pixels, p, g.segments[s]);
     else detail::conv_panel<float>(g, a, c, pixels, p, g.segments[s]);
   }
 }

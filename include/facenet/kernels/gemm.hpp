@@ -107,6 +107,7 @@ FACENET_NOINLINE void tile(const float* const* a, Runs runs, const W* b, const f
                            int columns, Ahead ahead = {}) noexcept {
   static_assert(MR * NV + NV + 1 <= std::size_t{simd::register_count}, "the tile would spill");
   const float* row[MR];
+  const char* next = ahead.from;  // a parameter in memory, as on WebAssembly, would be written back at every k
   vf acc[MR][NV];
   FACENET_UNROLL
   for (std::size_t i = 0; i < MR; ++i) {
@@ -117,15 +118,15 @@ FACENET_NOINLINE void tile(const float* const* a, Runs runs, const W* b, const f
     const std::int64_t offset = runs.offset[r];
     FACENET_UNROLL
     for (std::size_t i = 0; i < MR; ++i) row[i] = a[i] + offset;
-    const std::int64_t length = runs.length;
-    for (std::int64_t k = 0; k < length; ++k) {
+    const std::ptrdiff_t length = runs.length;
+    for (std::ptrdiff_t k = 0; k < length; ++k) {
       vf w[NV];
       FACENET_UNROLL
       for (std::size_t j = 0; j < NV; ++j) w[j] = simd::load(b + j * simd::width);
       FACENET_UNROLL
       for (std::size_t line = 0; line < NV * simd::width * sizeof(W); line += cache_line)
-        simd::prefetch_l2(ahead.from + line);
-      ahead.from += ahead.step;
+        simd::prefetch_l2(next + line);
+      next += ahead.step;
       b += NV * simd::width;
       FACENET_UNROLL
       for (std::size_t i = 0; i < MR; ++i) {

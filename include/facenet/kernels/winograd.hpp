@@ -60,35 +60,51 @@ struct Toom {
     return m;
   }
 
-  FACENET_INLINE static vf c(double x) noexcept { return simd::set1(static_cast<float>(x)); }
+  /// What bt() and at() multiply by. A table: clang computed powers of the points in at() each time.
+  struct Factors {
+    Array<Array<float, pairs + 1>, pairs + 1> poly;  // [i]: without pair i; [pairs]: with all of them
+    Array<Array<float, outputs>, pairs> power;       // p[i]^r
+  };
+  static constexpr Factors factors() noexcept {
+    Factors f{};
+    for (int i = 0; i <= pairs; ++i) {
+      const Poly rest = Toom::poly(i < pairs ? i : -1);
+      for (int k = 0; k <= pairs; ++k) f.poly[i][k] = static_cast<float>(rest.c[k]);
+    }
+    for (int i = 0; i < pairs; ++i)
+      for (int r = 0; r < outputs; ++r) f.power[i][r] = static_cast<float>(Toom::power(Points::p[i], r));
+    return f;
+  }
+
+  FACENET_INLINE static vf c(float x) noexcept { return simd::set1(x); }
 
   /// t = Bt d.
   FACENET_INLINE static void bt(const vf* d, vf* t) noexcept {
-    constexpr Poly all = poly(-1);
+    constexpr Factors f = factors();
     vf zero = d[2 * pairs], infinity = d[2 * pairs + 1];
     FACENET_UNROLL
     for (int k = 0; k < pairs; ++k) {
-      zero = simd::fma(d[2 * k], c(all.c[k]), zero);
-      infinity = simd::fma(d[2 * k + 1], c(all.c[k]), infinity);
+      zero = simd::fma(d[2 * k], c(f.poly[pairs][k]), zero);
+      infinity = simd::fma(d[2 * k + 1], c(f.poly[pairs][k]), infinity);
     }
     t[0] = zero;
     t[points - 1] = infinity;
     FACENET_UNROLL
     for (int i = 0; i < pairs; ++i) {
-      const Poly rest = poly(i);
       vf even = d[2 * pairs], odd = d[2 * pairs - 1];
       FACENET_UNROLL
       for (int k = 0; k < pairs - 1; ++k) {
-        even = simd::fma(d[2 * k + 2], c(rest.c[k]), even);
-        odd = simd::fma(d[2 * k + 1], c(rest.c[k]), odd);
+        even = simd::fma(d[2 * k + 2], c(f.poly[i][k]), even);
+        odd = simd::fma(d[2 * k + 1], c(f.poly[i][k]), odd);
       }
-      t[2 * i + 1] = simd::fma(odd, c(Points::p[i]), even);
-      t[2 * i + 2] = simd::fnma(odd, c(Points::p[i]), even);
+      t[2 * i + 1] = simd::fma(odd, c(f.power[i][1]), even);
+      t[2 * i + 2] = simd::fnma(odd, c(f.power[i][1]), even);
     }
   }
 
   /// y = At m.
   FACENET_INLINE static void at(const vf* m, vf* y) noexcept {
+    constexpr Factors f = factors();
     Array<vf, pairs> sum, difference;
     FACENET_UNROLL
     for (int i = 0; i < pairs; ++i) {
@@ -98,9 +114,9 @@ struct Toom {
     FACENET_UNROLL
     for (int r = 0; r < outputs; ++r) {
       const vf* from = r % 2 == 0 ? sum : difference;
-      vf v = r == 0 ? simd::add(m[0], from[0]) : simd::mul(from[0], c(power(Points::p[0], r)));
+      vf v = r == 0 ? simd::add(m[0], from[0]) : simd::mul(from[0], c(f.power[0][r]));
       FACENET_UNROLL
-      for (int i = 1; i < pairs; ++i) v = r == 0 ? simd::add(v, from[i]) : simd::fma(from[i], c(power(Points::p[i], r)), v);
+      for (int i = 1; i < pairs; ++i) v = r == 0 ? simd::add(v, from[i]) : simd::fma(from[i], c(f.power[i][r]), v);
       y[r] = r == outputs - 1 ? simd::add(v, m[points - 1]) : v;
     }
   }
@@ -310,7 +326,7 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
 /// Requires cin and the output's channels to be multiples of simd::width; scratch: winograd_scratch floats.
 template <class T>
 inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1, float* scratch) noexcept {
-  if (g.half) return detail::winograd_chunk<T, Half>(g, t0, t1, p0, p1, scratch);
+  if (simd::half_in_memory && g.half) return detail::winograd_chunk<T, Half>(g, t0, t1, p0, p1, scratch);
   return detail::winograd_chunk<T, float>(g, t0, t1, p0, p1, scratch);
 }
 

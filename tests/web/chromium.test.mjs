@@ -1,0 +1,331 @@
+// The package and the page in Debian's Chromium, by clicks on real files. Screenshots land in build/web/screenshots.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import {createRequire} from 'node:module';
+import path from 'node:path';
+import {after, before, test} from 'node:test';
+
+import {serve} from '../../examples/web/serve.mjs';
+import {FIXTURES, ROOT, TOLERANCE, built, expected, maxDifference, sameFaces} from './support.mjs';
+
+const {chromium} = createRequire(path.join(ROOT, 'build/web/package.json'))('playwright-core');
+const ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync', '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];
+const SHOTS = path.join(ROOT, 'build/web/screenshots');
+
+let browser, isolated, open;
+const blank = (request, response, name) => {
+  if (name.startsWith('/fixtures/')) {
+    response.setHeader('Content-Type', 'image/png');
+    fs.createReadStream(path.join(FIXTURES, path.basename(name))).pipe(response);
+  } else if (name === '/blank.html') response.setHeader('Content-Type', 'text/html').end('<!doctype html><title>test</title>');
+  else if (name === '/html/facenet-simd.wasm') response.setHeader('Content-Type', 'text/html').end('<!doctype html><p>all routes</p>');
+  else if (name === '/weights/slow.safetensors') response.writeHead(200, {'Content-Length': 1e7}).write(Buffer.alloc(1e6, 32));
+  else return false;
+  return true;
+};
+const url = (server, name = '') => `http://localhost:${server.address().port}/${name}`;
+
+before(async () => {
+  fs.mkdirSync(SHOTS, {recursive: true});
+  const weights = path.join(FIXTURES, 'weights');
+  isolated = await serve({port: 0, weights, handle: blank});
+  open = await serve({port: 0, weights, handle: blank, isolated: false});
+  browser = await chromium.launch({executablePath: '/usr/bin/chromium', args: ARGUMENTS});
+});
+after(async () => {
+  await browser?.close();
+  for (const server of [isolated, open]) {
+    server?.closeAllConnections();
+    server?.close();
+  }
+});
+
+/** A page where `f(argument)` runs as a module would; its console's errors fail the test. */
+async function blankPage(server) {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.goto(url(server, 'blank.html'));
+  return {page, context, run: (f, argument) => page.evaluate(f, argument)};
+}
+
+// Runs in the page. Loads, embeds and detects on pixels that the browser itself decodes.
+const whole = async ({weights, options, names}) => {
+  const {FaceNet} = await import('/facenet/index.js');
+  const net = await FaceNet.load({weights, ...options});
+  const out = {info: net.info, isolated: crossOriginIsolated, pictures: {}};
+  for (const name of names) {
+    const crop = await (await fetch(`/fixtures/${name}_crop.png`)).blob();
+    const image = new Image();
+    image.src = `/fixtures/${name}.png`;
+    await image.decode();
+    const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+    canvas.getContext('2d').drawImage(image, 0, 0);
+    const bitmap = await createImageBitmap(crop);
+    const embedding = await net.embed(crop, {aligned: true});
+    const again = await net.embed(bitmap, {aligned: true});
+    if (embedding.some((x, i) => x !== again[i])) throw new Error('Blob and ImageBitmap differ');
+    const faces = await net.detect(image), same = await net.detect(canvas);
+    if (JSON.stringify(faces) !== JSON.stringify(same)) throw new Error('<img> and canvas differ');
+    out.pictures[name] = {embedding: [...embedding], faces};
+  }
+  net.dispose();
+  return out;
+};
+
+const names = Object.keys(expected.pictures);
+const builds = [['scalar', names.slice(0, 1)], ['simd', names], ...(built('relaxed') ? [['relaxed', names]] : []), ['threads', names]];
+for (const [build, which] of builds)
+  test(`${build}: embeddings and faces are the native command's`, async () => {
+    const {context, run} = await blankPage(isolated);
+    const got = await run(whole, {weights: '/weights/facenet_i8.safetensors', names: which, options: {build, threads: build === 'threads' ? 2 : 1}});
+    assert.equal(got.isolated, true);
+    assert.equal(got.info.build, build);
+    for (const name of which) {
+      const off = maxDifference(got.pictures[name].embedding, expected.pictures[name].crop);
+      assert.ok(off <= TOLERANCE, `${name}: ${off}`);
+      sameFaces(got.pictures[name].faces, expected.pictures[name].faces);
+    }
+    await context.close();
+  });
+
+test('the best build is chosen, with and without isolation, and in a module worker', async () => {
+  for (const [server, wanted] of [[isolated, 'threads'], [open, built('relaxed') ? 'relaxed' : 'simd']]) {
+    const {context, run} = await blankPage(server);
+    const got = await run(async () => {
+      const {FaceNet, features} = await import('/facenet/index.js');
+      const net = await FaceNet.load({weights: '/weights/small.safetensors', threads: 2});
+      const {info} = net;
+      net.dispose();
+      return {info, features: features()};
+    });
+    assert.equal(got.info.build, wanted);
+    assert.equal(got.features.threads, server === isolated);
+    await context.close();
+  }
+});
+
+test('progress, cache by digest with the network off, clearCache, wrong digest', async () => {
+  const {context, page, run} = await blankPage(isolated);
+  const sha256 = expected.sha256['small.safetensors'];
+  const load = (options) => run(async (o) => {
+    const {FaceNet} = await import('/facenet/index.js');
+    const events = [];
+    try {
+      const net = await FaceNet.load({weights: '/weights/small.safetensors', build: 'simd', onProgress: (p) => events.push(p), ...o});
+      const {info} = net;
+      net.dispose();
+      return {info, events};
+    } catch (e) {
+      return {code: e.code, name: e.name, message: e.message};
+    }
+  }, options);
+  assert.equal((await load({sha256: 'f'.repeat(64)})).code, 'digest');
+  const first = await load({sha256});
+  assert.equal(first.info.cached, false);
+  assert.equal(first.info.kept, true);
+  assert.ok(first.events.length > 3);
+  assert.deepEqual(first.events.at(-1), {loaded: first.events.at(-1).total, total: first.events.at(-1).total});
+  // The module stays in the HTTP cache or not; the weights must come from the Cache API, whatever the network does.
+  await page.route('**/weights/**', (route) => route.abort());
+  const second = await load({sha256});
+  assert.equal(second.info?.cached, true, JSON.stringify(second));
+  await run(async () => (await import('/facenet/index.js')).FaceNet.clearCache());
+  assert.equal((await load({sha256})).code, 'network');
+  await context.close();
+});
+
+test('errors say what is wrong', async () => {
+  const {context, run, page} = await blankPage(isolated);
+  await page.route('**/cut.safetensors', (route) => {
+    const bytes = fs.readFileSync(path.join(FIXTURES, 'weights/small.safetensors'));
+    return route.fulfill({status: 200, body: bytes.subarray(0, 5e6), contentType: 'application/octet-stream'});
+  });
+  const cases = [
+    [{weights: '/weights/none.safetensors'}, 'not_found', /404/],
+    [{weights: '/weights/cut.safetensors'}, 'truncated', /ends/],
+    [{weights: '/blank.html'}, 'html', /web page/],
+    [{weights: '/weights/small.safetensors', wasm: '/html/'}, 'html', /WebAssembly module .* is a web page/],
+    [{weights: '/weights/small.safetensors', wasm: '/none/'}, 'not_found', /404/],
+    [{weights: '/weights/facenet_i8.safetensors', memoryLimit: 64e6}, 'out_of_memory', /not enough memory/],
+  ];
+  for (const [options, code, pattern] of cases) {
+    const got = await run(async (o) => {
+      const {FaceNet} = await import('/facenet/index.js');
+      return FaceNet.load({build: 'simd', ...o}).then(() => ({}), (e) => ({code: e.code, message: e.message}));
+    }, options);
+    assert.equal(got.code, code, JSON.stringify([options, got]));
+    assert.match(got.message, pattern);
+  }
+  const aborted = await run(async () => {
+    const {FaceNet} = await import('/facenet/index.js');
+    const abort = new AbortController();
+    const onProgress = ({loaded}) => loaded && abort.abort();
+    return FaceNet.load({weights: '/weights/slow.safetensors', build: 'simd', signal: abort.signal, onProgress}).catch((e) => e.name);
+  });
+  assert.equal(aborted, 'AbortError');
+  const noText = await run(async () => {
+    const {FaceNet} = await import('/facenet/index.js');
+    const net = await FaceNet.load({weights: '/weights/small.safetensors', build: 'simd'});
+    return net.detect(new Blob(['no picture'])).catch((e) => e.code);
+  });
+  assert.equal(noText, 'corrupt');
+  const noThreads = await blankPage(open);
+  const code = await noThreads.run(async () => (await import('/facenet/index.js')).FaceNet.load({weights: '/x', build: 'threads'}).catch((e) => e.code));
+  assert.equal(code, 'unsupported');
+  await noThreads.context.close();
+  await context.close();
+});
+
+test('100 embeddings without growth, dispose, and load again', async () => {
+  const {context, run} = await blankPage(isolated);
+  const got = await run(async () => {
+    const {FaceNet} = await import('/facenet/index.js');
+    const memory = [];
+    for (let round = 0; round < 3; round++) {
+      const net = await FaceNet.load({weights: '/weights/small.safetensors', threads: 2});
+      const crop = {data: new Uint8Array(150 * 150 * 4).fill(99), width: 150, height: 150};
+      await net.embed(crop, {aligned: true});
+      memory.push(net.memory);
+      for (let i = 0; i < (round ? 1 : 100); i++) await net.embed(crop, {aligned: true});
+      memory.push(net.memory);
+      net.dispose();
+    }
+    return memory;
+  });
+  assert.equal(new Set(got).size, 1, String(got));
+  await context.close();
+});
+
+// ---- the page -------------------------------------------------------------------------------------------------------------
+
+/** The page loaded and ready; anything on its console that is an error, a CSP violation included, is kept. */
+async function openPage(options = {}, server = isolated, ready = true) {
+  const context = await browser.newContext({permissions: ['camera'], ...options});
+  const page = await context.newPage();
+  const faults = [];
+  page.on('console', (m) => m.type() === 'error' && faults.push(m.text()));
+  page.on('pageerror', (e) => faults.push(String(e)));
+  await page.goto(url(server));
+  if (ready) await page.waitForSelector('body[data-ready=true]', {timeout: 60_000});
+  return {context, page, faults};
+}
+const file = (name) => path.join(FIXTURES, `${name}.png`);
+const small = (handle) => async () => {
+  // The trained network, so that verdicts mean something; facenet_i8 comes first in weights.json.
+  const weights = path.join(FIXTURES, 'small-only');
+  fs.mkdirSync(weights, {recursive: true});
+  fs.copyFileSync(path.join(FIXTURES, 'weights/small.safetensors'), path.join(weights, 'small.safetensors'));
+  const server = await serve({port: 0, weights, handle: blank});
+  try {
+    await handle(server);
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+};
+
+test('page: two photographs, verdict, choice of a face', small(async (server) => {
+  const {context, page, faults} = await openPage({}, server);
+  assert.match(await page.textContent('#status'), /dlib_resnet, threads build/);
+  assert.match(await page.textContent('#untrained'), /No FaceNet weights are served here/);
+  const inputs = page.locator('#compare input[type=file]');
+  await inputs.nth(0).setInputFiles(file('astronaut'));
+  await inputs.nth(1).setInputFiles(file('astronaut'));
+  await page.waitForSelector('#verdict:not([hidden])');
+  assert.equal(await page.textContent('.answer'), 'The same person');
+  await inputs.nth(1).setInputFiles(file('group'));
+  await page.waitForFunction(() => document.querySelector('.answer').textContent === 'Different people');
+  const before = await page.textContent('.why');
+  const faces = page.locator('[data-slot="1"] [role=radio]');
+  assert.equal(await faces.count(), expected.pictures.group.faces.length);
+  await faces.nth(0).focus();
+  await page.keyboard.press('ArrowRight');
+  await page.waitForFunction((text) => document.querySelector('.why').textContent !== text, before);
+  assert.equal(await faces.nth(1).getAttribute('aria-checked'), 'true');
+  assert.match(await page.textContent('#times'), /decoding .* detecting .* embedding/);
+  await page.screenshot({path: path.join(SHOTS, 'verdict.png'), fullPage: true});
+  await inputs.nth(0).setInputFiles({name: 'notes.png', mimeType: 'image/png', buffer: Buffer.from('text')});
+  await page.waitForFunction(() => /no picture that this browser can read/.test(document.querySelector('[data-slot="0"] .note').textContent));
+  // A drop of two files fills both places.
+  const data = await page.evaluateHandle(async () => {
+    const transfer = new DataTransfer();
+    for (const name of ['astronaut', 'other'])
+      transfer.items.add(new File([await (await fetch(`/fixtures/${name}.png`)).blob()], `${name}.png`, {type: 'image/png'}));
+    return transfer;
+  });
+  await page.dispatchEvent('#compare [data-slot="0"]', 'drop', {dataTransfer: data});
+  await page.waitForFunction(() => document.querySelectorAll('#compare [role=radio]').length === 2);
+  assert.deepEqual(faults, []);
+  await context.close();
+}));
+
+test('page: gallery, search, delete everything', small(async (server) => {
+  const {context, page, faults} = await openPage({}, server);
+  await page.focus('#tab-compare');
+  await page.keyboard.press('ArrowRight');
+  assert.equal(await page.getAttribute('#tab-gallery', 'aria-selected'), 'true');
+  await page.locator('#enroll input').setInputFiles([file('astronaut'), file('other')]);
+  await page.waitForFunction(() => document.querySelectorAll('#people li').length === 2, null, {timeout: 30_000});
+  await page.locator('#people input').nth(0).fill('Eileen');
+  await page.locator('#people input').nth(1).fill('Somebody');
+  await page.keyboard.press('Tab');
+  await page.locator('#search input').setInputFiles(file('astronaut'));
+  await page.waitForFunction(() => /^Eileen \(distance 0\.000\)/.test(document.querySelector('#found li span')?.textContent));
+  await page.screenshot({path: path.join(SHOTS, 'gallery.png'), fullPage: true});
+  await page.reload();
+  await page.waitForSelector('body[data-ready=true]');
+  assert.match(await page.textContent('#status'), /from this device/);
+  await page.click('#tab-gallery');
+  await page.waitForFunction(() => document.querySelectorAll('#people li').length === 2);
+  assert.equal(await page.locator('#people input').nth(0).inputValue(), 'Eileen');
+  await page.click('#forget');
+  await page.waitForFunction(() => /deleted/.test(document.querySelector('#forgotten').textContent));
+  assert.deepEqual(await page.evaluate(async () => [await caches.keys(), (await indexedDB.databases()).map((d) => d.name)]), [[], []]);
+  assert.deepEqual(faults, []);
+  await context.close();
+}));
+
+test('page: offline after the first load', small(async (server) => {
+  const {context, page} = await openPage({}, server);
+  await page.waitForSelector('body[data-offline=true]', {timeout: 20_000});
+  await page.reload();
+  await page.waitForSelector('body[data-ready=true]');
+  await context.setOffline(true);
+  await page.reload();
+  await page.waitForSelector('body[data-ready=true]', {timeout: 30_000});
+  await page.locator('#compare input[type=file]').nth(0).setInputFiles(file('astronaut'));
+  await page.waitForSelector('[data-slot="0"] [role=radio]');
+  await context.close();
+}));
+
+test('page: camera, phone width, untrained weights, no isolation', async () => {
+  const {context, page, faults} = await openPage({viewport: {width: 390, height: 844}, deviceScaleFactor: 2}, open);
+  assert.match(await page.textContent('#untrained'), /random numbers/);
+  assert.match(await page.textContent('#status'), /1 thread/);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+  assert.equal(wide, false, 'the page is wider than the phone');
+  await page.locator('#compare input[type=file]').nth(0).setInputFiles(file('astronaut'));
+  await page.locator('#compare input[type=file]').nth(1).setInputFiles(file('group'));
+  await page.waitForSelector('#verdict:not([hidden])', {timeout: 60_000});
+  assert.match(await page.textContent('.answer'), /untrained/);
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth), false);
+  await page.screenshot({path: path.join(SHOTS, 'phone.png'), fullPage: true});
+  await page.click('#tab-camera');
+  await page.click('#camera-toggle');
+  await page.waitForFunction(() => /pictures a second/.test(document.querySelector('#camera-text').textContent), null, {timeout: 30_000});
+  await page.click('#camera-toggle');
+  assert.equal(await page.textContent('#camera-toggle'), 'Start the camera');
+  assert.deepEqual(faults, []);
+  await context.close();
+});
+
+test('page: nothing goes elsewhere', async () => {
+  const {context, page} = await openPage();
+  const sent = await page.evaluate(() => fetch('https://example.org/').then(() => 'sent', () => 'refused'));
+  assert.equal(sent, 'refused');
+  const nameless = await page.evaluate(() => [...document.querySelectorAll('button, input, [role=tab], [role=radio]')]
+    .filter((e) => !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).length);
+  assert.equal(nameless, 0, 'a control has no name for a screen reader');
+  await context.close();
+});

@@ -1,0 +1,160 @@
+// The package in Node: every build that was made, against the native command on the same pixels.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import http from 'node:http';
+import path from 'node:path';
+import test from 'node:test';
+import {pathToFileURL} from 'node:url';
+
+import {FaceNet, FaceNetError, features} from '../../examples/web/facenet/index.js';
+import {DIST, FIXTURES, TOLERANCE, built, expected, maxDifference, sameFaces, weights} from './support.mjs';
+
+const facenet = pathToFileURL(weights('facenet_i8')).href, small = pathToFileURL(weights('small')).href;
+const can = features();
+const builds = ['scalar', 'simd', ...(can.relaxed && built('relaxed') ? ['relaxed'] : []), 'threads'];
+const picture = (name) => ({
+  data: new Uint8Array(fs.readFileSync(path.join(FIXTURES, `${name}.rgb`))),
+  width: name.endsWith('_crop') ? 160 : expected.pictures[name].width,
+  height: name.endsWith('_crop') ? 160 : expected.pictures[name].height,
+});
+const code = (wanted, pattern = /./) => (e) => {
+  assert.equal(e.code, wanted, e.stack);
+  assert.match(e.message, pattern);
+  return true;
+};
+
+for (const build of builds) {
+  test(`${build}: embeddings and faces are the native command's`, async () => {
+    const net = await FaceNet.load({weights: facenet, build, threads: build === 'threads' ? 3 : 1});
+    try {
+      assert.equal(net.info.build, build);
+      assert.equal(net.info.threads, build === 'threads' ? 3 : 1);
+      assert.equal(net.info.trained, false);
+      for (const [name, want] of Object.entries(expected.pictures)) {
+        const e = await net.embed(picture(`${name}_crop`), {aligned: true});
+        const off = maxDifference(e, want.crop);
+        assert.ok(off <= TOLERANCE, `${name}: ${off}`);
+        sameFaces(await net.detect(picture(name)), want.faces);
+        if (build === 'scalar') break;  // ten times slower
+      }
+    } finally {
+      net.dispose();
+    }
+  });
+}
+
+test('sizes before compression: a module at most 200 KB, JavaScript at most 30 KB', (t) => {
+  const size = (...names) => names.reduce((sum, n) => sum + fs.statSync(path.join(DIST, n)).size, 0);
+  for (const build of ['scalar', 'simd', 'threads']) assert.ok(size(`facenet-${build}.wasm`) <= 200_000, build);
+  if (!fs.existsSync(path.join(DIST, '../facenet.min.js'))) return t.skip('there was no terser when the package was built');
+  assert.ok(size('../facenet.min.js', 'facenet-threads.mjs', 'facenet-threads.worker.js') <= 30_000);
+});
+
+test('a trained model: a picture to its embedding, and verdicts', async () => {
+  const net = await FaceNet.load({weights: small, threads: 1});
+  const [a, b] = [picture('astronaut'), picture('group')];
+  const faces = await net.detect(b);
+  const first = await net.embed(b, {face: faces[0]}), last = await net.embed(b, {face: faces.at(-1)});
+  const want = expected.pictures.group.small;
+  // Crops are whole pixels (warped by landmarks here): landmarks that differ in the last bits move single levels.
+  assert.ok(maxDifference(first, want[0]) <= 1e-3, String(maxDifference(first, want[0])));
+  const same = await net.verify(a, a);
+  assert.equal(same.distance, 0);
+  assert.equal(same.same, true);
+  assert.equal(same.trained, true);
+  const different = await net.verify(first, last);
+  assert.equal(different.same, different.distance <= different.threshold);
+  const other = await net.verify(a, first);
+  assert.equal(other.same, false, JSON.stringify(other));
+  assert.ok(other.similarity < 0.95);
+  net.dispose();
+});
+
+test('RGBA, RGB and transparent pixels', async () => {
+  const net = await FaceNet.load({weights: small, build: 'simd'});
+  const rgb = picture('astronaut_crop'), n = rgb.width * rgb.height;
+  const rgba = {...rgb, data: new Uint8ClampedArray(n * 4)}, clear = {...rgb, data: new Uint8ClampedArray(n * 4)};
+  const white = {...rgb, data: new Uint8Array(n * 3).fill(255)};
+  for (let i = 0; i < n; i++) rgba.data.set([...rgb.data.subarray(3 * i, 3 * i + 3), 255], 4 * i);
+  const embed = (p) => net.embed(p, {aligned: true});
+  assert.deepEqual(await embed(rgba), await embed(rgb));
+  assert.deepEqual(await embed(clear), await embed(white));  // alpha goes over white, as in the command
+  await assert.rejects(embed({...rgb, width: 161}), code('invalid_argument', /3 or 4 bytes/));
+  await assert.rejects(embed('no picture'), code('unsupported'));
+  await assert.rejects(net.embed(white), code('no_face'));
+  await assert.rejects(net.detect({data: new Uint8Array(3 * 17000), width: 17000, height: 1}), code('limit_exceeded', /16384/));
+  await assert.rejects(net.embed(rgb, {face: {box: [500, 500, 600, 600], score: 1, landmarks: []}}), code('invalid_argument'));
+  net.dispose();
+});
+
+test('progress, bytes, Blob, digest', async () => {
+  const bytes = fs.readFileSync(weights('small')), sha256 = expected.sha256['small.safetensors'], events = [];
+  let net = await FaceNet.load({weights: small, build: 'simd', sha256, onProgress: (p) => events.push(p)});
+  assert.equal(events[0].loaded, 0);
+  assert.deepEqual(events.at(-1), {loaded: bytes.length, total: bytes.length});
+  assert.ok(events.every((p, i) => i === 0 || p.loaded > events[i - 1].loaded));
+  assert.equal(net.info.cached, false);
+  const digest = net.info.digest;
+  net.dispose();
+  for (const source of [bytes, new Blob([bytes])]) {
+    net = await FaceNet.load({weights: source, build: 'simd'});
+    assert.equal(net.info.digest, digest);
+    net.dispose();
+  }
+  await assert.rejects(FaceNet.load({weights: bytes, sha256: '0'.repeat(64), build: 'simd'}), code('digest', /SHA-256/));
+  await assert.rejects(FaceNet.load({weights: bytes, sha256: 'abc'}), code('invalid_argument'));
+  await assert.rejects(FaceNet.load({weights: bytes, threads: 0}), code('invalid_argument'));
+  await assert.rejects(FaceNet.load(), code('invalid_argument', /weights/));
+  await assert.rejects(FaceNet.load({weights: bytes.subarray(0, bytes.length - 1), build: 'simd'}), code('truncated'));
+  const bad = Buffer.from(bytes);
+  bad[bad.length - 9] ^= 1;
+  await assert.rejects(FaceNet.load({weights: bad, build: 'simd'}), code('corrupt'));
+  await assert.rejects(FaceNet.load({weights: pathToFileURL('/no/such/file').href, build: 'simd'}), code('not_found', /cannot be read/));
+  await assert.rejects(FaceNet.load({weights: bytes, build: 'simd', wasm: pathToFileURL('/no/such/').href}), code('not_found'));
+});
+
+test('a server that is slow, breaks off, or answers with a page', async () => {
+  const bytes = fs.readFileSync(weights('small'));
+  const server = http.createServer((request, response) => {
+    if (request.url === '/page') return response.setHeader('content-type', 'text/html').end('<!doctype html><p>app</p>');
+    if (request.url === '/missing') return response.writeHead(404).end();
+    response.setHeader('content-length', bytes.length);
+    response.write(bytes.subarray(0, 1 << 20));
+    if (request.url === '/broken') setTimeout(() => response.destroy(), 50);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const at = (name) => `http://127.0.0.1:${server.address().port}/${name}`;
+  await assert.rejects(FaceNet.load({weights: at('page'), build: 'simd'}), code('html', /web page/));
+  await assert.rejects(FaceNet.load({weights: at('missing'), build: 'simd'}), code('not_found', /404/));
+  await assert.rejects(FaceNet.load({weights: at('broken'), build: 'simd'}), code('network', /broke off/));
+  const abort = new AbortController();
+  const loading = FaceNet.load({weights: at('slow'), build: 'simd', signal: abort.signal, onProgress: ({loaded}) => loaded && abort.abort()});
+  await assert.rejects(loading, {name: 'AbortError'});
+  await assert.rejects(FaceNet.load({weights: at('slow'), signal: abort.signal}), {name: 'AbortError'});
+  server.closeAllConnections();
+  server.close();
+});
+
+test('out of memory is an error, and the engine goes on', async () => {
+  await assert.rejects(FaceNet.load({weights: facenet, build: 'simd', memoryLimit: 64e6}), code('out_of_memory', /not enough memory/));
+  const net = await FaceNet.load({weights: small, build: 'simd', memoryLimit: 80e6});
+  const crop = picture('astronaut_crop'), before = await net.embed(crop, {aligned: true});
+  const huge = {data: new Uint8Array(5000 * 5000 * 4), width: 5000, height: 5000};
+  await assert.rejects(net.detect(huge), code('out_of_memory'));
+  assert.deepEqual(await net.embed(crop, {aligned: true}), before);
+  net.dispose();
+});
+
+test('100 calls without growth, and dispose', async () => {
+  const net = await FaceNet.load({weights: small, build: 'simd'});
+  const crop = picture('astronaut_crop'), whole = picture('astronaut');
+  await net.embed(whole);
+  const memory = net.memory, first = await net.embed(crop, {aligned: true});
+  for (let i = 0; i < 100; i++) assert.deepEqual(await net.embed(crop, {aligned: true}), first);
+  for (let i = 0; i < 5; i++) await net.detect(whole);
+  assert.equal(net.memory, memory);
+  net.dispose();
+  net.dispose();
+  await assert.rejects(net.embed(crop, {aligned: true}), code('disposed'));
+  assert.ok(new FaceNetError('x', 'y') instanceof Error);
+});
