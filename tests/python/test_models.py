@@ -20,7 +20,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 from test_command import COMMAND, PHOTOS, facenet, lines
 
-from facenet_tools import checkpoint, face_api, inception_resnet_v2, pictures, safetensors_writer
+from facenet_tools import checkpoint, face_api, inception_resnet_v2, pictures, rounding, safetensors_writer
+from facenet_tools.cli import ToolError
 
 FACE_API = pathlib.Path(os.environ.get("FACENET_FACE_API", ROOT / ".deps/face-api"))
 DETECTOR = pathlib.Path(os.environ.get("FACENET_DETECTOR", ROOT / "weights/mtcnn.safetensors"))
@@ -153,6 +154,21 @@ def test_dlib_tells_the_people_of_the_photographs_apart(dlib):
             distance = math.dist(a["embedding"], found[j]["embedding"])
             assert distance <= 0.45 if who[i] == who[j] else distance >= 0.55, (who[i], who[j], distance)
     assert sum(who[i] == who[j] for i in range(12) for j in range(i)) == 1
+
+
+@needs_face_api
+@pytest.mark.parametrize("dtype, least", [("f16", 0.9999), ("i8", 0.995)])
+def test_dlib_in_smaller_types_says_what_it_costs(dtype, least, tmp_path):
+    output = tmp_path / "o.safetensors"
+    result = run_tool("convert_weights.py", "--face-api", FACE_API, "--dtype", dtype, "-o", output)
+    assert result.returncode == 0, result.stderr
+    name, cosine = result.stdout.split()[0], float(result.stdout.split()[2])
+    assert name == dtype and least <= cosine < 1 and output.exists()
+    # The check behind it: embeddings of half the length bring everybody nearer.
+    weights = face_api.read(FACE_API)[0]
+    flat = rounding.encode(face_api.fold(weights | {"fc": weights["fc"] * np.float32(0.5)}), dtype, "x")
+    with pytest.raises(ToolError, match="nearer"):
+        rounding.refuse_collapse(face_api.cost(weights, flat, dtype, []), "x")
 
 
 @needs_face_api

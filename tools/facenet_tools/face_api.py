@@ -111,6 +111,16 @@ def goldens(weights: Weights, tensors: Weights) -> dict[str, np.ndarray]:
     return activations.packed(picture, record(stored, picture), record(source, picture)["fc"])
 
 
+def cost(weights: Weights, tensors: Weights, dtype: str, paths: list[str]) -> rounding.Cost:
+    """What these tensors do to embeddings of pictures, beside face-api's own weights."""
+    size = int(METADATA["image_size"])
+    x = pictures.to_tensor(rounding.mirrored(paths)[:, :size, :size], torch.float64, METADATA["scaling"])
+    source = fold(weights)
+    exact = forward({layer.name: layer for layer in source}, x).numpy()
+    rounded = forward({layer.name: rounding.decode(tensors, layer.name) for layer in source}, x).numpy()
+    return rounding.cost(exact, rounded, dtype)
+
+
 def record(folded: list[checkpoint.Folded], picture: np.ndarray) -> dict[str, Tensor]:
     """Every layer's output in float64 for one picture [150, 150, 3], in order of execution, as NHWC."""
     outputs: dict[str, Tensor] = {}

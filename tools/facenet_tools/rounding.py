@@ -92,8 +92,7 @@ def measure(
     state: checkpoint.StateDict, dim: int, scaling: str, encoded: dict[str, dict[str, np.ndarray]], paths: list[str]
 ) -> list[Cost]:
     """The cost of each of the encodings, on the pictures given or, without, on made-up ones."""
-    stack = _pictures(paths)
-    stack = np.concatenate([stack, stack[:, :, ::-1]])  # mirrored
+    stack = mirrored(paths)
     architecture, width = checkpoint.architecture_of(state), checkpoint.width_of(state)
     model = checkpoint.model_of(state, dim)
     exact = activations.embed(model, stack, torch.float32, scaling).astype(np.float64)
@@ -113,11 +112,11 @@ def refuse_collapse(found: Cost, path: str) -> None:
         )
 
 
-def _pictures(paths: list[str]) -> np.ndarray:
-    if not paths:
-        random = np.random.default_rng(0)
-        return np.stack([pictures.structured(random) for _ in range(4)])
-    return np.stack([pictures.centre_square(path) for path in paths])
+def mirrored(paths: list[str]) -> np.ndarray:
+    """The pictures, made-up ones where none are given, and behind them their mirror images."""
+    random = np.random.default_rng(0)
+    stack = [pictures.centre_square(path) for path in paths] or [pictures.structured(random) for _ in range(4)]
+    return np.concatenate([stack, np.stack(stack)[:, :, ::-1]])
 
 
 def _distances(embeddings: np.ndarray) -> np.ndarray:

@@ -37,7 +37,10 @@ def checkpoint_prefix(path: str) -> str | None:
     where = pathlib.Path(path)
     if where.is_dir():
         found = [str(file)[: -len(".index")] for file in where.glob("*.index")]
-        return max(found, key=_steps, default=None)
+        chosen = max(found, key=_steps, default=None)
+        if len(found) > 1:
+            print(f"{path}: holds {len(found)} checkpoints; {pathlib.Path(chosen).name}, the latest, is taken.", file=sys.stderr)
+        return chosen
     prefix = _PART.sub("", path)
     return prefix if pathlib.Path(f"{prefix}.index").is_file() else None
 
