@@ -599,7 +599,10 @@ def test_a_signal_removes_what_is_half_written(detector, weights, scenes, tmp_pa
     os.mkfifo(pipe)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         call = [COMMAND, "embed", "--aligned", "-w", weights, "-o", out, "-"]
-        process = subprocess.Popen(call, stdin=subprocess.PIPE)  # waits for a picture
+        # It waits for a picture. A run in the background ignores SIGINT, one under nohup SIGHUP, and so would the command.
+        process = subprocess.Popen(
+            call, stdin=subprocess.PIPE, preexec_fn=lambda number=number: signal.signal(number, signal.SIG_DFL)
+        )
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not list(tmp_path.glob("x.jsonl.*.tmp")):
             time.sleep(0.01)
