@@ -286,4 +286,4 @@ def test_other_weights_are_refused(tmp_path, change, part) -> None:
 def test_options_of_embedders_are_refused(tmp_path) -> None:
     assert run_tool("convert_weights.py", "--mtcnn", "-o", tmp_path / "x", "--dtype", "i8").returncode == 2
     result = run_tool("convert_weights.py", "--mtcnn", tmp_path / "nowhere", "-o", tmp_path / "x")
-    assert_one_error(result, "pnet.pt", "does not exist")
+    assert_one_error(result, "pnet.pt", "not there")
