@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from recognition import distances, make_people
 from test_command import COMMAND, UNTRAINED, assert_sentence, facenet, lines
-from test_command import trained, weights  # noqa: F401 (fixtures)
+from test_command import weights  # noqa: F401 (fixture)
 from test_report import Page, decode
 
 pytestmark = pytest.mark.skipif(not COMMAND.exists(), reason=f"{COMMAND} is not built")
@@ -221,7 +221,7 @@ def test_a_rate_that_the_pictures_cannot_support(people, weights, tmp_path):  # 
     assert_sentence(facenet("calibrate", people.images / "Person_A", "--aligned", "--weights", weights), "a folder for each person")
 
 
-def test_verify_takes_the_file(people, calibrated, weights, trained, tmp_path):  # noqa: F811
+def test_verify_takes_the_file(people, calibrated, weights, converted, tmp_path):  # noqa: F811
     threshold = json.loads(calibrated.read_text())["threshold"]
     for a, b in itertools.islice(itertools.combinations(range(0, PERSONS * EACH, 3), 2), 12):
         result = facenet("verify", "--aligned", "--json", "--weights", weights, "--threshold", calibrated, people.files[a], people.files[b])
@@ -229,7 +229,7 @@ def test_verify_takes_the_file(people, calibrated, weights, trained, tmp_path): 
         assert got["threshold"] == pytest.approx(threshold, rel=1e-7) and got["same"] == (people.apart[a, b] <= threshold)
         assert result.returncode == (0 if got["same"] else 1)
     call = ["verify", "--aligned", people.files[0], people.files[1], "--threshold"]
-    assert_sentence(facenet(*call, calibrated, "--weights", trained), "people.threshold", "another model")
+    assert_sentence(facenet(*call, calibrated, "--weights", converted["f16"]), "people.threshold", "another model")
     good = json.loads(calibrated.read_text())
     for change, part in (({"format": "other"}, "no threshold file"), ({"version": 2}, "version 2"), ({"metric": "cosine"}, "cosine"),
                          ({"threshold": -1}, "no distance"), ({"threshold": "x"}, "damaged"), ({"model": None}, "damaged")):
