@@ -27,7 +27,8 @@ class TemplateStore {
   TemplateStore() noexcept = default;
   TemplateStore(int dim, Metric metric, TemplateStorage storage) noexcept
       : dim_(dim), metric_(metric), half_(storage == TemplateStorage::f16) {
-    values_bytes_ = static_cast<std::size_t>(dim) * simd::panel * (half_ ? sizeof(Half) : sizeof(float));
+    // Whole cache lines, which an odd dimension and a narrow panel do not give: panels and what is beside them are aligned.
+    values_bytes_ = round_up(static_cast<std::size_t>(dim) * simd::panel * (half_ ? sizeof(Half) : sizeof(float)), cache_line);
     panels_in_block_ = block_bytes / (values_bytes_ + sizeof(Side));
     if (panels_in_block_ == 0) panels_in_block_ = 1;
   }
