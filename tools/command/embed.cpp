@@ -64,11 +64,12 @@ class Embedding {
       }
       folders_ = true;
       Tree tree;
-      all_read_ = tree.collect(name) && all_read_;
-      if (tree.pictures.empty() && all_read_) {
+      bool read = tree.collect(name);
+      if (tree.pictures.empty() && read) {
         say(name + ": there is no JPEG or PNG file in it; name the folder that holds the pictures.");
-        return false;
+        read = false;  // the others are embedded all the same
       }
+      all_read_ = all_read_ && read;
       for (const fs::path& picture : tree.pictures) pictures_.push_back(picture.string());
     }
     return !pictures_.empty();
