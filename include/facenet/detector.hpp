@@ -43,6 +43,7 @@ constexpr int head_group = 16;  // R-Net's or O-Net's pictures in one run: their
 /// Finds faces. One Detector serves one caller at a time; fork() makes another that shares the weights. Move-only.
 class Detector {
  public:
+#if !defined(FACENET_NO_STDIO)
   /// Loads a weight file (tools/convert_weights.py --mtcnn). Errors: those of WeightsReader, with the file's name;
   /// invalid_argument for the options.
   static Result<Detector> load(const char* path, const DetectorOptions& options = {}) noexcept {
@@ -50,6 +51,7 @@ class Detector {
     if (!reader) return reader.status();
     return from(*reader, options);
   }
+#endif
   /// The same from memory, which may go away afterwards.
   static Result<Detector> load(Span<const std::uint8_t> file, const DetectorOptions& options = {}) noexcept {
     auto reader = WeightsReader::from_memory(file, options.read);
@@ -168,7 +170,7 @@ class Detector {
         }));
     FACENET_TRY(compile(models::mtcnn_rnet(), m.rnet));
     FACENET_TRY(compile(models::mtcnn_onet(), m.onet));
-    std::snprintf(m.digest, sizeof m.digest, "%s", reader.digest());
+    detail::copy_text(m.digest, reader.digest());
     FACENET_TRY(d.prepare(options));
     return d;
   }

@@ -16,7 +16,10 @@
 #endif
 #if defined(__linux__)
 #  include <sched.h>
-#  include <cstdio>
+#  if !defined(FACENET_NO_STDIO)
+#    include <cstdio>
+#    define FACENET_CGROUPS 1
+#  endif
 #endif
 
 FACENET_BEGIN
@@ -36,7 +39,7 @@ constexpr int quota_cpus(long long quota, long long period) noexcept {
 /// The smaller of two limits; 0 stands for none.
 constexpr int least_limit(int a, int b) noexcept { return a == 0 || (b != 0 && b < a) ? b : a; }
 
-#if defined(__linux__)
+#if defined(FACENET_CGROUPS)
 enum class Cgroup { v1, v2 };
 
 /// The first two integers of a small file such as /sys/fs/cgroup/cpu.max; "max" reads as -1. Returns how many were read.
@@ -105,7 +108,7 @@ inline int cgroup_cpus(const char* root, const char* membership) noexcept {
 }  // namespace detail
 
 /// Threads to use when nobody says: the CPUs this process may run on, not more than the quotas of its container and of
-/// the control groups around it pay for.
+/// the control groups around it pay for (FACENET_NO_STDIO: no file is read, so no quota is seen).
 inline int default_threads(const char* cgroup_root = "/sys/fs/cgroup",
                            const char* cgroup_membership = "/proc/self/cgroup") noexcept {
 #if defined(FACENET_PARALLEL_SERIAL)
@@ -116,6 +119,8 @@ inline int default_threads(const char* cgroup_root = "/sys/fs/cgroup",
 #  if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
+#  endif
+#  if defined(FACENET_CGROUPS)
   if (const int quota = detail::cgroup_cpus(cgroup_root, cgroup_membership); quota > 0 && quota < n) n = quota;
 #  else
   (void)cgroup_root, (void)cgroup_membership;

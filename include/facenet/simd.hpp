@@ -171,6 +171,20 @@ FACENET_INLINE vf load(const std::uint8_t* p) noexcept {
 #endif
 }
 
+/// `width` signed bytes as floats.
+FACENET_INLINE vf load(const std::int8_t* p) noexcept {
+#if defined(FACENET_ISA_AVX512)
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return vf(_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, bytes)));
+#elif defined(FACENET_ISA_AVX2)
+  return vf(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))));
+#else
+  float t[width];
+  for (int i = 0; i < width; ++i) t[i] = static_cast<float>(p[i]);
+  return load(t);
+#endif
+}
+
 /// Whether half-precision weights are worth keeping in memory here, or are expanded on load.
 #if defined(FACENET_ISA_AVX512) || (defined(FACENET_ISA_AVX2) && defined(__F16C__)) || defined(FACENET_ISA_NEON64)
 constexpr bool half_in_memory = true;

@@ -98,6 +98,18 @@ struct Ahead {
   std::int64_t step = 0;
 };
 
+/// The end of a row of channels that fills no vector: `left` of them from c[i] + first on. Once for all tiles: inside them
+/// it was a third of their code.
+template <class E>
+FACENET_NOINLINE void store_partial_rows(const float* sums, int rows, const float* bias, float* const* c, int first,
+                                         int left) noexcept {
+  for (int i = 0; i < rows; ++i) {
+    float kept[simd::width];
+    simd::store(kept, simd::load_partial(c[i] + first, left));
+    simd::store_partial(c[i] + first, E::apply(simd::load(sums + i * simd::width), bias, kept), left);
+  }
+}
+
 /// C[MR x NV*width] = epilogue(A[MR x K] * B[K x NV*width]), K = runs.count * runs.length.
 /// a[i]: pixel i's window; b: one packed panel of NV vectors a row; c[i]: pixel i's first output channel.
 /// Each output is one ascending chain of FMAs, so no choice of tile changes a bit.
@@ -143,12 +155,10 @@ FACENET_NOINLINE void tile(const float* const* a, Runs runs, const W* b, const f
       FACENET_UNROLL
       for (std::size_t i = 0; i < MR; ++i) simd::store(c[i] + first, E::apply(acc[i][j], bias + first, c[i] + first));
     } else {
+      float sums[MR * std::size_t{simd::width}];
       FACENET_UNROLL
-      for (std::size_t i = 0; i < MR; ++i) {
-        float kept[simd::width];
-        simd::store(kept, simd::load_partial(c[i] + first, left));
-        simd::store_partial(c[i] + first, E::apply(acc[i][j], bias + first, kept), left);
-      }
+      for (std::size_t i = 0; i < MR; ++i) simd::store(sums + i * std::size_t{simd::width}, acc[i][j]);
+      store_partial_rows<E>(sums, static_cast<int>(MR), bias + first, c, first, left);
     }
   }
 }
