@@ -109,7 +109,10 @@ class Arena {
     if (!count(bytes, end)) return nullptr;
     if (!measuring_) return end == front ? memory_ + used_[front] - rounded(bytes) : memory_ + size_ - used_[back];
     void* const block = backing_ != nullptr ? backing_->take(bytes, end) : detail::allocate(bytes);
-    if (block == nullptr) uncount(end);
+    if (block == nullptr) {
+      used_[end] -= rounded(bytes);
+      uncount(end);
+    }
     return block;
   }
   /// Counts a block that is not there.
