@@ -86,7 +86,7 @@ def without_comments(text: str, keep_docs: bool) -> Iterator[str]:
         found = match[0]
         if not found.startswith(("//", "/*")) or (keep_docs and found.startswith("///")):
             return found
-        return "\0" + "\n" * found.count("\n")
+        return "\n".join(["\0"] * (found.count("\n") + 1))
 
     for line in LITERAL_OR_COMMENT.sub(blank, text).splitlines():
         bare = line.replace("\0", "").rstrip()

@@ -65,10 +65,11 @@ class Place:
     size_kb: float | None = None          # limits
     peak_mb: float | None = None
     compile_s: float | None = None
-    slow: bool = False                    # only with --all
 
 
 SERIAL = "-DFACENET_PARALLEL_SERIAL"
+# Such a unit needs nothing of a C++ library but headers: it is linked by the C compiler, which has none.
+FREESTANDING = f"{SERIAL} -fno-exceptions -fno-rtti"
 PLACES = (
     Place("umbrella included, not used", unit="include.cpp", program=False, compile_s=UMBRELLA_SECONDS),
     Place("smallest program", SERIAL, forbidden=(symbols.ALLOCATES, symbols.THREADS), size_kb=400, compile_s=UMBRELLA_SECONDS),
@@ -77,12 +78,12 @@ PLACES = (
     Place("AVX2", f"{SERIAL} -mavx2 -mfma -mf16c"),
     Place("C++20", SERIAL, standard="c++20"),
     Place("Clang 14", SERIAL, compiler="clang++-14"),
-    Place("no exceptions, no RTTI", f"{SERIAL} -fno-exceptions -fno-rtti",
+    Place("no exceptions, no RTTI", FREESTANDING,
           forbidden=(symbols.THROWS, symbols.ALLOCATES)),
-    Place("no files, no stdio, weights in the program", f"{SERIAL} -DFACENET_NO_STDIO -DCONSUMER_WEIGHTS -fno-exceptions",
+    Place("no files, no stdio, weights in the program", f"{FREESTANDING} -DFACENET_NO_STDIO -DCONSUMER_WEIGHTS",
           linked=True, forbidden=(symbols.FILES, symbols.ALLOCATES)),
-    Place("arena, no malloc, int8 in the program", f"{SERIAL} -DFACENET_NO_STDIO -fno-exceptions -march=native",
-          unit="arena.cpp", linked=True, extra=("count_malloc.cpp",),
+    Place("arena, no malloc, int8 in the program", f"{FREESTANDING} -DFACENET_NO_STDIO -march=native",
+          unit="arena.cpp", linked=True, extra=("count_malloc.c",),
           forbidden=(symbols.FILES, symbols.ALLOCATES), peak_mb=48),
     Place("small memory: int8 kept", f"{SERIAL} -DCONSUMER_INT8 -march=native", peak_mb=48),
     Place("no xsimd: scalar", f"{SERIAL} -DFACENET_SCALAR", xsimd=False),
@@ -91,9 +92,9 @@ PLACES = (
     Place("every header, strict warnings", STRICT, unit="warnings.cpp", program=False),
     Place("every header, strict warnings, Clang, C++20", STRICT, unit="warnings.cpp", compiler="clang++-14",
           standard="c++20", program=False),
-    Place("musl", SERIAL, compiler="zig", target="x86_64-linux-musl", link="-static"),
-    Place("Windows", SERIAL, compiler="zig", target="x86_64-windows-gnu", runs=False, slow=True),
-    Place("macOS", SERIAL, compiler="zig", target="aarch64-macos", runs=False, slow=True),
+    Place("musl", FREESTANDING, compiler="zig", target="x86_64-linux-musl", link="-static"),
+    Place("Windows", FREESTANDING, compiler="zig", target="x86_64-windows-gnu", runs=False),
+    Place("macOS", FREESTANDING, compiler="zig", target="aarch64-macos", runs=False),
 )
 
 
@@ -101,15 +102,17 @@ def slug(name: str) -> str:
     return re.sub(r"\W+", "-", name.lower()).strip("-")
 
 
-def compiler_of(place: Place) -> list[str]:
+def compilers_of(place: Place) -> tuple[list[str], list[str]]:
+    """The C++ and the C compiler."""
     if place.compiler == "zig":
         if not ZIG.exists():
             raise LookupError("zig is not there (tools/bootstrap.sh --all)")
-        return [str(ZIG), "c++", "-target", place.target]
-    found = shutil.which(place.compiler)
-    if found is None:
-        raise LookupError(f"{place.compiler} is not installed (tools/bootstrap.sh --all)")
-    return [found]
+        return [str(ZIG), "c++", "-target", place.target], [str(ZIG), "cc", "-target", place.target]
+    c = {"g++": "gcc", "clang++-14": "clang-14"}[place.compiler]
+    for program in (place.compiler, c):
+        if shutil.which(program) is None:
+            raise LookupError(f"{program} is not installed (tools/bootstrap.sh --all)")
+    return [place.compiler], [c]
 
 
 def run(command: list[str], what: str) -> tuple[str, float]:
@@ -152,17 +155,16 @@ def build(place: Place, made: dict[str, pathlib.Path]) -> tuple[pathlib.Path | N
     """The program (None: compiled only), and the row so far."""
     folder = OUT / slug(place.name)
     folder.mkdir(exist_ok=True)
-    compiler = compiler_of(place)
+    cpp, c = compilers_of(place)
     header = made["one"] if place.name == "one file" else "facenet/facenet.hpp"
-    common = [*compiler, f"-std={place.standard}", *COMMON.split(), f"-I{ROOT / 'include'}", f"-I{CONSUMERS}", f"-I{OUT}"]
-    if place.xsimd:
-        common.append(f"-isystem{ROOT / '.deps/include'}")
+    common = [*COMMON.split(), f"-I{CONSUMERS}", f"-I{OUT}"]
+    headers = [f"-I{ROOT / 'include'}", *([f"-isystem{ROOT / '.deps/include'}"] if place.xsimd else [])]
     source = OUT / place.unit if place.unit == "include.cpp" else CONSUMERS / place.unit
     unit = folder / "unit.o"
-    _, seconds = run([*common, *place.flags.split(), f'-DCONSUMER_HEADER="{header}"', "-c", str(source), "-o", str(unit)],
-                     "compiling")
-    row = {"place": place.name, "built": f"{place.compiler} {place.standard} {place.target or place.flags.replace(STRICT, '-W…')}".strip(),
-           "compile_s": round(seconds, 1)}
+    _, seconds = run([*cpp, f"-std={place.standard}", *common, *headers, *place.flags.split(),
+                      f'-DCONSUMER_HEADER="{header}"', "-c", str(source), "-o", str(unit)], "compiling")
+    built = f"{place.compiler} {place.standard} {place.target or place.flags.replace(STRICT, '-Wall … -Werror')}"
+    row = {"place": place.name, "built": built.strip(), "compile_s": round(seconds, 1)}
     if place.compile_s is not None and seconds > 2 * place.compile_s:
         raise Failed(f"the unit takes {seconds:.1f} s to compile, over twice {place.compile_s:.0f} s")
     if not place.target.startswith(("x86_64-windows", "aarch64-macos")):
@@ -172,16 +174,17 @@ def build(place: Place, made: dict[str, pathlib.Path]) -> tuple[pathlib.Path | N
     if not place.program:
         return None, row | {"ran": "compiled"}
     objects = [str(unit)]
-    for other in ("main.cpp", *place.extra):
+    for other in ("main.c", *place.extra):
         objects.append(str(folder / f"{other}.o"))
-        run([*common, "-c", str(CONSUMERS / other), "-o", objects[-1]], f"compiling {other}")
+        run([*c, "-std=gnu11", *common, "-c", str(CONSUMERS / other), "-o", objects[-1]], f"compiling {other}")
     if place.linked:
         objects.append(str(folder / "weights.o"))
-        run([*compiler, "-c", str(made["assembler"]), "-o", objects[-1]], "assembling the weights")
+        run([*c, "-c", str(made["assembler"]), "-o", objects[-1]], "assembling the weights")
     program = folder / ("consumer.exe" if "windows" in place.target else "consumer")
     threads = [flag for flag in place.flags.split() if flag in ("-fopenmp", "-pthread")]
     garbage = [] if "macos" in place.target else ["-Wl,--gc-sections"]
-    run([*compiler, *objects, *threads, *place.link.split(), *garbage, "-s", "-o", str(program)], "linking")
+    linker = [*c, *objects, "-lm"] if FREESTANDING in place.flags else [*cpp, *objects]
+    run([*linker, *threads, *place.link.split(), *garbage, "-s", "-o", str(program)], "linking")
     size = program.stat().st_size - (WEIGHTS.stat().st_size if place.linked else 0)
     row["size_kb"] = round(size / 1000)
     if place.size_kb is not None and size > 1000 * place.size_kb:
@@ -218,11 +221,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("names", nargs="*", metavar="NAME", help="only places whose name contains this")
-    add("--all", action="store_true", help="also those that take minutes at the first time (Windows and macOS through zig)")
     add("--table", action="store_true", help="only print the table of the rows that are there")
     arguments = parser.parse_args()
-    chosen = [place for place in PLACES if (arguments.all or not place.slow or arguments.names)
-              and (not arguments.names or any(name in place.name for name in arguments.names))]
+    chosen = [place for place in PLACES if not arguments.names or any(name in place.name for name in arguments.names)]
     failures, skipped = [], []
     if not arguments.table:
         made = prepare()

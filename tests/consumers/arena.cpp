@@ -1,5 +1,5 @@
 // A fixed piece of memory and the weights inside the program: required_bytes() first, then no malloc, to the last byte.
-#include "consumer.hpp"
+#include "consumer.h"
 
 #include "facenet/facenet.hpp"
 
@@ -11,6 +11,8 @@ namespace {
 
 alignas(64) unsigned char memory[16 << 20];  // in a real program as much as required_bytes() has said on the desk
 facenet::Arena arena(memory, sizeof memory);
+alignas(facenet::Arena) unsigned char exact_place[sizeof(facenet::Arena)];
+facenet::Arena* exact;
 facenet::Embedder embedder;
 char text[512];
 long seen = 0;
@@ -42,11 +44,11 @@ extern "C" const char* consumer_open(const char*) {
     if (refused.ok()) return "required_bytes() asks for more than is needed";
     if (refused.status().code() != facenet::Errc::out_of_memory) return text_of(refused.status());
   }
-  static facenet::Arena exact(memory, *need);
-  auto made = facenet::Embedder::load(file, options_for(&exact));
+  exact = ::new (exact_place) facenet::Arena(memory, *need);
+  auto made = facenet::Embedder::load(file, options_for(exact));
   if (!made) return text_of(made.status());
   embedder = static_cast<facenet::Embedder&&>(*made);
-  return exact.peak() == *need ? nullptr : "required_bytes() is not what was used";
+  return exact->peak() == *need ? nullptr : "required_bytes() is not what was used";
 }
 extern "C" const char* consumer_embed(const unsigned char* rgb, float* out) {
   const Watch watch;

@@ -1,6 +1,6 @@
 // The usual consumer: weights from a file, or with CONSUMER_WEIGHTS from the program itself. One thread, so that times can
 // be compared. The macros that choose are only this test's.
-#include "consumer.hpp"
+#include "consumer.h"
 
 #if defined(CONSUMER_MACROS)
 // What windows.h and other old headers leave behind.
