@@ -254,11 +254,11 @@ class Embedder {
     const Shape want = plan().input_shape();
     FACENET_TRY(detail::check(face));
     if (face.width != want.w || face.height != want.h) {
-      auto small = resize_bilinear(face, want.w, want.h, memory_.at_back());
-      if (!small) return small.status();
+      auto resized = resize_bilinear(face, want.w, want.h, memory_.at_back());
+      if (!resized) return resized.status();
       std::uint8_t* to = resized_.data() + i * static_cast<std::size_t>(want.size());
-      std::memcpy(to, small->data(), small->bytes());
-      face = {to, want.w, want.h, small->stride(), face.order};
+      std::memcpy(to, resized->data(), resized->bytes());
+      face = {to, want.w, want.h, resized->stride(), face.order};
     }
     PlanInput& in = inputs_[i];
     in = {};

@@ -401,8 +401,8 @@ namespace detail {
 // coordinate beyond any picture is held at 2^24, instead of undefined behaviour.
 inline Rect widen(Box face, double margin_x, double margin_y, int width, int height) noexcept {
   const auto whole = [](double v) {
-    constexpr double far = 1 << 24;
-    return v != v ? 0 : static_cast<int>(v > far ? far : v < -far ? -far : v);
+    constexpr double beyond = 1 << 24;
+    return v != v ? 0 : static_cast<int>(v > beyond ? beyond : v < -beyond ? -beyond : v);
   };
   const auto low = [&](float edge, double margin) {
     const double v = static_cast<double>(edge) - margin / 2;

@@ -56,14 +56,15 @@ constexpr int width = static_cast<int>(vf::size);
 /// Output channels in one packed panel of weights.
 constexpr int panel = tile_vectors * width;
 
+// max and min stand in brackets, here and where they are called: windows.h has macros of these names.
 #if defined(FACENET_SCALAR)
 FACENET_INLINE vf load(const float* p) noexcept { return *p; }
 FACENET_INLINE void store(float* p, vf v) noexcept { *p = v; }
 FACENET_INLINE vf set1(float x) noexcept { return x; }
 FACENET_INLINE vf fma(vf a, vf b, vf c) noexcept { return a * b + c; }
 FACENET_INLINE vf fnma(vf a, vf b, vf c) noexcept { return c - a * b; }
-FACENET_INLINE vf max(vf a, vf b) noexcept { return a > b ? a : b; }
-FACENET_INLINE vf min(vf a, vf b) noexcept { return a < b ? a : b; }
+FACENET_INLINE vf(max)(vf a, vf b) noexcept { return a > b ? a : b; }
+FACENET_INLINE vf(min)(vf a, vf b) noexcept { return a < b ? a : b; }
 #else
 /// `width` floats from any address, and back.
 FACENET_INLINE vf load(const float* p) noexcept { return vf::load_unaligned(p); }
@@ -75,11 +76,11 @@ FACENET_INLINE vf fma(vf a, vf b, vf c) noexcept { return xsimd::fma(a, b, c); }
 FACENET_INLINE vf fnma(vf a, vf b, vf c) noexcept { return xsimd::fnma(a, b, c); }
 #  if defined(FACENET_ISA_AVX512)
 // The unmasked forms warn of an uninitialised variable inside GCC 12's own header.
-FACENET_INLINE vf max(vf a, vf b) noexcept { return vf(_mm512_maskz_max_ps(0xffff, a, b)); }
-FACENET_INLINE vf min(vf a, vf b) noexcept { return vf(_mm512_maskz_min_ps(0xffff, a, b)); }
+FACENET_INLINE vf(max)(vf a, vf b) noexcept { return vf(_mm512_maskz_max_ps(0xffff, a, b)); }
+FACENET_INLINE vf(min)(vf a, vf b) noexcept { return vf(_mm512_maskz_min_ps(0xffff, a, b)); }
 #  else
-FACENET_INLINE vf max(vf a, vf b) noexcept { return xsimd::max(a, b); }
-FACENET_INLINE vf min(vf a, vf b) noexcept { return xsimd::min(a, b); }
+FACENET_INLINE vf(max)(vf a, vf b) noexcept { return (xsimd::max)(a, b); }
+FACENET_INLINE vf(min)(vf a, vf b) noexcept { return (xsimd::min)(a, b); }
 #  endif
 #endif
 FACENET_INLINE vf add(vf a, vf b) noexcept { return a + b; }

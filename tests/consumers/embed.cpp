@@ -3,7 +3,18 @@
 #include "consumer.h"
 
 #if defined(CONSUMER_MACROS)
-// What windows.h and other old headers leave behind.
+// What windows.h and its relatives leave behind. After the standard headers, some of which would take min and max away.
+#  include <atomic>
+#  include <cfloat>
+#  include <cmath>
+#  include <cstddef>
+#  include <cstdint>
+#  include <cstdio>
+#  include <cstdlib>
+#  include <cstring>
+#  include <new>
+#  include <stdexcept>
+#  include <utility>
 #  define min(a, b) (((a) < (b)) ? (a) : (b))
 #  define max(a, b) (((a) > (b)) ? (a) : (b))
 #  define near
@@ -15,17 +26,12 @@
 #  define IN
 #  define OUT
 #  define CONST const
+#  define VOID void
 #  define TRUE 1
 #  define FALSE 0
 #  define DELETE 0x10000
 #  define STRICT 1
-#  define VOID void
 #  define Yield()
-#  define GetMessage GetMessageA
-#  define major(dev) (dev)
-#  define minor(dev) (dev)
-#  define unix 1
-#  define linux 1
 #endif
 
 #include CONSUMER_HEADER

@@ -55,7 +55,7 @@ struct Bias {
 struct BiasRelu {
   static constexpr bool narrow = true;
   FACENET_INLINE static vf apply(vf sum, const float* bias, const float*) noexcept {
-    return simd::max(simd::add(sum, simd::load(bias)), simd::zero());
+    return (simd::max)(simd::add(sum, simd::load(bias)), simd::zero());
   }
 };
 /// x where x > 0, else slope * x; the slopes lie `slope_offset` floats behind the biases.
@@ -64,7 +64,7 @@ struct BiasPRelu {
   static constexpr int slope_offset = simd::panel;
   FACENET_INLINE static vf apply(vf sum, const float* bias, const float*) noexcept {
     const vf x = simd::add(sum, simd::load(bias));
-    return simd::fma(simd::min(x, simd::zero()), simd::load(bias + slope_offset), simd::max(x, simd::zero()));
+    return simd::fma(simd::min(x, simd::zero()), simd::load(bias + slope_offset), (simd::max)(x, simd::zero()));
   }
 };
 /// The output is the residual's trunk, updated in place: out = out + sum + bias.
@@ -77,7 +77,7 @@ struct BiasResidual {
 struct BiasResidualRelu {
   static constexpr bool narrow = false;
   FACENET_INLINE static vf apply(vf sum, const float* bias, const float* out) noexcept {
-    return simd::max(BiasResidual::apply(sum, bias, out), simd::zero());
+    return (simd::max)(BiasResidual::apply(sum, bias, out), simd::zero());
   }
 };
 
