@@ -711,8 +711,9 @@ class Plan {
     const Segment at = segment_of(index);
     pack_biases(*at.step, op, at.channel, bias);
     unsigned char* to = weights_.data() + at.step->weights;
-    if (options_.half_weights) pack_weights(*at.step, op, at.channel, oihw, reinterpret_cast<Half*>(to));
-    else pack_weights(*at.step, op, at.channel, oihw, reinterpret_cast<float*>(to));
+    if constexpr (simd::half_in_memory)
+      if (options_.half_weights) return pack_weights(*at.step, op, at.channel, oihw, reinterpret_cast<Half*>(to));
+    pack_weights(*at.step, op, at.channel, oihw, reinterpret_cast<float*>(to));
   }
   void keep_layer(int index, const std::int8_t* weights, Span<const float> scales, Span<const float> bias) noexcept {
     const Segment at = segment_of(index);

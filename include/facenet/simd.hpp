@@ -7,8 +7,10 @@
 #if !defined(FACENET_SCALAR)
 #  include <xsimd/xsimd.hpp>
 #endif
-#if defined(__SSE2__)
+#if defined(FACENET_ISA_AVX512) || defined(FACENET_ISA_AVX2)
 #  include <immintrin.h>
+#elif defined(__SSE2__)
+#  include <emmintrin.h>  // the other takes 0.4 s to compile
 #endif
 
 FACENET_BEGIN

@@ -64,7 +64,7 @@ struct BiasPRelu {
   static constexpr int slope_offset = simd::panel;
   FACENET_INLINE static vf apply(vf sum, const float* bias, const float*) noexcept {
     const vf x = simd::add(sum, simd::load(bias));
-    return simd::fma(simd::min(x, simd::zero()), simd::load(bias + slope_offset), (simd::max)(x, simd::zero()));
+    return simd::fma((simd::min)(x, simd::zero()), simd::load(bias + slope_offset), (simd::max)(x, simd::zero()));
   }
 };
 /// The output is the residual's trunk, updated in place: out = out + sum + bias.
