@@ -6,12 +6,13 @@ readonly FACENET_PYTORCH=facenet-pytorch==2.6.0
 readonly XSIMD_CARRIER=pythran==0.19.0          # carries the headers of xsimd 14.1; Debian 12 has only 8.1
 readonly PICTURE_CARRIER=scikit-image==0.26.0   # carries a public-domain portrait
 readonly TENSORFLOW_REFERENCES=(facenet==1.0.5 deepface==0.0.103)   # davidsandberg's graph, the Keras builder
+readonly SANDBERG=facenet==1.0.5                  # davidsandberg's package: its evaluation is the reference of ours
 readonly FACES_CARRIER=@vladmandic/face-api@1.7.15   # photographs, and dlib's face ResNet with the code that runs it
 readonly ZIG_CARRIER=ziglang==0.17.1              # a compiler for musl, Windows and macOS
 readonly TIMM=timm==1.0.31                      # the reference of Inception-ResNet-v2
 
 readonly DEBIAN_BASE=(ca-certificates g++ cmake ninja-build libstb-dev doctest-dev libbenchmark-dev libcli11-dev
-                      nlohmann-json3-dev python3-torch python3-torchvision python3-venv)
+                      nlohmann-json3-dev libsqlite3-dev python3-torch python3-torchvision python3-venv)
 readonly DEBIAN_ALL=(clang-14 libclang-rt-14-dev valgrind g++-aarch64-linux-gnu qemu-user emscripten)
 
 usage() {
@@ -163,6 +164,8 @@ get_zig() {
 get_xsimd() { carry "$XSIMD_CARRIER" pythran/xsimd/ .deps/include/xsimd; }
 get_astronaut() { carry "$PICTURE_CARRIER" skimage/data/astronaut.png .deps/samples/astronaut.png file; }
 
+get_sandberg() { carry "$SANDBERG" facenet/src/facenet.py .deps/davidsandberg/facenet.py file; }
+
 get_faces() {
   local temporary number
   temporary=$(mktemp -d .deps/carry.XXXXXX)
@@ -218,6 +221,7 @@ main() {
   once detector "$(fingerprint "$FACENET_PYTORCH" "$(cat tools/facenet_tools/{mtcnn,safetensors_writer}.py)")" \
     weights/mtcnn.safetensors "detector's weights" get_detector
   once astronaut "$(fingerprint "$PICTURE_CARRIER")" .deps/samples/astronaut.png "sample picture" get_astronaut
+  OPTIONAL=1 once sandberg "$(fingerprint "$SANDBERG")" .deps/davidsandberg/facenet.py "davidsandberg's facenet.py" get_sandberg
   if command -v npm >/dev/null; then
     OPTIONAL=1 once faces "$(fingerprint "$FACES_CARRIER" "$(declare -f get_faces)")" .deps/face-api \
       "sample photographs, dlib's network" get_faces

@@ -12,6 +12,7 @@ import argparse
 import http.client
 import os
 import pathlib
+import re
 import socket
 import sys
 
@@ -38,6 +39,7 @@ from facenet_tools.cli import ToolError
 # unpickles what it downloads without weights_only.
 RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
 PRETRAINED = {"vggface2": "20180402-114759-vggface2.pt", "casia-webface": "20180408-102900-casia-webface.pt"}
+DIGESTS = {"vggface2": "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b"}  # those weights/README.md knows
 DOWNLOAD_TIMEOUT_S = 20
 
 LICENCES = {
@@ -89,6 +91,8 @@ def convert(
             print(cost.line())
             if cost.dtype == dtype:
                 rounding.refuse_collapse(cost, source.path)
+        if paths is not None and len(paths) == 1:
+            print("convert_weights.py: one picture has only its mirror image to be confused with; give several --pictures.", file=sys.stderr)
     stored = source.state if dtype == "f32" else rounding.state_of(encoded[dtype], source.dim, source.architecture)
     goldens = activations.goldens(source.state, stored, source.dim, details["scaling"])
     safetensors_writer.write(output, encoded[dtype] | goldens, details, hashes=True)
@@ -149,6 +153,12 @@ def download(name: str) -> str:
     return path
 
 
+def _sha256(text: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the 64 hex digits of a SHA-256")
+    return text.lower()
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -190,7 +200,7 @@ def parse_arguments() -> argparse.Namespace:
         choices=("fixed", "prewhiten", "unit"),
         help="how pixels were scaled in training, when it is not what the kind of file says",
     )
-    parser.add_argument("--expected-sha256", metavar="HEX", help="refuse IN if this is not its SHA-256 (64 hex digits)")
+    parser.add_argument("--expected-sha256", metavar="HEX", type=_sha256, help="refuse IN if this is not its SHA-256 (64 hex digits)")
     parser.add_argument("--dataset", help="what it was trained on, for the metadata")
     parser.add_argument("--licence", help="the licence of the weights, for the metadata")
     parser.add_argument("--untrained", action="store_true", help="mark the weights as untrained: distances mean nothing")
@@ -216,6 +226,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    cli.check_output(arguments.output)
     torch.set_num_threads(1)  # the order of sums, and so the goldens' bytes, must not depend on the cores
     if arguments.mtcnn:
         convert_mtcnn(arguments.input, arguments.output, arguments.dataset, arguments.licence)
@@ -226,7 +237,8 @@ def main() -> None:
     path = arguments.input if arguments.pretrained is None else download(arguments.pretrained)
     if os.path.exists(path) and os.path.exists(arguments.output) and os.path.samefile(path, arguments.output):
         raise ToolError(f"{arguments.output}: is the input itself; choose another output name.")
-    source = sources.read(path, arguments.scaling, arguments.unsafe, arguments.expected_sha256)
+    expected = arguments.expected_sha256 or DIGESTS.get(arguments.pretrained)
+    source = sources.read(path, arguments.scaling, arguments.unsafe, expected)
     details = metadata(source, arguments.dataset or arguments.pretrained, arguments.licence, arguments.untrained)
     if arguments.to != "safetensors":
         export(source, arguments.output, details, arguments.to)

@@ -11,14 +11,17 @@ readonly DOWNLOAD_LIMIT_S=180   # the checkpoint has 107 MB; without a network i
 readonly TIMING_S=2
 readonly GROUP=../shared/photos/group.jpg   # where the project is developed
 readonly REPORT=report.html
+readonly LETTERS=({A..Z})   # the report's names of the first faces
 
 usage() {
   cat <<'TEXT'
 Usage: tools/demo.sh [IMAGE...]
 
 Sets up what is missing (tools/bootstrap.sh), builds the `facenet` command, gets weights when there are none, finds the
-faces in the pictures, embeds them and prints the distance of each to each. report.html shows the same: the pictures with
-boxes, the face crops, the distances as a heat map, the time a face takes, and whether the weights are trained.
+faces in the pictures, embeds them, prints the distance of each to each, compares the first two faces, enrolls every second
+face and identifies the others, and groups the faces by person. report.html shows the same: the pictures with boxes,
+the face crops, the distances as a heat map, the verdict, who was identified, the groups, the time a face takes, and whether
+the weights are trained.
 
 Without pictures it takes a group photograph, else those in .deps/samples. Weights: weights/facenet.safetensors; when that
 is not there, the public VGGFace2 checkpoint is downloaded and converted; where it cannot be, dlib's face ResNet is used,
@@ -56,6 +59,41 @@ get_weights() {
   fi
   echo "demo: trained weights cannot be had here, so UNTRAINED ones are made: their distances mean nothing." >&2
   step "make untrained weights" "run tools/bootstrap.sh and try again" tools/make_checkpoint.py -o "$WEIGHTS"
+}
+
+# What the command makes of the faces: verify, identify and cluster, each with its JSON in $work. Status 1 is an answer too.
+recognise() {
+  local crops=() others=() i options=(--json --aligned --weights "$WEIGHTS")
+  mapfile -d '' crops < <(.venv/bin/python - "$work/faces.jsonl" <<'PYTHON'
+import json, sys
+
+for line in open(sys.argv[1], encoding="utf-8"):
+    for face in json.loads(line)["faces"]:
+        print(face["crop"], end="\0")
+PYTHON
+  )
+  ((${#crops[@]} > 1)) || return 0
+  echo "demo: facenet verify, enroll, identify and cluster, ${#crops[@]} faces" >&2
+  answered verify "$facenet" verify "${options[@]}" -- "${crops[0]}" "${crops[1]}"
+  for i in "${!crops[@]}"; do
+    if ((i % 2 == 0 && i < ${#LETTERS[@]})); then
+      answered enroll "$facenet" enroll "${options[@]}" -- "$work/gallery" "face ${LETTERS[i]}" "${crops[i]}"
+    else
+      others+=("${crops[i]}")
+    fi
+  done
+  answered identify "$facenet" identify "${options[@]}" -- "$work/gallery" "${others[@]}"
+  answered cluster "$facenet" cluster "${options[@]}" --cache none -- "$work/crops"
+}
+
+# answered NAME COMMAND... : its lines in $work/NAME.jsonl; ends the script with status 2 or more. What it warns of, embed has said.
+answered() {
+  local name=$1 status=0
+  shift
+  "$@" >"$work/$name.jsonl" 2>"$work/$name.log" || status=$?
+  ((status < 2)) && return 0
+  cat "$work/$name.log" >&2
+  die "$name failed; the message above says why."
 }
 
 default_pictures() {
@@ -97,13 +135,14 @@ main() {
   echo "demo: facenet embed --json --aligned DIR/*.png" >&2
   "$facenet" embed --json --aligned --weights "$WEIGHTS" --out "$work/embeddings.jsonl" -- "$work"/crops/*.png ||
     die "the faces could not be embedded; the messages above say why."
+  recognise
   echo "demo: facenet bench --seconds $TIMING_S" >&2
   "$facenet" bench --json --weights "$WEIGHTS" --seconds "$TIMING_S" >"$work/bench.json" ||
     die "the timing failed; the message above says why."
   echo
   threshold=$("$facenet" info --json "$WEIGHTS" 2>/dev/null | sed -n 's/.*"threshold":\([0-9.]*\).*/\1/p')
   tools/make_report.py --threshold "$threshold" --faces "$work/faces.jsonl" --embeddings "$work/embeddings.jsonl" --bench "$work/bench.json" \
-    --detect-seconds "$detect_s" -o "$REPORT" || exit 2
+    --recognition "$work" --detect-seconds "$detect_s" -o "$REPORT" || exit 2
   printf '\nreport: %s\n' "$PWD/$REPORT"
   printf '\ndemo: done in %.1f s\n' "$(seconds_since "$began")" >&2
   ((status == 0)) || die "some pictures could not be used; the messages above say why."

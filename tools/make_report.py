@@ -39,6 +39,7 @@ class Face:
     score: float
     landmarks: list[list[float]]
     crop: bytes
+    crop_file: str
     embedding: list[float]
 
 
@@ -107,7 +108,7 @@ def gather(detected: list[dict], embedded: list[dict], faces_file: str, embeddin
                 if face["crop"] not in embeddings:
                     raise ToolError(f"{embeddings_file}: has no line for {face['crop']}; embed all crops of {faces_file}.")
                 faces.append(Face(label_of(count), number, face["box"], face["score"], face["landmarks"],
-                                  read_bytes(face["crop"]), embeddings[face["crop"]]))
+                                  read_bytes(face["crop"]), face["crop"], embeddings[face["crop"]]))
                 count += 1
             out.append(Picture(pathlib.PurePath(line["image"]).name, *picture.size, small_jpeg(picture), faces))
     except (KeyError, TypeError) as error:
@@ -162,6 +163,11 @@ td{min-width:clamp(3.1rem,min(calc(56rem / var(--n)),7vw),5.5rem);height:clamp(2
 .dense td{min-width:2.3rem;height:2.1rem;font-size:.78rem}.dense th .face{width:2rem}
 td.self{color:var(--soft);border:1px dashed var(--rule)}
 tr:hover td{outline:2px solid var(--accent);outline-offset:-2px}
+.chips,.answers li{display:flex;flex-wrap:wrap;gap:.7rem;align-items:center}.chips{margin:.8rem 0 0}
+.answers{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,13rem),1fr));gap:.7rem;margin:1rem 0 0;padding:0;list-style:none}
+.answers.wide{grid-template-columns:1fr}.answers li{background:var(--card);border-radius:14px;box-shadow:var(--shade);padding:.6rem .8rem;
+line-height:1.35;overflow-wrap:anywhere}.answers.wide strong{width:5.5rem}
+.chip{font-size:.85rem;font-weight:600;text-align:center}.chip .face{display:block;width:3.4rem;border-radius:10px;margin:0 0 .1rem}
 .ramp{display:flex;align-items:center;gap:.7rem;margin:.8rem 0 0;font-size:.85rem;color:var(--soft);flex-wrap:wrap}
 .ramp i{width:12rem;max-width:45vw;height:.8rem;border-radius:.4rem}
 dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(14rem,1fr));gap:1rem;margin:1rem 0 0}
@@ -267,6 +273,52 @@ def show_distances(faces: list[Face], distances: dict[tuple[str, str], float]) -
             f"<span>far {high:.2f}</span></div>")
 
 
+def thumb(label: str) -> str:
+    return f'<span class="chip"><span class="face {label}" role="img" aria-label="face {label}"></span>{label}</span>'
+
+
+def show_recognition(folder: str, faces: list[Face], trained: bool) -> tuple[str, str]:
+    """What verify, identify and cluster said of the faces' crops (FOLDER/verify.jsonl, …), as HTML and as text."""
+    labels, parts, text = {face.crop_file: face.label for face in faces}, [], []
+    files = {name: pathlib.Path(folder) / f"{name}.jsonl" for name in ("verify", "identify", "cluster")}
+    said = {name: read_lines(str(path)) if path.exists() else [] for name, path in files.items()}
+    try:
+        for line in said["verify"]:
+            verdict = "the same person" if line["same"] else "two persons"
+            numbers = f"distance {line['distance']:.3f}, threshold {line['threshold']:g}"
+            text.append(f"verify    A and B: {verdict} ({numbers})")
+            parts.append(f'<h2>Verify</h2><p class="chips">{thumb("A")}{thumb("B")}<span><strong>{verdict}</strong><br>'
+                         f'<span class="soft">{numbers}</span></span></p>')
+        if said["identify"]:
+            rows = []
+            for line in said["identify"]:
+                best = next(iter(line["matches"]), None)
+                who = f"{best['name']} ({best['distance']:.3f})" if best else "unknown"
+                text.append(f"identify  {labels[line['image']]}: {who}")
+                rows.append(f"<li>{thumb(labels[line['image']])}<span>"
+                            + (f"<strong>{html.escape(best['name'])}</strong><br><span class=soft>distance {best['distance']:.3f}</span>"
+                               if best else '<strong class="soft">unknown</strong>') + "</span></li>")
+            parts.append("<h2>Identify</h2><p class=soft>Every second face is in a gallery under its letter; the others are looked up "
+                         f'there. Farther than {said["identify"][0]["threshold"]:g} from all of them is unknown.</p>'
+                         f'<ul class="answers">{"".join(rows)}</ul>')
+        if said["cluster"]:
+            groups = [sorted((labels[face["image"]] for face in line["faces"]), key=lambda x: (len(x), x)) for line in said["cluster"]]
+            several = [group for group in groups if len(group) > 1]
+            alone = sorted((group[0] for group in groups if len(group) == 1), key=lambda x: (len(x), x))
+            text.append("cluster   " + "; ".join(" ".join(group) for group in several) + ("; " if several and alone else "")
+                        + (f"alone: {' '.join(alone)}" if alone else ""))
+            rows = [f'<li><strong>Person {i + 1}</strong>{"".join(thumb(x) for x in group)}</li>' for i, group in enumerate(several)]
+            rows += [f'<li><strong>Once only</strong>{"".join(thumb(x) for x in alone)}</li>'] if alone else []
+            parts.append(f'<h2>Cluster</h2><p class="soft">{count(len(groups), "person")} by {said["cluster"][0]["algorithm"].replace("_", " ")} '
+                         f'over the pairs nearer than {said["cluster"][0]["threshold"]:g}.</p><ul class="answers wide">{"".join(rows)}</ul>')
+    except (KeyError, TypeError, IndexError) as error:
+        raise ToolError(f"{folder}: a line lacks {error}; give what 'facenet verify', 'identify' and 'cluster' print with --json "
+                        "of the crops.") from error
+    if parts and not trained:
+        parts.insert(0, '<p class="note">With untrained weights the verdicts below are as random as the distances.</p>')
+    return "".join(parts), "\n".join(text)
+
+
 def show_times(bench: dict | None, detect_seconds: float | None, found: list[Picture]) -> str:
     entries = []
     if detect_seconds is not None:
@@ -280,7 +332,7 @@ def show_times(bench: dict | None, detect_seconds: float | None, found: list[Pic
     return f"<h2>Time</h2><dl>{body}</dl>" if entries else ""
 
 
-def page(found: list[Picture], trained: bool, model: str, times: str, threshold: float) -> str:
+def page(found: list[Picture], trained: bool, model: str, recognised: str, times: str, threshold: float) -> str:
     faces = [face for picture in found for face in picture.faces]
     distances = {(a.label, b.label): math.dist(a.embedding, b.embedding) for a in faces for b in faces}
     where = found[0].name if len(found) == 1 else count(len(found), "picture")
@@ -313,6 +365,7 @@ def page(found: list[Picture], trained: bool, model: str, times: str, threshold:
 {show_faces(found, distances)}
 <h2>Distances</h2>
 {heat_map}
+{recognised}
 {times}
 <footer>Model <code>{html.escape(model)}</code>. Pictures are inside this page; nothing is loaded from elsewhere.</footer>
 </main></body></html>
@@ -357,6 +410,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--faces", required=True, metavar="FILE", help="what 'facenet detect --json --crops DIR' printed")
     parser.add_argument("--embeddings", required=True, metavar="FILE",
                         help="what 'facenet embed --json --aligned DIR/*.png' printed")
+    parser.add_argument("--recognition", metavar="DIR", help="a folder with verify.jsonl, identify.jsonl and cluster.jsonl: what these "
+                        "commands printed of the crops with --json")
     parser.add_argument("--bench", metavar="FILE", help="what 'facenet bench --json' printed")
     parser.add_argument("--detect-seconds", type=float, metavar="S", help="how long detect took, for the report")
     parser.add_argument("--threshold", type=float, default=1.1, metavar="X", help="the model's, of 'facenet info' (1.1)")
@@ -371,8 +426,10 @@ def main() -> None:
     bench = read_lines(arguments.bench)[0] if arguments.bench else None
     times = show_times(bench, arguments.detect_seconds, found)
     trained, model = embedded[0]["trained"], embedded[0]["model"]
-    cli.write_atomically(arguments.output, [page(found, trained, model, times, arguments.threshold).encode()])
-    print(table(found), summary(bench, trained, arguments.threshold), sep="\n\n")
+    faces = [face for picture in found for face in picture.faces]
+    recognised, answers = show_recognition(arguments.recognition, faces, trained) if arguments.recognition else ("", "")
+    cli.write_atomically(arguments.output, [page(found, trained, model, recognised, times, arguments.threshold).encode()])
+    print(*filter(None, (table(found), answers, summary(bench, trained, arguments.threshold))), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,9 @@ class Table:
             if peers:
                 fastest = min(peers, key=lambda r: r["median_ms"])
                 line.update(fastest=fastest["title"], fastest_ms=fastest["median_ms"])
-                for ours, target in zip(OURS, TARGETS.get(name, (None, None))):
+                # the targets are FaceNet's
+                targets = TARGETS.get(name) if self.model["architecture"] == "inception_resnet_v1" else None
+                for ours, target in zip(OURS, targets or (None, None)):
                     row = next((r for r in rows if r["engine"] == ours), None)
                     if row and f"ratio_of_{ours}" in fastest:
                         line[ours] = {"median_ms": row["median_ms"], "paired": fastest[f"ratio_of_{ours}"],

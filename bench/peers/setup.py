@@ -34,6 +34,7 @@ REQUIREMENTS = {
     "mnn": ["MNN==3.6.1"],
     "opencv": ["opencv-python-headless==5.0.0.93"],
     "torch": ["torch==2.15.0", "requests==2.34.2", "tqdm==4.70.1"],
+    "search": ["numpy==2.4.6", "faiss-cpu==1.15.1", "scikit-learn==1.9.1", "threadpoolctl==3.8.0"],  # compare_search.py
 }
 # Without their dependencies: pnnx's program is complete in itself and asks for torch, facenet-pytorch pins an old torch.
 BARE = {"ncnn": ["pnnx==20261020"], "torch": ["facenet-pytorch==2.6.0"]}

@@ -183,6 +183,9 @@ class Embedder {
     const auto in_file = [&](Status s) { return path != nullptr ? s.in(path) : s; };
     const Metadata& m = reader->metadata();
     const models::Entry* entry = models::find(m.architecture);
+    if (std::strcmp(m.architecture, "mtcnn") == 0)
+      return in_file({Errc::unsupported,
+                      "this is a face detector: give an embedder's weights here, and this file as the detector"});
     if (entry == nullptr)
       return in_file(Status(Errc::unsupported, "this architecture is not known here: use a newer version of facenet")
                          .in(m.architecture));

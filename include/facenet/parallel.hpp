@@ -313,4 +313,55 @@ class Team {
   int count_ = 1;
 };
 
+/// A Team with its queue, on the heap: both are too large for a small stack, and cannot move. Move-only.
+class SharedTeam {
+ public:
+  struct Crew : Team {
+    ChunkQueue queue;
+  };
+
+  SharedTeam() noexcept = default;
+  SharedTeam(SharedTeam&& other) noexcept : memory_(other.memory_), crew_(std::exchange(other.crew_, nullptr)) {}
+  SharedTeam& operator=(SharedTeam&& other) noexcept {
+    std::swap(memory_, other.memory_);
+    std::swap(crew_, other.crew_);
+    return *this;
+  }
+  ~SharedTeam() {
+    if (crew_ == nullptr) return;
+    crew_->~Crew();
+    memory_.give(crew_);
+  }
+  /// Errors: invalid_argument, out_of_memory.
+  static Result<SharedTeam> make(int threads, Memory from = {}) noexcept {
+    SharedTeam t;
+    t.memory_ = from;
+    void* memory = from.take(sizeof(Crew));
+    if (memory == nullptr) return {Errc::out_of_memory, "there is not enough memory for the threads"};
+    t.crew_ = ::new (memory) Crew;
+    if (!from.measuring()) FACENET_TRY(t.crew_->start(threads));
+    return t;
+  }
+
+  explicit operator bool() const noexcept { return crew_ != nullptr; }
+  Crew* operator->() const noexcept { return crew_; }
+
+  /// Calls f(member, chunk) once for each chunk 0 … count - 1, on all members, and returns when all is done.
+  template <class F>
+  void for_chunks(int count, F&& f) noexcept {
+    crew_->queue.reset(crew_->size());
+    crew_->run([&](int member, int members) {
+      if (members != crew_->size()) {  // OpenMP gave fewer
+        if (member == 0) crew_->queue.reset(members);
+        crew_->barrier();
+      }
+      crew_->queue.work(member, 0, count, [&](int chunk) { f(member, chunk); });
+    });
+  }
+
+ private:
+  Memory memory_;
+  Crew* crew_ = nullptr;
+};
+
 FACENET_END

@@ -183,33 +183,14 @@ class Workspace {
   std::size_t bytes() const noexcept { return arena_.size() * sizeof(float); }
 
   Workspace() noexcept = default;
-  Workspace(Workspace&& other) noexcept
-      : arena_(std::move(other.arena_)),
-        scratch_(std::move(other.scratch_)),
-        memory_(other.memory_), team_(std::exchange(other.team_, nullptr)), batch_(other.batch_) {}
-  Workspace& operator=(Workspace&& other) noexcept {
-    arena_ = std::move(other.arena_);
-    scratch_ = std::move(other.scratch_);
-    std::swap(memory_, other.memory_);
-    std::swap(team_, other.team_);
-    batch_ = other.batch_;
-    return *this;
-  }
-  ~Workspace() {
-    if (team_ == nullptr) return;
-    team_->~SharedTeam();
-    memory_.give(team_);
-  }
+  Workspace(Workspace&&) noexcept = default;
+  Workspace& operator=(Workspace&&) noexcept = default;
 
  private:
   friend class Plan;
   float* scratch(int member, std::int64_t each) noexcept { return scratch_.data() + member * each; }
-  struct SharedTeam : Team {
-    ChunkQueue queue;
-  };
   Buffer<float> arena_, scratch_;
-  Memory memory_;  // the team's
-  SharedTeam* team_ = nullptr;
+  SharedTeam team_;
   int batch_ = 0;
 };
 
@@ -288,12 +269,10 @@ class Plan {
     auto scratch = Buffer<float>::make_bulk(static_cast<std::size_t>(scratch_size_ * threads), true, memory_);
     if (!scratch) return scratch.status();
     w.scratch_ = std::move(*scratch);
-    w.memory_ = memory_;
+    auto team = SharedTeam::make(threads, memory_);
+    if (!team) return team.status();
+    w.team_ = std::move(*team);
     w.batch_ = batch;
-    void* team = memory_.take(sizeof(Workspace::SharedTeam));
-    if (team == nullptr) return {Errc::out_of_memory, "there is not enough memory for threads"};
-    w.team_ = ::new (team) Workspace::SharedTeam;
-    if (!memory_.measuring()) FACENET_TRY(w.team_->start(threads));
     return w;
   }
 

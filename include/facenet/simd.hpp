@@ -89,6 +89,26 @@ FACENET_INLINE vf add(vf a, vf b) noexcept { return a + b; }
 FACENET_INLINE vf sub(vf a, vf b) noexcept { return a - b; }
 FACENET_INLINE vf mul(vf a, vf b) noexcept { return a * b; }
 FACENET_INLINE vf zero() noexcept { return set1(0.0f); }
+/// The place of the lowest bit that is set in a word that is not 0.
+FACENET_INLINE std::size_t lowest_bit(std::uint64_t word) noexcept {
+#if defined(__GNUC__)
+  return static_cast<std::size_t>(__builtin_ctzll(word));
+#else
+  std::size_t bit = 0;
+  for (; (word & 1) == 0; word >>= 1) ++bit;
+  return bit;
+#endif
+}
+/// Bit i is set where a[i] >= b[i].
+FACENET_INLINE std::uint32_t at_least(vf a, vf b) noexcept {
+#if defined(FACENET_SCALAR)
+  return a >= b ? 1u : 0u;
+#elif defined(FACENET_ISA_AVX512)
+  return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+#else
+  return static_cast<std::uint32_t>((a >= b).mask());
+#endif
+}
 
 /// The first n (0 < n < width) floats at p, zeros behind them; and the way back. Masked where the ISA has that: float by
 /// float, MTCNN's layers of 10 and 28 channels spent a fifth of their time here.
@@ -115,15 +135,14 @@ FACENET_INLINE void store_partial(float* p, vf v, int n) noexcept {
 #endif
 }
 
-/// One half as a float, exactly, subnormals and infinities included.
+/// One half as a float, exactly, subnormals and infinities included, and where denormal floats count as zero too: no
+/// intermediate is one.
 inline float half_to_float(Half h) noexcept {
-  // Shifted into place, the exponent is short of 127 - 15; a multiplication by 2^112 is exact and mends subnormals too.
-  std::uint32_t bits = (h.bits & 0x7fffu) << 13;
-  float f;
-  std::memcpy(&f, &bits, sizeof f);
-  f *= 0x1p112f;
+  const std::uint32_t magnitude = h.bits & 0x7fffu;
+  float f = static_cast<float>(magnitude) * 0x1p-24f;  // a subnormal half is so many times 2^-24
+  std::uint32_t bits;
   std::memcpy(&bits, &f, sizeof bits);
-  if ((h.bits & 0x7c00u) == 0x7c00u) bits |= 0x7f800000u;
+  if (magnitude >= 0x400u) bits = (magnitude << 13) + (magnitude >= 0x7c00u ? 224u << 23 : 112u << 23);  // bias 127 for 15
   bits |= (h.bits & 0x8000u) << 16;
   std::memcpy(&f, &bits, sizeof f);
   return f;
@@ -194,6 +213,13 @@ constexpr bool half_in_memory = true;
 #else
 constexpr bool half_in_memory = false;
 #endif
+
+/// Bit i is set where p[i] >= bound, for a panel of floats.
+FACENET_INLINE std::uint32_t at_least_mask(const float* p, float bound) noexcept {
+  std::uint32_t bits = 0;
+  for (int v = 0; v < tile_vectors; ++v) bits |= at_least(load(p + v * width), set1(bound)) << (v * width);
+  return bits;
+}
 
 /// Asks for the cache line at p, into L1 or only as far as L2.
 FACENET_INLINE void prefetch(const void* p) noexcept {

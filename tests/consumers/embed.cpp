@@ -4,6 +4,7 @@
 
 #if defined(CONSUMER_MACROS)
 // What windows.h and its relatives leave behind. After the standard headers, some of which would take min and max away.
+#  include <algorithm>
 #  include <atomic>
 #  include <cfloat>
 #  include <cmath>

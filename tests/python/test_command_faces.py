@@ -254,7 +254,7 @@ def test_detectors_that_are_not_there_or_nothing(weights, detector, scenes, tmp_
                      ["align", scenes, tmp_path / "out"]):
             assert_sentence(facenet(*call, "--detector", path), path)
         assert not (tmp_path / "out").exists()
-    assert_sentence(facenet("detect", "--detector", weights, one), weights, "mtcnn.pnet")
+    assert_sentence(facenet("detect", "--detector", weights, one), weights, "this file holds no detector")
     assert_sentence(facenet("detect", "--detector", tmp_path / "missing", one), "tools/bootstrap.sh", "--detector")
     # --aligned needs none.
     assert facenet("embed", "--aligned", "-w", weights, "-d", tmp_path / "missing", one).returncode == 0
@@ -551,3 +551,57 @@ def test_json_is_json_whatever_the_names(detector, tree, tmp_path):
     shutil.copy(tree / "Cy" / "none.png", raw)
     result = facenet("align", "--json", *detector, tree, tmp_path / "out")
     assert result.returncode == 0 and json.loads(result.stdout)["without_face"][1].endswith("/\ufffd\n\x1b.png")
+
+
+def test_leftovers_of_others_stay(detector, scenes, tmp_path):
+    """Only NAME.PID.tmp of a crop that this run makes is ours; a pipe of such a name neither blocks nor goes."""
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    out.mkdir()
+    shutil.copy(scenes / "one.png", photos / "one.png")
+    (out / "thesis.2024.tmp").write_text("a year's work")
+    (out / "one.png.4194304.tmp").write_text("half")
+    os.mkfifo(out / "one.png.4194303.tmp")
+    assert facenet("align", *detector, photos, out, timeout=60).returncode == 0
+    assert files(out) == ["one.png", "one.png.4194303.tmp", "thesis.2024.tmp"]
+    assert_sentence(facenet("align", *detector, "--size", 96, photos, out), "160x160", "another folder")
+
+
+def test_outputs_do_not_replace_inputs_or_each_other(network, detector, scenes, tmp_path):
+    for name in ("a.png", "a_0.png"):
+        shutil.copy(scenes / "one.png", tmp_path / name)
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    a, b, out = tmp_path / "a.png", tmp_path / "a_0.png", tmp_path / "x"
+    for call in (["detect", *detector, "--draw", f"{tmp_path}/", a], ["detect", *detector, "--crops", tmp_path, a, b],
+                 ["embed", *network, "--aligned", "-o", a, a], ["detect", *detector, "--draw", a, a]):
+        assert_sentence(facenet(*call), "would replace this input")
+    assert_sentence(facenet("detect", *detector, "--draw", out, "--crops", out, a, b), "two outputs would get this name")
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_info_of_a_detector(detector, scenes):
+    (info,) = lines(facenet("info", "--json", detector[1]))
+    assert (info["architecture"], info["parameters"], len(info["layers"])) == ("mtcnn", 495850, 19)
+    assert "parameters       495850" in facenet("info", detector[1]).stdout
+    for call in (["selftest", detector[1]], ["bench", "-w", detector[1]], ["embed", "-w", detector[1], scenes / "one.png"]):
+        assert_sentence(facenet(*call), detector[1], "this is a face detector")
+    assert_sentence(facenet("detect", "-w", "/nope", scenes / "one.png"), "/nope")
+    escaped = facenet("detect", *detector, scenes / "one.png").stdout.count("\t")
+    strange = scenes / "a\tb\n\x1b\u009b.png"
+    shutil.copy(scenes / "one.png", strange)
+    row = facenet("detect", *detector, strange).stdout
+    strange.unlink()
+    assert row.count("\n") == 1 and row.count("\t") == escaped and r"a\tb\n\x1b\xc2\x9b.png" in row
+
+
+def test_a_signal_removes_what_is_half_written(detector, weights, scenes, tmp_path):  # noqa: F811
+    pipe, out = tmp_path / "pipe", tmp_path / "x.jsonl"
+    os.mkfifo(pipe)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        call = [COMMAND, "embed", "--aligned", "-w", weights, "-o", out, "-"]
+        process = subprocess.Popen(call, stdin=subprocess.PIPE)  # waits for a picture
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not list(tmp_path.glob("x.jsonl.*.tmp")):
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(60) == -number and [p.name for p in tmp_path.iterdir()] == ["pipe"]

@@ -411,7 +411,7 @@ def test_pretrained_from_the_cache(monkeypatch, tmp_path, checkpoint_file):
 def test_tar_files_are_refused(tmp_path):
     with tarfile.open(tmp_path / "old.pt", "w") as archive:
         archive.add(__file__, "storages")
-    assert_one_error(run_tool("convert_weights.py", tmp_path / "old.pt", "-o", tmp_path / "o"), "a tar archive")
+    assert_one_error(run_tool("convert_weights.py", tmp_path / "old.pt", "-o", tmp_path / "o"), "not a readable PyTorch checkpoint", "an ONNX file")
 
 
 def test_usage_errors(tmp_path):

@@ -214,3 +214,28 @@ def test_embeddings_of_two_models_are_not_mixed(tmp_path):
     made.embedded[1]["model"] = "fedcba9876543210"
     assert_one_error(made.run(), "embeddings of 2 models (0123456789abcdef, fedcba9876543210)", "one weight file")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_verify_identify_and_cluster(tmp_path):
+    made = Made(tmp_path, (3,), trained=True)
+    crops = [face["crop"] for face in made.detected[0]["faces"]]
+    said = tmp_path / "said"
+    said.mkdir()
+
+    def write(name: str, *objects: dict) -> None:
+        (said / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in objects))
+
+    write("verify", {"distance": 0.25, "threshold": 0.6, "same": True})
+    match = {"name": "face <A>", "distance": 0.125}
+    write("identify", {"image": crops[0], "matches": [match], "threshold": 0.6}, {"image": crops[2], "matches": [], "threshold": 0.6})
+    cluster = {"algorithm": "chinese_whispers", "threshold": 0.6}
+    write("cluster", {"faces": [{"image": crops[1]}, {"image": crops[0]}], **cluster}, {"faces": [{"image": crops[2]}], **cluster})
+    page = made.page("--recognition", said)
+    for part in ("the same person", "distance 0.250, threshold 0.6", "face <A>", "unknown", "2 persons by chinese whispers", "Once only"):
+        assert part in page.text
+    assert "<A>" not in made.source and not page.all("script")
+    for part in ("verify    A and B: the same person", "identify  A: face <A> (0.125)", "identify  C: unknown", "cluster   A B; alone: C"):
+        assert part in made.stdout
+    assert "Verify" not in Made(tmp_path, (3,)).page().text
+    write("cluster", {"faces": [{"image": "elsewhere.png"}], **cluster})
+    assert_one_error(made.run("--recognition", said), "said: a line lacks", "elsewhere.png")

@@ -2,9 +2,9 @@
 // own: that scales better than several threads in one small picture.
 #include <algorithm>
 #include <atomic>
-#include <cctype>
 #include <cerrno>
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <new>
 #include <set>
@@ -16,6 +16,7 @@
 #include "output.hpp"
 #include "pictures.hpp"
 #include "png.hpp"
+#include "tree.hpp"
 
 namespace command {
 
@@ -28,55 +29,6 @@ enum class Outcome { waiting, written, there, no_face, failed };
 struct Job {
   fs::path from, to;
   Outcome outcome = Outcome::waiting;
-};
-
-bool is_picture(const fs::path& path) {
-  std::string end = path.extension().string();
-  std::transform(end.begin(), end.end(), end.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return end == ".jpg" || end == ".jpeg" || end == ".png";
-}
-
-/// The pictures below a folder, in the order of their names.
-class Tree {
- public:
-  /// `skip`: a folder inside that is not searched. False when a folder could not be read, which has been said.
-  bool collect(const fs::path& root, const fs::path& skip) {
-    bool all = true;
-    std::vector<fs::path> folders{root};
-    while (!folders.empty()) {
-      const fs::path folder = folders.back();
-      folders.pop_back();
-      std::error_code error;
-      fs::directory_iterator at(folder, error);
-      for (; !error && at != fs::directory_iterator(); at.increment(error)) sort_in(*at, skip, folders);
-      if (error) {
-        say(folder.string() + ": this folder cannot be read (" + error.message() + "); check its permissions.");
-        all = false;
-      }
-    }
-    std::sort(pictures.begin(), pictures.end());
-    return all;
-  }
-
-  std::vector<fs::path> pictures;
-  std::size_t others = 0;  // files that are no pictures by their name
-
- private:
-  /// Hidden entries are for programs, not for people. Links to folders are not followed: they may lead round in
-  /// circles.
-  void sort_in(const fs::directory_entry& entry, const fs::path& skip, std::vector<fs::path>& folders) {
-    std::error_code error;
-    const fs::path& path = entry.path();
-    if (path.filename().string()[0] == '.') return;
-    if (entry.is_directory(error)) {
-      if (!entry.is_symlink(error) && !fs::equivalent(path, skip, error)) folders.push_back(path);
-    } else if (is_picture(path)) {
-      pictures.push_back(path);
-    } else {
-      ++others;
-    }
-  }
 };
 
 /// OUT/person/photo.png for DIR/person/photo.jpg; where a folder has photo.jpg and photo.png, photo.jpg.png and
@@ -109,10 +61,7 @@ class Alignment {
   bool prepare() {
     const fs::path from = options_.from, to = options_.to;
     std::error_code error;
-    if (!fs::is_directory(from, error)) {
-      say(options_.from + ": this is not a folder; name the one that holds the pictures.");
-      return false;
-    }
+    if (!is_folder(options_.from)) return false;
     if (!choose_crop(options_.crop, crop_)) return false;
     FaceOptions one = options_.faces;
     one.max_faces = 1;
@@ -132,15 +81,29 @@ class Alignment {
       return false;
     }
     set_out();
-    return start(std::move(*first));
+    return same_size() && start(std::move(*first));
+  }
+
+  /// Crops of two sizes in one folder help nobody: a run that would mix them is refused.
+  bool same_size() const {
+    for (const Job& job : jobs_) {
+      if (job.outcome != Outcome::there) continue;
+      const PngSize there = png_size(job.to.string());
+      if (there.width == 0 || (there.width == crop_.image_size && there.height == crop_.image_size)) continue;
+      say(job.to.string() + ": this crop is there already, with " + std::to_string(there.width) + "x" +
+          std::to_string(there.height) + " pixels, and this run makes " + std::to_string(crop_.image_size) + "x" +
+          std::to_string(crop_.image_size) + "; give another folder, or the --size of what is there.");
+      return false;
+    }
+    return true;
   }
 
   /// What an earlier run has done is left alone.
   void set_out() {
-    std::set<std::string> folders;
+    std::map<std::string, std::set<std::string>> names;  // by folder
+    for (const Job& job : jobs_) names[job.to.parent_path().string()].insert(job.to.filename().string());
+    for (const auto& [folder, files] : names) remove_leftovers(folder, files);
     for (std::size_t i = 0; i < jobs_.size(); ++i) {
-      const auto [folder, is_new] = folders.insert(jobs_[i].to.parent_path().string());
-      if (is_new) remove_leftovers(*folder);
       std::error_code error;
       if (fs::is_regular_file(jobs_[i].to, error))
         jobs_[i].outcome = Outcome::there;
@@ -244,8 +207,8 @@ class Alignment {
                       describe_crop(crop_) + "), " + std::to_string(there) + " were there, " +
                       std::to_string(faceless.size()) + " without a face, " + std::to_string(broken.size()) +
                       " failed" + (left == 0 ? "" : ", " + std::to_string(left) + " left for another run"));
-      for (const std::string& name : faceless) said = said && out.line("without a face: " + name);
-      for (const std::string& name : broken) said = said && out.line("failed: " + name);
+      for (const std::string& name : faceless) said = said && out.line("without a face: " + escaped(name));
+      for (const std::string& name : broken) said = said && out.line("failed: " + escaped(name));
     }
     if (!said || !out.finish() || !all_read_ || !broken.empty() || left != 0) return failed;
     return written + there == 0 ? no : done;

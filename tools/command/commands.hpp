@@ -33,6 +33,9 @@ struct CropOptions {
   int size = 0;         // 0: the file's
 };
 
+/// Whether the text is a distance, as --threshold takes beside a file; then sets it.
+bool parse_distance(const std::string& text, double& distance);
+
 struct InfoOptions {
   std::string file;  // "": as ModelOptions::weights
   std::string sha256;
@@ -68,8 +71,9 @@ int align(const AlignOptions& options);
 struct EmbedOptions {
   ModelOptions model;
   FaceOptions faces;
-  std::vector<std::string> pictures;
+  std::vector<std::string> pictures;  // and folders
   std::string out;
+  std::string cache;  // "": beside the output until that is complete; "none"
   bool aligned = false, json = false;
 };
 int embed(const EmbedOptions& options);
@@ -78,10 +82,74 @@ struct VerifyOptions {
   ModelOptions model;
   FaceOptions faces;
   std::string a, b;
-  double threshold = -1;  // below 0: the model's
+  std::string threshold;  // a distance or a threshold file; "": the model's
   bool aligned = false, json = false;
 };
 int verify(const VerifyOptions& options);
+
+struct EnrollOptions {
+  ModelOptions model;
+  FaceOptions faces;
+  std::string gallery, name, folder;  // name and pictures, or a folder of persons' folders
+  std::vector<std::string> pictures;
+  bool chosen = false;  // --select was given: it says whose face it is where there are several
+  bool aligned = false, json = false;
+};
+int enroll(const EnrollOptions& options);
+
+struct IdentifyOptions {
+  ModelOptions model;
+  FaceOptions faces;
+  std::string gallery;
+  std::vector<std::string> pictures;
+  std::string threshold;  // as VerifyOptions::threshold
+  int top = 1;
+  bool aligned = false, json = false;
+};
+int identify(const IdentifyOptions& options);
+
+struct GalleryOptions {
+  std::string action;  // list, show, rename, remove, export, import, stats, vacuum
+  std::string gallery, file;
+  std::vector<std::string> names;
+  std::vector<std::string> templates;  // ids
+  bool json = false;
+};
+int gallery(const GalleryOptions& options);
+
+/// What evaluate, calibrate and cluster have in common: a folder of pictures, embedded once.
+struct FolderOptions {
+  ModelOptions model;
+  FaceOptions faces;
+  std::string folder;
+  std::string cache;  // "": beside the folder; "none"
+  bool aligned = false, json = false;
+};
+
+struct EvaluateOptions {
+  FolderOptions images;
+  std::string pairs;
+  std::string threshold;  // as VerifyOptions::threshold
+  std::string html;       // "": none
+};
+int evaluate(const EvaluateOptions& options);
+
+struct CalibrateOptions {
+  FolderOptions images;
+  double far = 1e-3;
+  std::string out;  // "": stdout
+};
+int calibrate(const CalibrateOptions& options);
+
+struct ClusterOptions {
+  FolderOptions images;
+  std::string algorithm = "chinese_whispers";
+  std::string threshold;  // as VerifyOptions::threshold
+  int min_samples = 2;
+  std::string out, html;  // "": none
+  bool copy = false;
+};
+int cluster(const ClusterOptions& options);
 
 struct BenchOptions {
   ModelOptions model;

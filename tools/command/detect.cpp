@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <set>
 
+#include "claims.hpp"
 #include "draw.hpp"
 #include "faces.hpp"
 #include "json.hpp"
@@ -51,7 +52,7 @@ std::string as_text(const std::string& picture, const facenet::Face& face, int n
   char text[96];
   std::snprintf(text, sizeof text, "\t%d\t%.4f\t%.1f %.1f %.1f %.1f\t", number, d(face.score), d(face.box.x0),
                 d(face.box.y0), d(face.box.x1), d(face.box.y1));
-  std::string all = picture + text;
+  std::string all = escaped(picture) + text;
   for (int k = 0; k < 5; ++k) {
     std::snprintf(text, sizeof text, k == 0 ? "%.1f %.1f" : " %.1f %.1f", d(face.landmarks[k].x),
                   d(face.landmarks[k].y));
@@ -87,9 +88,12 @@ class Detection {
  private:
   /// Everything that can be known to fail before the work is done.
   bool prepare() {
-    if (!options_.crops.empty() && (!choose_crop(options_.crop, crop_) || !make_folder(options_.crops))) return false;
-    if (!options_.draw.empty()) {
+    const bool crops = !options_.crops.empty();
+    if ((crops || weights_named(options_.crop.weights)) && !choose_crop(options_.crop, crop_)) return false;
+    if (!options_.draw.empty())
       draw_to_folder_ = options_.pictures.size() > 1 || options_.draw.back() == '/' || is_folder(options_.draw);
+    if (!claim_outputs() || (crops && !make_folder(options_.crops))) return false;
+    if (!options_.draw.empty()) {
       if (draw_to_folder_ && !make_folder(options_.draw)) return false;
       NewFile trial;
       if (const int error = draw_to_folder_ ? 0 : trial.open(options_.draw))
@@ -98,6 +102,25 @@ class Detection {
     auto detector = load_detector(options_.faces, options_.threads, weights_file(options_.crop.weights));
     if (detector) detector_ = std::move(*detector);
     return detector.ok();
+  }
+
+  /// False, and said, where a drawing or a crop would replace a picture, a weight file or each other.
+  bool claim_outputs() {
+    Claims claims;
+    for (const std::string& name : options_.pictures) claims.reads(name);
+    claims.reads(weights_file(options_.crop.weights));
+    claims.reads(options_.faces.detector);
+    std::set<std::string> taken;
+    for (const std::string& name : options_.pictures) {
+      const std::string short_one = short_name(name, taken);
+      if (!options_.draw.empty() && !claims.writes(drawing(short_one))) return false;
+      if (!options_.crops.empty() && !claims.writes_numbered(options_.crops + "/" + short_one)) return false;
+    }
+    return true;
+  }
+
+  std::string drawing(const std::string& short_one) const {
+    return draw_to_folder_ ? options_.draw + "/" + short_one + ".png" : options_.draw;
   }
 
   /// Prints and writes what was found in one picture. False when stdout is lost.
@@ -115,7 +138,7 @@ class Detection {
     }
     if (!options_.draw.empty()) {
       for (int i = faces_.size() - 1; i >= 0; --i) draw_face(picture, faces_[i], i);  // the first one on top
-      const std::string path = draw_to_folder_ ? options_.draw + "/" + short_one + ".png" : options_.draw;
+      const std::string path = drawing(short_one);
       const int error = write_file(path, png(picture));
       if (error != 0) all_done_ = say_unwritable(path, error);
     }

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -17,7 +16,8 @@ namespace {
 
 constexpr const char* default_detector = "weights/mtcnn.safetensors";
 
-/// Whether a weight file also holds a detector. A file that cannot be read does not: loading it says why.
+/// Whether a weight file holds a detector, alone or beside an embedder. One that cannot be read does not: where somebody
+/// named it, choose_crop() or loading the embedder has said why, and the default one need not be there.
 bool holds_detector(const std::string& file) {
   if (file.empty()) return false;
   const auto reader = facenet::WeightsReader::open(file.c_str());
@@ -53,7 +53,11 @@ facenet::Result<facenet::Detector> load_detector(const FaceOptions& options, int
   for (std::size_t i = 0; i < options.thresholds.size(); ++i)
     o.thresholds[i] = static_cast<float>(options.thresholds[i]);
   auto detector = facenet::Detector::load(file.c_str(), o);
-  if (!detector) say(detector.status(), file, Subject::detector);
+  if (detector) return detector;
+  if (detector.status().code() == facenet::Errc::weights_mismatch && !holds_detector(file))
+    say(file + ": this file holds no detector; give one that tools/convert_weights.py --mtcnn wrote.");
+  else
+    say(detector.status(), file, Subject::detector);
   return detector;
 }
 
@@ -72,8 +76,7 @@ bool choose_crop(const CropOptions& options, facenet::ModelInfo& model) {
   model.image_size = 160;
   model.margin = 0;
   const std::string file = weights_file(options.weights);
-  const bool named = !options.weights.empty() || std::getenv("FACENET_WEIGHTS") != nullptr;
-  if (named || ::access(file.c_str(), F_OK) == 0) {
+  if (weights_named(options.weights) || ::access(file.c_str(), F_OK) == 0) {
     const auto reader = facenet::WeightsReader::open(file.c_str());
     if (!reader) {
       say(reader.status(), file, Subject::weights);
@@ -120,19 +123,47 @@ facenet::Status FaceSource::read(const std::string& name, std::vector<CutFace>& 
   faces.clear();
   auto picture = read_picture(name);
   if (!picture) return picture.status();
+  return cut(std::move(*picture), faces);
+}
+
+facenet::Status FaceSource::cut(facenet::Image picture, std::vector<CutFace>& faces) {
+  faces.clear();
   if (aligned_) {
     facenet::Face whole;
-    whole.box = {0, 0, static_cast<float>(picture->width()), static_cast<float>(picture->height())};
-    faces.push_back({whole, std::move(*picture)});
+    whole.box = {0, 0, static_cast<float>(picture.width()), static_cast<float>(picture.height())};
+    faces.push_back({whole, std::move(picture)});
     return {};
   }
-  FACENET_TRY(find_faces(detector_, *picture, found_));
+  FACENET_TRY(find_faces(detector_, picture, found_));
   for (const facenet::Face& face : found_) {
-    auto crop = facenet::crop_face(*picture, face, info_);
+    auto crop = facenet::crop_face(picture, face, info_);
     if (!crop) return crop.status();
     faces.push_back({face, std::move(*crop)});
   }
   return {};
+}
+
+facenet::Result<FaceSource> FaceSource::fork() const {
+  FaceSource other;
+  other.info_ = info_;
+  other.aligned_ = aligned_;
+  if (!aligned_) {
+    auto detector = fork_detector(detector_);
+    if (!detector) return detector.status();
+    other.detector_ = std::move(*detector);
+  }
+  return other;
+}
+
+std::string FaceSource::fingerprint() const {
+  if (aligned_) return "aligned";
+  const facenet::DetectorOptions& o = detector_.options();
+  char text[200];
+  std::snprintf(text, sizeof text, "%s min_face %d thresholds %.9g %.9g %.9g factor %.17g max_faces %d selection %d",
+                detector_.digest(), o.min_face, static_cast<double>(o.thresholds[0]),
+                static_cast<double>(o.thresholds[1]), static_cast<double>(o.thresholds[2]), o.factor, o.max_faces,
+                static_cast<int>(o.selection));
+  return text;
 }
 
 }  // namespace command

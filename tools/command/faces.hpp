@@ -42,6 +42,15 @@ class FaceSource {
 
   /// Decodes `name` and finds its faces, in the order of --select. None is no error.
   facenet::Status read(const std::string& name, std::vector<CutFace>& faces);
+  /// The same of a decoded picture.
+  facenet::Status cut(facenet::Image picture, std::vector<CutFace>& faces);
+
+  /// Another one over the same weights, on one thread.
+  facenet::Result<FaceSource> fork() const;
+  /// The detector and all options that decide which faces a picture has, in words.
+  std::string fingerprint() const;
+  /// What stands for the detector's weights: 16 hex digits, or "" where pictures are faces already.
+  std::string detector() const { return aligned_ ? "" : detector_.digest(); }
 
  private:
   facenet::Detector detector_;

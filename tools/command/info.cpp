@@ -1,6 +1,8 @@
 #include <cstdio>
+#include <cstring>
 #include <set>
 
+#include "facenet/detector.hpp"
 #include "json.hpp"
 #include "model.hpp"
 #include "output.hpp"
@@ -63,13 +65,12 @@ Json typed(const std::string& key, const std::string& value) {
 }
 
 /// What the file says, or for a plain state_dict what is assumed about it.
-Json describe(const facenet::WeightsReader& reader, const facenet::Network& network,
-              const std::vector<StoredLayer>& layers) {
+Json describe(const facenet::WeightsReader& reader, std::int64_t parameters, const std::vector<StoredLayer>& layers) {
   const facenet::Metadata& m = reader.metadata();
   Json j;
   j["architecture"] = m.architecture;
   j["embedding_dim"] = m.embedding_dim;
-  j["parameters"] = facenet::parameters(network);  // before folding: gamma and beta count
+  j["parameters"] = parameters;  // before folding: gamma and beta count
   j["trained"] = m.trained;
   j["dtype"] = dtype_of(layers);
   if (m.assumed) {
@@ -84,7 +85,58 @@ Json describe(const facenet::WeightsReader& reader, const facenet::Network& netw
   for (const facenet::MetadataEntry& e : reader.entries())
     if (!j.contains(e.key)) j[e.key] = m.assumed ? Json(e.value) : typed(e.key, e.value);
   j["preprocessing"] = m.assumed ? "assumed: facenet-pytorch's" : "stated";
+  if (m.assumed) j["training"] = m.trained ? "assumed: nothing in the file says" : "stated";
   return j;
+}
+
+/// What loading, which reads and checks every tensor and both hashes, found out about a file: it is known to work.
+struct Checked {
+  std::vector<StoredLayer> layers;
+  Json about;
+  std::vector<std::string> plan;
+
+  void add_plan(const facenet::Plan& p) {
+    p.describe([&](const char* text) { plan.emplace_back(text); });
+  }
+};
+
+/// False when the file is not in order, which has been said.
+bool check_embedder(const std::string& file, const facenet::WeightsReader& reader, Checked& found) {
+  ModelOptions model;
+  model.weights = file;
+  model.threads = 1;
+  auto embedder = load(model);
+  if (!embedder) return false;
+  warn_untrained(embedder->info());
+  const facenet::Network& network = embedder->plan().network();
+  found.layers = layers_of(reader, network);
+  found.about = describe(reader, facenet::parameters(network), found.layers);
+  found.about["threshold"] = static_cast<float>(embedder->info().threshold);
+  found.about["digest"] = embedder->info().digest;
+  found.add_plan(embedder->plan());
+  return true;
+}
+
+/// The same for a file with a detector alone. P-Net's plan depends on the picture, so there are two.
+bool check_detector(const std::string& file, const facenet::WeightsReader& reader, Checked& found) {
+  facenet::DetectorOptions one;
+  one.threads = 1;
+  auto detector = facenet::Detector::load(file.c_str(), one);
+  if (!detector) {
+    say(detector.status(), file, Subject::detector);
+    return false;
+  }
+  const facenet::Network pnet = facenet::models::mtcnn_pnet(12, 12);
+  std::int64_t parameters = 0;
+  for (const facenet::Network* network : {&pnet, &detector->rnet().network(), &detector->onet().network()}) {
+    parameters += facenet::parameters(*network);
+    for (StoredLayer& layer : layers_of(reader, *network)) found.layers.push_back(std::move(layer));
+  }
+  found.about = describe(reader, parameters, found.layers);
+  found.about["digest"] = detector->digest();
+  found.add_plan(detector->rnet());
+  found.add_plan(detector->onet());
+  return true;
 }
 
 }  // namespace
@@ -98,40 +150,33 @@ int info(const InfoOptions& options) {
     say(reader.status(), file, Subject::weights);
     return failed;
   }
-  // Loading reads and checks every tensor and both hashes: what info describes is known to work.
-  ModelOptions model;
-  model.weights = file;
-  model.threads = 1;
-  auto embedder = load(model);
-  if (!embedder) return failed;
-  warn_untrained(embedder->info());
-
-  const std::vector<StoredLayer> layers = layers_of(*reader, embedder->plan().network());
-  Json j = describe(*reader, embedder->plan().network(), layers);
-  j["threshold"] = static_cast<float>(embedder->info().threshold);
-  j["digest"] = embedder->info().digest;
+  Checked found;
+  const bool detector = std::strcmp(reader->metadata().architecture, "mtcnn") == 0;
+  if (!(detector ? check_detector(file, *reader, found) : check_embedder(file, *reader, found))) return failed;
+  Json& j = found.about;
   j["file_bytes"] = reader->file_bytes();
   if (reader->metadata().assumed)
-    say(file + ": a plain state_dict without metadata: preprocessing is assumed to be facenet-pytorch's.");
+    say(file + ": a plain state_dict without metadata: preprocessing is assumed to be facenet-pytorch's" +
+        (reader->metadata().trained ? ", and that the weights are trained is assumed too." : "."));
 
   Output out;
-  std::vector<std::string> plan;
-  if (options.plan) embedder->plan().describe([&](const char* text) { plan.emplace_back(text); });
   if (options.json) {
-    for (const StoredLayer& layer : layers) j["layers"].push_back(as_json(layer));
-    if (options.plan) j["plan"] = plan;
+    for (const StoredLayer& layer : found.layers) j["layers"].push_back(as_json(layer));
+    if (options.plan) j["plan"] = found.plan;
     if (!out.line(line(j))) return failed;
   } else {
     for (const auto& [key, value] : j.items()) {
-      char text[32];
-      std::snprintf(text, sizeof text, "%-16s ", key.c_str());
-      if (!out.line(text + (value.is_string() ? value.get<std::string>() : value.dump()))) return failed;
+      std::string text = escaped(key);  // a state_dict may have keys of its own
+      text.resize(text.size() < 16 ? 16 : text.size(), ' ');
+      const bool guessed = key == "trained" && j.contains("training") && value == true;
+      const std::string shown = value.is_string() ? escaped(value.get<std::string>()) : value.dump();
+      if (!out.line(text + " " + (guessed ? "unknown" : shown))) return failed;
     }
-    for (const std::string& text : as_text(layers))
+    for (const std::string& text : as_text(found.layers))
       if (!out.line("layers           " + text)) return failed;
-    if (options.plan && !out.line("")) return failed;
-    for (const std::string& text : plan)
-      if (!out.line(text)) return failed;
+    if (options.plan) found.plan.insert(found.plan.begin(), "");
+    for (const std::string& text : found.plan)
+      if (options.plan && !out.line(text)) return failed;
   }
   return out.finish() ? done : failed;
 }

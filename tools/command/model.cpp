@@ -54,8 +54,12 @@ void say(const facenet::Status& status, const std::string& file, Subject subject
 
 std::string weights_file(const std::string& option) {
   if (!option.empty()) return option;
+  return weights_named(option) ? std::getenv("FACENET_WEIGHTS") : default_weights;
+}
+
+bool weights_named(const std::string& option) {
   const char* variable = std::getenv("FACENET_WEIGHTS");
-  return variable != nullptr && *variable != 0 ? variable : default_weights;
+  return !option.empty() || (variable != nullptr && *variable != 0);
 }
 
 facenet::Result<facenet::Embedder> load(const ModelOptions& options, int batch) {

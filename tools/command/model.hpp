@@ -18,6 +18,8 @@ void say(const facenet::Status& status, const std::string& file, Subject subject
 
 /// --weights, $FACENET_WEIGHTS or weights/facenet.safetensors.
 std::string weights_file(const std::string& option);
+/// Whether somebody named it: then it has to be there.
+bool weights_named(const std::string& option);
 
 /// A loaded embedder with a workspace for `batch`, or the failure, said.
 facenet::Result<facenet::Embedder> load(const ModelOptions& options, int batch = 1);

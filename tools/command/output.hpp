@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <set>
 #include <string>
 
 namespace command {
@@ -10,6 +11,10 @@ enum ExitStatus { done = 0, no = 1, failed = 2 };
 
 /// "facenet: <sentence>" on stderr. Control characters, such as a file name may hold, become '?'.
 void say(const std::string& sentence);
+
+/// A name or a value for a line of text: a control character (C0, DEL, C1), a byte that is not UTF-8 and the backslash
+/// are written \t, \n, \xHH, \\, so that none moves the cursor, ends the line or the field, or passes for another.
+std::string escaped(const std::string& text);
 
 /// A file that takes its name only in commit(): nobody ever sees half of it. Functions return 0 or what errno says.
 class NewFile {
@@ -23,6 +28,8 @@ class NewFile {
   /// Begins to replace `path`, or with a link the file behind it, whose permissions it keeps.
   int open(const std::string& path);
   int write(const char* data, std::size_t size);
+  /// Replaces bytes that were written.
+  int write_at(std::size_t at, const char* data, std::size_t size);
   /// Syncs and renames.
   int commit();
   /// Where the renamed file is.
@@ -30,16 +37,21 @@ class NewFile {
   bool is_open() const { return descriptor_ >= 0; }
 
  private:
+  void release();
+
   std::string path_, temporary_;
-  int descriptor_ = -1;
+  int descriptor_ = -1, slot_ = -1;
 };
 constexpr int not_regular = -1;  // what open() returns for a folder or a device
 
 /// The whole of a NewFile.
 int write_file(const std::string& path, const std::string& bytes);
 
-/// Removes what killed processes left of their NewFiles in `folder`; those of living ones stay.
-void remove_leftovers(const std::string& folder);
+/// Removes what killed processes left of their NewFiles called `names` in `folder`; those of living ones stay.
+void remove_leftovers(const std::string& folder, const std::set<std::string>& names);
+
+/// Kills this process by the signal, as if nothing had caught it, after removing what NewFiles have not committed.
+[[noreturn]] void die_by(int signal);
 
 /// Makes a folder and those above it; one that is there is fine. Says why and returns false when it cannot.
 bool make_folder(const std::string& path);
@@ -85,8 +97,8 @@ class Progress {
 };
 
 /// Opens the null device for standard streams that the caller closed, so that no file of ours gets their number; output
-/// to a closed stdout still fails. Makes a closed pipe, and a file above its limit, an error to report instead of a
-/// signal.
+/// to a closed stdout still fails. Makes a closed pipe, and a file above its limit, an error instead of a signal; Output
+/// then dies by SIGPIPE after all, unless the caller ignores it. SIGINT, SIGTERM and SIGHUP remove NewFiles first.
 void guard_standard_streams();
 
 }  // namespace command

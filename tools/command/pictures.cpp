@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <vector>
 
 #include "facenet/image_io.hpp"
@@ -11,10 +13,9 @@ namespace command {
 
 namespace {
 
-facenet::Result<facenet::Image> read_stdin() {
-  static bool taken = false;
-  if (taken) return {facenet::Errc::invalid_argument, "it was read already: name '-' only once"};
-  taken = true;
+facenet::Result<facenet::Buffer<std::uint8_t>> read_stdin() {
+  static std::atomic<bool> taken{false};
+  if (taken.exchange(true)) return {facenet::Errc::invalid_argument, "it was read already: name '-' only once"};
   std::vector<std::uint8_t> bytes;
   constexpr std::size_t block = 1 << 16;
   for (std::size_t used = 0;;) {
@@ -27,14 +28,31 @@ facenet::Result<facenet::Image> read_stdin() {
     used += static_cast<std::size_t>(n);
     if (n != 0) continue;
     if (used == 0) return {facenet::Errc::truncated, "it is empty: redirect a picture to it"};
-    return facenet::decode_image({bytes.data(), used});
+    auto all = facenet::Buffer<std::uint8_t>::make(used, false);
+    if (all) std::memcpy(all->data(), bytes.data(), used);
+    return all;
   }
 }
 
 }  // namespace
 
+facenet::Result<facenet::Buffer<std::uint8_t>> read_bytes(const std::string& name) {
+  if (name == "-") return read_stdin();
+  auto bytes = facenet::detail::read_picture_file(name.c_str());
+  if (!bytes) bytes.status().in(name.c_str());
+  return bytes;
+}
+
+facenet::Result<facenet::Image> decode(facenet::Span<const std::uint8_t> bytes, const std::string& name) {
+  auto image = facenet::decode_image(bytes);
+  if (!image && name != "-") image.status().in(name.c_str());
+  return image;
+}
+
 facenet::Result<facenet::Image> read_picture(const std::string& name) {
-  return name == "-" ? read_stdin() : facenet::read_image(name.c_str());
+  auto bytes = read_bytes(name);
+  if (!bytes) return bytes.status();
+  return decode(bytes->span(), name);
 }
 
 }  // namespace command

@@ -1,6 +1,8 @@
 #include "png.hpp"
 
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 namespace {
@@ -40,15 +42,38 @@ void* checked(void* memory) {
 
 namespace command {
 
+namespace {
+
+void append(void* to, void* data, int size) {
+  static_cast<std::string*>(to)->append(static_cast<const char*>(data), static_cast<std::size_t>(size));
+}
+
+}  // namespace
+
 std::string png(facenet::ImageView picture) {
   std::string bytes;
-  const auto append = [](void* to, void* data, int size) {
-    static_cast<std::string*>(to)->append(static_cast<const char*>(data), static_cast<std::size_t>(size));
-  };
   if (stbi_write_png_to_func(append, &bytes, picture.width, picture.height, 3, picture.data,
                              static_cast<int>(picture.stride)) == 0)
     throw std::bad_alloc();  // its only failure
   return bytes;
+}
+
+std::string jpeg(const facenet::Image& picture, int quality) {
+  std::string bytes;
+  if (stbi_write_jpg_to_func(append, &bytes, picture.width(), picture.height(), 3, picture.data(), quality) == 0)
+    throw std::bad_alloc();
+  return bytes;
+}
+
+PngSize png_size(const std::string& path) {
+  unsigned char start[24];  // signature, length and name of IHDR, width, height
+  std::FILE* file = std::fopen(path.c_str(), "rb");
+  if (file == nullptr) return {};
+  const bool whole = std::fread(start, 1, sizeof start, file) == sizeof start;
+  std::fclose(file);
+  if (!whole || std::memcmp(start, "\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16) != 0) return {};
+  const auto number = [&](int at) { return start[at] << 24 | start[at + 1] << 16 | start[at + 2] << 8 | start[at + 3]; };
+  return {number(16), number(20)};
 }
 
 }  // namespace command

@@ -5,6 +5,7 @@
 #include "json.hpp"
 #include "model.hpp"
 #include "output.hpp"
+#include "threshold.hpp"
 
 namespace command {
 
@@ -42,9 +43,13 @@ ExitStatus embed_one(facenet::Embedder& embedder, FaceSource& source, const std:
 
 int verify(const VerifyOptions& options) {
   auto embedder = load(options.model);
-  FaceSource source;
-  if (!embedder || !source.load(options.faces, options.aligned, options.model, embedder->info())) return failed;
+  if (!embedder) return failed;
   const facenet::ModelInfo& info = embedder->info();
+  double threshold = 0;
+  FaceSource source;
+  if (!choose_threshold(options.threshold, info, threshold) ||
+      !source.load(options.faces, options.aligned, options.model, info))
+    return failed;
 
   std::vector<float> a, b;
   const ExitStatus of_a = embed_one(*embedder, source, options.a, a);
@@ -53,7 +58,6 @@ int verify(const VerifyOptions& options) {
   warn_untrained(info);
   const double distance = facenet::distance(a.data(), b.data(), embedder->dim());
   const double similarity = facenet::similarity(a.data(), b.data(), embedder->dim());
-  const double threshold = options.threshold < 0 ? info.threshold : options.threshold;
   const bool same = distance <= threshold;
 
   Output out;

@@ -22,9 +22,14 @@ from facenet_tools import inception_resnet_v2
 from facenet_tools.cli import ToolError
 
 V1, V2 = "inception_resnet_v1", "inception_resnet_v2"
+LARGEST_DIM = 65536  # the engine's: embedding_dim in weight_metadata.hpp
 UNTRAINED_KEY = "facenet_untrained"
 StateDict = dict[str, torch.Tensor]
 
+KINDS = (
+    "a facenet-pytorch .pt, a safetensors file of its state_dict, a TensorFlow checkpoint or frozen graph of "
+    "davidsandberg, a Keras .h5 of DeepFace, or an ONNX file exported from facenet-pytorch"
+)
 _OWNERS = {V1: "facenet-pytorch's InceptionResnetV1", V2: "Inception-ResNet-v2 with timm's names"}
 _IGNORED = re.compile(r"logits\.|.*num_batches_tracked$")
 
@@ -120,15 +125,15 @@ def read(path: str, unsafe: bool = False) -> StateDict:
     except OSError as error:
         raise ToolError(f"{path}: cannot be read ({error.strerror or error}); check its permissions.") from error
     except Exception as error:  # torch raises anything from EOFError to RuntimeError on a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[-200:]
-        if "Unsupported class" in reason:
-            what = reason.rsplit(" ", 1)[-1]
+        reason = str(error)
+        if "Unsupported class" in reason or "Unsupported global" in reason:
+            what = (re.findall(r"(?:Unsupported class |GLOBAL )([\w.]+)", reason) or ["of unknown classes"])[0]
             raise ToolError(
                 f"{path}: holds Python objects ({what}) and not only tensors, and reading those may run any code; where "
                 "it was made, save model.state_dict(), or add --unsafe if you trust its maker as you trust a program."
             ) from error
         raise ToolError(
-            f"{path}: not a readable PyTorch checkpoint of tensors ({reason}); download or save the state_dict again."
+            f"{path}: not a readable PyTorch checkpoint of tensors; if it should be one, download or save it again, else give {KINDS}."
         ) from error
     if isinstance(loaded, nn.Module):  # with unsafe
         loaded = loaded.state_dict()
@@ -166,6 +171,7 @@ def check(state: StateDict, path: str) -> tuple[StateDict, int]:
         if name in real:
             raise ToolError(f"{path}: {name} is there with and without the module. prefix; save the state_dict again.")
         real[name] = value
+    _check_kinds(real, path)
     linear = real.get("last_linear.weight")
     dim = linear.shape[0] if linear is not None and linear.dim() == 2 and linear.shape[0] else 512
     architecture = architecture_of(real)
@@ -174,6 +180,21 @@ def check(state: StateDict, path: str) -> tuple[StateDict, int]:
     _check_names(real, expected, path, architecture)
     _check_values(real, path)
     return real, dim
+
+
+def _check_kinds(real: StateDict, path: str) -> None:
+    """Before a model is built for them: tensors that hold their numbers, and an embedding the engine can take."""
+    for name, value in real.items():
+        kind = "on the meta device" if value.is_meta else "sparse" if value.layout != torch.strided else None
+        kind = "quantised" if value.is_quantized else "nested" if value.is_nested else kind
+        if kind is not None:
+            raise ToolError(f"{path}: {name} is {kind}, not a plain tensor of numbers; save the state_dict of a dense model.")
+    linear = real.get("last_linear.weight")
+    if linear is not None and linear.dim() == 2 and linear.shape[0] > LARGEST_DIM:
+        raise ToolError(
+            f"{path}: last_linear.weight has {linear.shape[0]} outputs, an embedding has at most {LARGEST_DIM} numbers; "
+            "give a FaceNet checkpoint."
+        )
 
 
 def is_untrained(state: StateDict) -> bool:

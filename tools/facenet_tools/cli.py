@@ -5,8 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import re
+import signal
 import sys
 from typing import Callable
+
+
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # but the line feed, which lists have
 
 
 class ToolError(Exception):
@@ -16,20 +21,41 @@ class ToolError(Exception):
 def run(main: Callable[[], None]) -> None:
     """Calls main and exits: 0 when it returns, 2 with its sentence when it fails, 130 on Ctrl-C."""
     name = pathlib.Path(sys.argv[0]).name
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with contextlib.suppress(ValueError):  # not in the main thread
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _stop)
     try:
         main()
     except ToolError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {_CONTROL.sub('?', str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
+def _stop(number: int, _frame: object) -> None:
+    """As Ctrl-C does: by way of an exception, so that half-written files are removed on the way out."""
+    sys.exit(128 + number)
+
+
+def check_output(path: str) -> None:
+    """Refuses, before the work, an output that could not be written after it."""
+    target = pathlib.Path(path)
+    if path == "":
+        raise ToolError("the name of the output is empty; give -o FILE.")
+    if target.exists() and not target.is_file():
+        raise ToolError(f"{path}: this is not a regular file; choose another output name.")
+    if not target.parent.is_dir():
+        raise ToolError(f"{path}: cannot be written (there is no folder {target.parent}); choose a folder that can be.")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise ToolError(f"{path}: cannot be written (Permission denied); choose a folder that can be.")
+
+
 def write_atomically(path: str, chunks: list[bytes]) -> None:
     """Writes a file beside its final name, syncs and renames it, so that no reader ever sees half of it."""
     target = pathlib.Path(path)
-    if target.exists() and not target.is_file():
-        raise ToolError(f"{path}: this is not a regular file; choose another output name.")
+    check_output(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "xb") as file:

@@ -35,8 +35,10 @@ def _variables(path: str) -> dict[str, np.ndarray]:
                     variable = name.split("/")[-1].split(":")[0]
                     out[f"{layer}/{variable}"] = root[layer][name][()]
             return out
-    except (OSError, KeyError, RuntimeError) as error:  # RuntimeError: what HDF5 itself says of damage
-        reason = str(error).splitlines()[0].rstrip(".")[:200]
+    except ToolError:
+        raise
+    except Exception as error:  # h5py hands on whatever a damaged file makes of HDF5, numpy and the codecs of names
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
         raise ToolError(f"{path}: not a readable HDF5 file of Keras ({reason}); download it again.") from error
 
 

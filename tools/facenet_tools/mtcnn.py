@@ -55,6 +55,9 @@ def packaged_source() -> str:
 
 def read(folder: str | pathlib.Path) -> tuple[dict[str, checkpoint.StateDict], str]:
     """The three state_dicts of a folder, and the SHA-256 of the files one behind the other: pnet, rnet, onet."""
+    absent = [f"{network}.pt" for network in NETWORKS if not (pathlib.Path(folder) / f"{network}.pt").is_file()]
+    if absent:
+        raise ToolError(f"{folder}: {', '.join(absent)} is not there; give a folder with pnet.pt, rnet.pt and onet.pt.")
     digest = hashlib.sha256()
     states: dict[str, checkpoint.StateDict] = {}
     for network in NETWORKS:

@@ -38,12 +38,21 @@ def read(path: str) -> tuple[StateDict, dict[str, str]]:
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf raises DecodeError, which is no subclass of anything useful
-        raise ToolError(f"{path}: not a readable ONNX file ({error}); export it again.") from error
-    state = _Graph(onnx, model.graph, path).state()
+        raise ToolError(f"{path}: not a readable ONNX file ({_first_line(error)}); export it again.") from error
+    try:
+        state = _Graph(onnx, model.graph, path).state()
+    except ToolError:
+        raise
+    except Exception as error:  # a node without inputs, an initialiser shorter than its shape, a type numpy lacks
+        raise ToolError(f"{path}: its graph is damaged ({_first_line(error)}); export it again.") from error
     real, dim = checkpoint.check(state, path)
     _compare(onnx, model, real, dim, path)
     ours = {p.key.removeprefix(PREFIX): p.value for p in model.metadata_props if p.key.startswith(PREFIX)}
     return real, {key: ours[key] for key in KEPT if key in ours}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200] or type(error).__name__
 
 
 def write(state: StateDict, dim: int, metadata: dict[str, str], path: str) -> bytes:
@@ -92,6 +101,8 @@ class _Graph:
         return state
 
     def _layer(self, layer: checkpoint.Layer, node) -> StateDict:
+        if len(node.input) < 2 or not node.output:
+            raise ToolError(f"{self.path}: a {node.op_type} has no weights; export the network again.")
         weight = self._tensor(node.input[1])
         if node.op_type == "MatMul" or (node.op_type == "Gemm" and not self._attribute(node, "transB", 0)):
             weight = weight.T
@@ -141,7 +152,8 @@ def _compare(onnx, model, state: StateDict, dim: int, path: str) -> None:
     try:
         theirs = onnx.reference.ReferenceEvaluator(model).run(None, {inputs[0].name: picture.numpy()})[0]
     except Exception as error:  # what an operator of numpy raises when the graph does not fit together
-        raise ToolError(f"{path}: the graph does not run ({error}); export it again.") from error
+        raise ToolError(f"{path}: the graph does not run ({_first_line(error)}); export it again.") from error
+    theirs = np.asarray(theirs)
     error = np.abs(theirs - ours).max() if theirs.shape == ours.shape else np.inf
     if not error <= SAME:
         raise ToolError(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import pathlib
+import re
+import sys
 
 import numpy as np
+import torch
 
 from facenet_tools import checkpoint, keras_files, onnx_files, rounding, safetensors_writer, tensorflow_files
 from facenet_tools.checkpoint import StateDict
@@ -26,6 +30,8 @@ FACENET_PYTORCH = {
 
 # davidsandberg's names of his models are the moments they were trained at; copies keep them in their file names.
 _TRAINED_ON = {
+    "20170214-092102": "casia-webface",
+    "20170216-091149": "ms-celeb-1m",
     "20170511-185253": "casia-webface",
     "20170512-110547": "ms-celeb-1m",
     "20180402-114759": "vggface2",
@@ -34,10 +40,22 @@ _TRAINED_ON = {
     "facenet512_weights.h5": "vggface2",
 }
 
-_KINDS = (
-    "a facenet-pytorch .pt, a safetensors file of its state_dict, a TensorFlow checkpoint or frozen graph of "
-    "davidsandberg, a Keras .h5 of DeepFace, or an ONNX file exported from facenet-pytorch"
-)
+# First bytes of what people hand over by mistake. None of them begins a file that can be converted.
+_STRANGERS = {b"\xff\xd8\xff": "a JPEG picture", b"\x89PNG": "a PNG picture", b"GIF8": "a GIF picture", b"%PDF": "a PDF file",
+              b"\x1f\x8b": "a gzip archive; unpack it first", b"RIFF": "a RIFF file", b"#!": "a script"}
+# What metadata of format 1 must look like where it comes from a stranger's file; the engine would refuse the rest.
+_VALUES = {
+    "trained": "true|false",
+    "width": "1",
+    "image_size": "[1-9][0-9]{0,3}",
+    "channel_order": "rgb|bgr",
+    "scaling": "fixed|prewhiten|unit|mean_255",
+    "crop": "box|five_point",
+    "margin": r"[0-9]{1,6}(\.[0-9]{1,6})?",
+    "resize": ".{1,100}",
+    "dataset": ".{1,400}",
+    "licence": ".{1,400}",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,17 +81,24 @@ class Source:
 
 def recognise(path: str) -> str:
     """What a path holds: pytorch, safetensors, tensorflow, graph, keras or onnx."""
+    if path == "":
+        raise ToolError("the name of the input is empty; give IN.")
     where = pathlib.Path(path)
     if tensorflow_files.checkpoint_prefix(path) is not None:
         return "tensorflow"
     if not where.is_file():
-        problem = "holds no TensorFlow checkpoint" if where.is_dir() else "does not exist"
-        raise ToolError(f"{path}: {problem}; give {_KINDS}.")
+        problem = "is not a regular file" if where.exists() else "does not exist"
+        raise ToolError(f"{path}: {'holds no TensorFlow checkpoint' if where.is_dir() else problem}; give {checkpoint.KINDS}.")
     try:
         with open(path, "rb") as file:
             start = file.read(16)
     except OSError as error:
         raise ToolError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from error
+    if start == b"":
+        raise ToolError(f"{path}: is empty; copy or download it again.")
+    stranger = next((what for magic, what in _STRANGERS.items() if start.startswith(magic)), None)
+    if stranger is not None:
+        raise ToolError(f"{path}: is {stranger}, no checkpoint; give {checkpoint.KINDS}.")
     if start.startswith(keras_files.MAGIC):
         return "keras"
     if start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= 1 << 20:
@@ -106,6 +131,7 @@ def read(path: str, scaling: str | None = None, unsafe: bool = False, expected_s
         state = keras_files.read(path)
     elif kind == "onnx":
         state, details = onnx_files.read(path)
+        check_values(details, path)
     elif kind == "safetensors":
         state, details = _read_safetensors(path)
     else:
@@ -114,8 +140,18 @@ def read(path: str, scaling: str | None = None, unsafe: bool = False, expected_s
     if kind in ("tensorflow", "graph", "keras"):
         source.metadata.update(_davidsandberg(source.dim, kind))
     if scaling is not None:
+        stated = source.metadata["scaling"] if "scaling" in details or kind in ("tensorflow", "graph", "keras") else scaling
+        if stated != scaling:
+            said = "the file itself says" if "scaling" in details else f"a model of this kind with {source.dim} dimensions was trained with"
+            print(f"convert_weights.py: {path}: {said} scaling {stated}; --scaling {scaling} is obeyed.", file=sys.stderr)
         source.metadata["scaling"] = scaling
     return source
+
+
+def check_values(metadata: dict[str, str], path: str) -> None:
+    for key, value in metadata.items():
+        if key in _VALUES and not re.fullmatch(_VALUES[key], value):
+            raise ToolError(f"{path}: its metadata says {key} = {value[:40]!r}, which makes no sense; export it again.")
 
 
 def from_state(state: StateDict, path: str, digest: str, known: dict[str, str] | None = None) -> Source:
@@ -131,9 +167,12 @@ def sha256_of(paths: list[pathlib.Path]) -> str:
     """Of the files one behind the other."""
     digest = hashlib.sha256()
     for path in paths:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        try:
+            with open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise ToolError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from error
     return digest.hexdigest()
 
 
@@ -160,18 +199,43 @@ def _read_safetensors(path: str) -> tuple[StateDict, dict[str, str]]:
         tensors = load_file(path)
         with safetensors.safe_open(path, "np") as file:
             metadata = file.metadata() or {}
-    except (safetensors.SafetensorError, OSError, KeyError) as error:  # KeyError: a type that torch does not have
+    except Exception as error:  # SafetensorError; what torch says of shapes and of types that it does not have
         raise ToolError(f"{path}: not a readable safetensors file ({error}); copy or download it again.") from error
     if metadata.get("format") != "1":
         return tensors, {}
-    return _unfolded({name: value.numpy() for name, value in tensors.items()}, metadata, path), metadata
+    return _unfolded({name: value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy() for name, value in tensors.items()},
+                     metadata, path), metadata
 
 
 def _unfolded(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: str) -> StateDict:
-    if metadata["architecture"] != "inception_resnet_v1":
+    keys = ("architecture", "embedding_dim", *FACENET_PYTORCH, "trained", "data_xxh64", "header_xxh64")
+    missing = [key for key in keys if key not in metadata]
+    if missing:
+        raise ToolError(f"{path}: its metadata has format 1 but lacks {', '.join(missing)}; convert its source again.")
+    if metadata["architecture"] != checkpoint.V1:
         raise ToolError(f"{path}: holds {metadata['architecture']}, not inception_resnet_v1; there is no way back for it.")
     raw = pathlib.Path(path).read_bytes()
-    data = raw[8 + int.from_bytes(raw[:8], "little") :]
-    if safetensors_writer.xxh64(data) != metadata["data_xxh64"]:
-        raise ToolError(f"{path}: the data's XXH64 does not agree: the file is damaged, copy or convert it again.")
-    return rounding.state_of(arrays, int(metadata["embedding_dim"]))
+    start = 8 + int.from_bytes(raw[:8], "little")
+    # As it stands in the file: the sum was taken with its own digits blank.
+    blank = raw[8:start].replace(metadata["header_xxh64"].encode(), safetensors_writer.HASH_BLANK.encode(), 1)
+    for part, data, key in (("header", blank, "header_xxh64"), ("data", raw[start:], "data_xxh64")):
+        if safetensors_writer.xxh64(data) != metadata[key]:
+            raise ToolError(f"{path}: the {part}'s XXH64 does not agree: the file is damaged, copy or convert it again.")
+    check_values(metadata, path)
+    dim = metadata["embedding_dim"]
+    if not re.fullmatch("[1-9][0-9]{0,4}", dim) or int(dim) > checkpoint.LARGEST_DIM:
+        raise ToolError(f"{path}: its metadata says embedding_dim = {dim[:40]!r}, which makes no sense; convert its source again.")
+    model = checkpoint.build_model(int(dim))
+    names = [f"{layer.name}.{part}" for layer in checkpoint.layers(model) for part in ("weight", "bias")]
+    absent = [name for name in names if name not in arrays]
+    shapes = {f"{layer.name}.{part}": shape for layer in checkpoint.layers(model) for part, shape in _shapes(layer, model)}
+    wrong = [name for name in shapes if name in arrays and arrays[name].shape != shapes[name]]
+    if absent or wrong:
+        problem = f"lacks {', '.join(absent[:5])}" if absent else f"has another shape at {', '.join(wrong[:5])}"
+        raise ToolError(f"{path}: {problem}, which its architecture needs; convert its source again.")
+    return rounding.state_of(arrays, int(dim))
+
+
+def _shapes(layer: checkpoint.Layer, model: torch.nn.Module) -> list[tuple[str, tuple[int, ...]]]:
+    weight = tuple(model.get_parameter(layer.weight).shape)
+    return [("weight", weight), ("bias", weight[:1]), ("weight_scale", weight[:1])]

@@ -1,0 +1,190 @@
+#include "bulk.hpp"
+
+#include <unistd.h>
+
+#include <condition_variable>
+#include <filesystem>
+#include <mutex>
+#include <new>
+
+#include "facenet/hash.hpp"
+#include "facenet/parallel.hpp"
+#include "model.hpp"
+#include "output.hpp"
+#include "pictures.hpp"
+
+namespace command {
+
+namespace {
+
+constexpr std::size_t most_sentences = 100;
+
+/// Results that members of a team finish in any order, handed on in the order of the pictures. Nobody is further ahead than
+/// the window, so memory does not grow with the number of pictures. The member that has the oldest picture never waits.
+class InOrder {
+ public:
+  InOrder(std::size_t count, std::size_t window, const BulkEmbedder::Take& take)
+      : take_(take), count_(count), slots_(window), ready_(window) {}
+
+  /// The next picture's number; false when there is none or the run has ended.
+  bool next(std::size_t& index) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    room_.wait(lock, [&] { return stopped_ || given_ >= count_ || given_ < taken_ + slots_.size(); });
+    if (stopped_ || given_ >= count_) return false;
+    index = given_++;
+    return true;
+  }
+
+  void finish(std::size_t index, EmbeddedPicture&& picture) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    slots_[index % slots_.size()] = std::move(picture);
+    ready_[index % slots_.size()] = true;
+    for (std::size_t slot; !stopped_ && ready_[slot = taken_ % slots_.size()]; ++taken_) {
+      ready_[slot] = false;
+      stopped_ = !hand_on(taken_, slots_[slot]);
+      slots_[slot] = {};
+    }
+    room_.notify_all();
+  }
+
+  bool complete() const { return taken_ == count_ && !stopped_; }
+
+ private:
+  bool hand_on(std::size_t index, EmbeddedPicture& picture) {
+    try {
+      return take_(index, picture);
+    } catch (const std::bad_alloc&) {
+      say("there is not enough memory for the results; embed fewer pictures at once.");
+      return false;
+    }
+  }
+
+  const BulkEmbedder::Take& take_;
+  std::size_t count_, given_ = 0, taken_ = 0;
+  std::vector<EmbeddedPicture> slots_;
+  std::vector<bool> ready_;
+  bool stopped_ = false;
+  std::mutex mutex_;
+  std::condition_variable room_;
+};
+
+}  // namespace
+
+std::string cache_file(const std::string& option, const std::string& folder) {
+  if (option == "none") return {};
+  if (!option.empty()) return option;
+  const std::size_t end = folder.find_last_not_of('/');
+  const std::string name = end == std::string::npos ? "." : folder.substr(0, end + 1);
+  const std::string last = name.substr(name.rfind('/') + 1);
+  const std::string file = last == "." || last == ".." ? name + "/.embeddings" : name + ".embeddings";
+  const std::string parent = std::filesystem::path(file).parent_path().string();
+  if (::access(file.c_str(), F_OK) == 0 || ::access(parent.empty() ? "." : parent.c_str(), W_OK) == 0) return file;
+  say(file + ": embeddings cannot be kept there, so a later run makes them again; give --cache FILE.");
+  return {};
+}
+
+bool BulkEmbedder::load(const ModelOptions& model, const FaceOptions& faces, bool aligned, const std::string& cache) {
+  model_ = model;
+  auto embedder = command::load(model);
+  if (!embedder) return false;
+  embedder_ = std::move(*embedder);
+  if (!source_.load(faces, aligned, model, info())) return false;
+  context_ = std::string(facenet::version) + " " + facenet::isa_name + " " + info().digest +
+             (model.half_weights ? " half " : " ") + source_.fingerprint();
+  return cache.empty() || cache_.open(cache, dim());
+}
+
+// One thread a picture: 1.6 times as many pictures as all threads in each (dlib's network, crops and photographs, two cores).
+// With fewer pictures than threads it is the other way.
+bool BulkEmbedder::run(const std::vector<std::string>& pictures, const Take& take) {
+  const auto threads = static_cast<std::size_t>(model_.threads == 0 ? facenet::default_threads() : model_.threads);
+  std::vector<Worker> workers;
+  if (!hire(pictures.size() < threads ? 1 : static_cast<int>(threads), workers)) return false;
+  facenet::Team team;
+  const facenet::Status started = team.start(static_cast<int>(workers.size()));
+  if (!started.ok()) {
+    say(std::string(started.text()) + "; give fewer --threads.");
+    return false;
+  }
+  InOrder results(pictures.size(), 8 * workers.size(), take);
+  team.run([&](int member, int) noexcept {
+    for (std::size_t i; results.next(i);) {
+      EmbeddedPicture picture;
+      try {
+        picture = embed(workers[static_cast<std::size_t>(member)], pictures[i]);
+      } catch (const std::bad_alloc&) {
+        picture.faces.clear();
+        picture.failure = "there is not enough memory for a picture; give fewer --threads.";
+      }
+      results.finish(i, std::move(picture));
+    }
+  });
+  if (workers.size() == 1) {  // lent by hire()
+    embedder_ = std::move(workers[0].embedder);
+    source_ = std::move(workers[0].source);
+  }
+  return results.complete();
+}
+
+bool BulkEmbedder::hire(int count, std::vector<Worker>& workers) {
+  if (count == 1) {
+    workers.push_back({std::move(embedder_), std::move(source_)});
+    return true;
+  }
+  facenet::Status status;
+  while (status.ok() && workers.size() < static_cast<std::size_t>(count)) {
+    auto embedder = embedder_.fork(1, 1);
+    auto source = source_.fork();
+    if (!embedder) status = embedder.status();
+    if (!source) status = source.status();
+    if (status.ok()) workers.push_back({std::move(*embedder), std::move(*source)});
+  }
+  if (!status.ok()) say(std::string(status.text()) + "; give fewer --threads.");
+  return status.ok();
+}
+
+EmbeddedPicture BulkEmbedder::embed(Worker& worker, const std::string& name) {
+  EmbeddedPicture result;
+  CacheKey key;
+  std::vector<CutFace> faces;
+  auto bytes = read_bytes(name);
+  facenet::Status status = bytes.status();
+  if (status.ok()) {
+    if (cache_.is_open()) {
+      facenet::Sha256 hash;
+      hash.update(context_.c_str(), context_.size() + 1);
+      hash.update(bytes->data(), bytes->size());
+      hash.digest(key.data());
+      if (cache_.find(key, result.faces)) return result;
+    }
+    auto picture = decode(bytes->span(), name);
+    *bytes = {};
+    status = picture.status();
+    if (status.ok()) status = worker.source.cut(std::move(*picture), faces);
+  }
+  for (std::size_t i = 0; status.ok() && i < faces.size(); ++i) {
+    std::vector<float> embedding(static_cast<std::size_t>(worker.embedder.dim()));
+    status = worker.embedder.embed(faces[i].crop, embedding.data());
+    result.faces.push_back({faces[i].face, std::move(embedding)});
+  }
+  if (!status.ok()) {
+    result.faces.clear();
+    result.failure = sentence(status, name, Subject::picture);
+  } else if (cache_.is_open()) {
+    cache_.add(key, result.faces);
+  }
+  return result;
+}
+
+void Failures::add(const std::string& picture, const std::string& sentence) {
+  pictures_.push_back(picture);
+  if (sentences_.size() < most_sentences) sentences_.push_back(sentence);
+}
+
+void Failures::say_all() const {
+  for (const std::string& sentence : sentences_) say(sentence);
+  if (pictures_.size() > sentences_.size())
+    say("... and " + std::to_string(pictures_.size() - sentences_.size()) + " more pictures failed.");
+}
+
+}  // namespace command

@@ -1,0 +1,194 @@
+#include "rows.hpp"
+
+#include <cstdio>
+#include <filesystem>
+
+#include "facenet/hash.hpp"
+#include "json.hpp"
+#include "output.hpp"
+
+namespace command {
+
+namespace {
+
+std::string digits(float value) {
+  char text[24];
+  std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
+  return text;
+}
+
+bool ends_with(const std::string& text, const char* end) {
+  const std::string e = end;
+  return text.size() > e.size() && text.compare(text.size() - e.size(), e.size(), e) == 0;
+}
+
+/// RFC 4180: quotes where a comma, a quote or the end of a line is inside.
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  std::string out = "\"";
+  for (const char c : text) out += c == '"' ? "\"\"" : std::string(1, c);
+  return out + '"';
+}
+
+/// What JSON lines and the index say of a face, before and after the embedding.
+Json place(const std::string& picture, int number, const facenet::Face& face) {
+  Json j;
+  j["image"] = picture;
+  j["face"] = number;
+  j["box"] = {face.box.x0, face.box.y0, face.box.x1, face.box.y1};
+  return j;
+}
+
+class Lines : public Rows {
+ public:
+  Lines(RowFormat format, const facenet::ModelInfo& info) : format_(format), info_(info) {}
+  bool open(const std::string& path) { return out_.open(path); }
+
+  bool add(const std::string& picture, int number, const EmbeddedFace& face) override {
+    if (format_ == RowFormat::csv) return head() && out_.line(as_csv(picture, number, face));
+    return out_.line(format_ == RowFormat::json ? as_json(picture, number, face) : as_text(picture, number, face));
+  }
+  bool finish(const std::vector<std::string>&, const std::vector<std::string>&) override {
+    return head() && out_.finish();
+  }
+
+ private:
+  /// CSV's first line; there too where no picture has a face.
+  bool head() {
+    if (format_ != RowFormat::csv || headed_) return true;
+    headed_ = true;
+    std::string names = "image,face,x0,y0,x1,y1,score,model";
+    for (int i = 0; i < info_.embedding_dim; ++i) names += ",e" + std::to_string(i);
+    return out_.line(names);
+  }
+  std::string as_csv(const std::string& picture, int number, const EmbeddedFace& face) const {
+    std::string row = csv_field(picture) + "," + std::to_string(number);
+    const facenet::Box& b = face.face.box;
+    for (const float v : {b.x0, b.y0, b.x1, b.y1, face.face.score}) row += "," + digits(v);
+    row += std::string(",") + info_.digest;
+    for (const float v : face.embedding) row += "," + digits(v);
+    return row;
+  }
+  std::string as_json(const std::string& picture, int number, const EmbeddedFace& face) const {
+    Json j = place(picture, number, face.face);
+    j["embedding"] = face.embedding;
+    j["model"] = info_.digest;
+    j["trained"] = info_.trained;
+    return line(j);
+  }
+  /// name TAB number of the face TAB the embedding's numbers, separated by spaces.
+  static std::string as_text(const std::string& picture, int number, const EmbeddedFace& face) {
+    std::string row = escaped(picture) + "\t" + std::to_string(number) + "\t";
+    for (std::size_t i = 0; i < face.embedding.size(); ++i) row += (i == 0 ? "" : " ") + digits(face.embedding[i]);
+    return row;
+  }
+
+  RowFormat format_;
+  const facenet::ModelInfo& info_;
+  Output out_;
+  bool headed_ = false;
+};
+
+/// X.npy (float32, rows x dim), X.index.jsonl (a line for each row) and X.model.json (what made them). The array takes its
+/// name last, and X.model.json holds its hash: files of two runs do not pass for one.
+class Array : public Rows {
+ public:
+  explicit Array(const facenet::ModelInfo& info) : info_(info) {}
+
+  bool open(const std::string& path) {
+    path_ = path;
+    base_ = path.substr(0, path.size() - 4);
+    const int error = file_.open(path);
+    if (error != 0) return say_unwritable(path, error);
+    return index_.open(base_ + ".index.jsonl") && put(header());  // a place for the number of rows
+  }
+
+  bool add(const std::string& picture, int number, const EmbeddedFace& face) override {
+    Json j = place(picture, number, face.face);
+    j["score"] = face.face.score;
+    j["model"] = info_.digest;
+    const std::size_t bytes = face.embedding.size() * sizeof(float);
+    hash_.update(face.embedding.data(), bytes);
+    ++rows_;
+    return put(std::string(reinterpret_cast<const char*>(face.embedding.data()), bytes)) && index_.line(line(j));
+  }
+
+  bool finish(const std::vector<std::string>& without_face, const std::vector<std::string>& failed) override {
+    char hash[17];
+    facenet::to_hex(hash_.digest(), hash);
+    Json j;
+    j["format"] = "facenet-embeddings";
+    j["version"] = 1;
+    j["model"] = info_.digest;
+    j["architecture"] = info_.architecture;
+    j["trained"] = info_.trained;
+    j["dim"] = info_.embedding_dim;
+    j["normalise"] = info_.normalise == facenet::Normalise::l2 ? "l2" : "none";
+    j["threshold"] = static_cast<float>(info_.threshold);
+    j["rows"] = rows_;
+    j["data_xxh64"] = hash;
+    j["index"] = std::filesystem::path(base_ + ".index.jsonl").filename().string();
+    j["without_face"] = without_face;
+    j["failed"] = failed;
+    if (failed_ || !index_.finish()) return false;
+    const std::string first = header();
+    int error = file_.write_at(0, first.data(), first.size());
+    if (error != 0) return say_unwritable(path_, error);
+    error = write_file(base_ + ".model.json", line(j) + "\n");
+    if (error != 0) return say_unwritable(base_ + ".model.json", error);
+    error = file_.commit();
+    return error == 0 || say_unwritable(path_, error);
+  }
+
+ private:
+  /// NumPy's format 1.0, padded to 128 bytes, which hold any number of rows.
+  std::string header() const {
+    constexpr std::size_t bytes = 128;
+    std::string text("\x93NUMPY\x01\x00\x76\x00", 10);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    const char* type = ">f4";
+#else
+    const char* type = "<f4";
+#endif
+    text += std::string("{'descr': '") + type + "', 'fortran_order': False, 'shape': (" + std::to_string(rows_) + ", " +
+            std::to_string(info_.embedding_dim) + "), }";
+    text.resize(bytes - 1, ' ');
+    return text + '\n';
+  }
+  bool put(const std::string& bytes) {
+    if (failed_) return false;
+    const int error = file_.write(bytes.data(), bytes.size());
+    failed_ = error != 0 && !say_unwritable(path_, error);
+    return !failed_;
+  }
+
+  const facenet::ModelInfo& info_;
+  std::string path_, base_;
+  NewFile file_;
+  Output index_;
+  facenet::Xxh64 hash_;
+  std::uint64_t rows_ = 0;
+  bool failed_ = false;
+};
+
+}  // namespace
+
+bool row_format(const std::string& out, bool json, RowFormat& format) {
+  format = json || ends_with(out, ".jsonl") ? RowFormat::json : RowFormat::text;
+  if (ends_with(out, ".csv")) format = RowFormat::csv;
+  if (ends_with(out, ".npy")) format = RowFormat::npy;
+  if (!ends_with(out, ".parquet")) return true;
+  say(out + ": Parquet is made in a second step; write X.npy, then run tools/npy_to_parquet.py X.npy.");
+  return false;
+}
+
+std::unique_ptr<Rows> begin_rows(const std::string& out, RowFormat format, const facenet::ModelInfo& info) {
+  if (format == RowFormat::npy) {
+    auto rows = std::make_unique<Array>(info);
+    return rows->open(out) ? std::move(rows) : nullptr;
+  }
+  auto rows = std::make_unique<Lines>(format, info);
+  return rows->open(out) ? std::move(rows) : nullptr;
+}
+
+}  // namespace command
