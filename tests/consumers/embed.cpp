@@ -13,6 +13,7 @@
 #  include <cstdio>
 #  include <cstdlib>
 #  include <cstring>
+#  include <functional>
 #  include <new>
 #  include <stdexcept>
 #  include <utility>
