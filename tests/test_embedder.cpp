@@ -106,3 +106,102 @@ TEST_CASE("a failing allocation anywhere from the file to the embedding is an er
   CHECK(want[0] > 0);
   CHECK(got == want);
 }
+
+namespace {
+
+/// Memory that begins at a cache line.
+struct Block {
+  explicit Block(std::size_t bytes) : raw(bytes + cache_line) {
+    at = reinterpret_cast<unsigned char*>(round_up(reinterpret_cast<std::uintptr_t>(raw.data()), cache_line));
+  }
+  std::vector<unsigned char> raw;
+  unsigned char* at;
+};
+
+}  // namespace
+
+TEST_CASE("an arena of required_bytes() is filled exactly, malloc is never called, and one byte less is an error") {
+  const std::string file = dlib_file();
+  std::vector<std::uint8_t> pixels(150 * 150 * 3);
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 31 / 7);
+  const ImageView face(pixels.data(), 150, 150, 450, ChannelOrder::rgb);
+  std::vector<float> want(128);
+  REQUIRE(Embedder::load(span(file), one_thread())->embed(face, want.data()).ok());
+
+  for (const bool int8 : {false, true})
+    for (const int batch : {1, 3}) {
+      CAPTURE(int8);
+      CAPTURE(batch);
+      EmbedderOptions options;
+      options.int8_weights = int8;
+      options.batch = batch;
+      const auto need = Embedder::required_bytes(span(file), options);
+      REQUIRE(need.ok());
+      Block memory(*need);
+      Arena arena(memory.at, *need);
+      options.arena = &arena;
+      builder::allocations_left = 0;  // from here on malloc fails
+      CHECK(*Embedder::required_bytes(span(file), options) == *need);  // its tables are made in the arena
+      CHECK(arena.used() == 0);
+      {
+        std::vector<float> got(128);
+        auto embedder = Embedder::load(span(file), options);
+        REQUIRE(embedder.ok());
+        CHECK(arena.peak() == *need);
+        CHECK(embedder->workspace().threads() == 1);
+        CHECK(embedder->embed(face, got.data()).ok());
+        CHECK(got == want);
+        CHECK(embedder->fork(1, 1).status().code() == Errc::out_of_memory);
+        // The exact arena has no room to resize a picture in, unless the file was read there.
+        const Status small = embedder->embed({pixels.data(), 149, 150, 450, ChannelOrder::rgb}, got.data());
+        CHECK((small.ok() || small.code() == Errc::out_of_memory));
+        CHECK(embedder->embed(face, got.data()).ok());
+        CHECK(got == want);
+      }
+      CHECK(arena.used() == 0);
+      Arena less(memory.at, *need - 1);
+      options.arena = &less;
+      CHECK(Embedder::load(span(file), options).status().code() == Errc::out_of_memory);
+      CHECK(less.used() == 0);
+      builder::allocations_left = -1;
+    }
+}
+
+TEST_CASE("an arena with room to spare: pictures of other sizes, forks, another embedder when the first is gone") {
+  const std::string file = dlib_file();
+  const std::vector<std::uint8_t> pixels(331 * 217 * 3, 90);
+  const ImageView view(pixels.data(), 331, 217, 331 * 3, ChannelOrder::rgb);
+  EmbedderOptions options;
+  options.int8_weights = true;
+  std::vector<float> want(128), got(128);
+  REQUIRE(Embedder::load(span(file), one_thread())->embed(view, want.data()).ok());
+  const std::size_t bytes = 3 * *Embedder::required_bytes(span(file), options);
+  Block memory(bytes);
+  Arena arena(memory.at, bytes);
+  options.arena = &arena;
+  builder::allocations_left = 0;
+  for (int round = 0; round < 3; ++round) {
+    auto embedder = Embedder::load(span(file), options);
+    REQUIRE(embedder.ok());
+    auto other = embedder->fork(1, 1);
+    REQUIRE(other.ok());
+    { const Embedder first = std::move(*embedder); }
+    CHECK(other->embed(view, got.data()).ok());
+    CHECK(got == want);
+  }
+  builder::allocations_left = -1;
+  CHECK(arena.used() == 0);
+}
+
+TEST_CASE("int8 weights stay where they are, need an int8 file, and exclude half precision") {
+  const std::string file = dlib_file();
+  EmbedderOptions options = one_thread();
+  options.int8_weights = true;
+  const auto embedder = Embedder::load(span(file), options);
+  REQUIRE(embedder.ok());
+  CHECK(embedder->plan().weight_bytes() == 0);
+  options.half_weights = true;
+  CHECK(Embedder::load(span(file), options).status().code() == Errc::invalid_argument);
+  CHECK(Embedder::required_bytes(span(file), options).status().code() == Errc::invalid_argument);
+  CHECK(Embedder::required_bytes(Span<const std::uint8_t>()).status().code() == Errc::truncated);
+}

@@ -22,6 +22,8 @@ void counted_free(void* p) {
 
 #include <doctest/doctest.h>
 
+#include <string>
+
 #include "facenet/memory.hpp"
 #include "facenet/tensor.hpp"
 
@@ -91,6 +93,92 @@ TEST_CASE("no memory, and sizes that would wrap around, are errors") {
   CHECK(Buffer<char>::make(SIZE_MAX - detail::huge_page).status().code() == Errc::out_of_memory);
   CHECK(largest_request == 0);  // refused before anybody was asked for the few bytes that remain after wrapping
   CHECK(alive == 0);
+}
+
+TEST_CASE("an arena: both ends, full to the last line, room that comes back, never malloc") {
+  alignas(64) unsigned char memory[64 * 10];
+  Arena arena(memory, sizeof memory);
+  const Memory front{&arena, Arena::front}, back = front.at_back();
+  refuse = true;
+  {
+    auto a = Buffer<float>::make(17, true, front);  // 68 bytes: two lines
+    auto b = Buffer<char>::make(64 * 3, true, back);
+    REQUIRE(a.ok());
+    REQUIRE(b.ok());
+    CHECK(static_cast<void*>(a->data()) == memory);
+    CHECK(static_cast<void*>(b->data()) == memory + 64 * 7);
+    CHECK(arena.used() == 64 * 5);
+    const Status full = Buffer<char>::make(64 * 5 + 1, true, front).status();
+    CHECK(full.code() == Errc::out_of_memory);
+    CHECK(std::string(full.text()).find("required_bytes()") != std::string::npos);
+    volatile std::size_t huge = SIZE_MAX / sizeof(double);  // a constant makes GCC warn of the memset that never happens
+    CHECK(Buffer<double>::make(huge, true, front).status().code() == Errc::out_of_memory);
+    CHECK(arena.used() == 64 * 5);
+    auto c = Buffer<char>::make(64 * 5, true, front);
+    REQUIRE(c.ok());
+    CHECK(static_cast<void*>(c->data()) == memory + 64 * 2);
+    CHECK(arena.used() == arena.size());
+    { const Buffer<char> gone = std::move(*b); }  // all that the back had
+    CHECK(arena.used() == 64 * 7);
+    { const Buffer<float> gone = std::move(*a); }  // not all of the front
+    CHECK(arena.used() == 64 * 7);
+    Buffer<char> moved;
+    moved = std::move(*c);
+    CHECK(moved.size() == 64 * 5);
+  }
+  CHECK(arena.used() == 0);
+  CHECK(arena.peak() == arena.size());
+  CHECK(Buffer<char>::make(64 * 10, false, back).ok());
+  refuse = false;
+  CHECK(alive == 0);
+}
+
+TEST_CASE("an arena in memory that is not aligned, or too small for a line") {
+  alignas(64) unsigned char memory[64 * 4];
+  for (std::size_t skip : {0u, 1u, 63u}) {
+    Arena arena(memory + skip, 64 * 3 - skip);
+    CHECK(arena.size() == (skip == 0 ? 64 * 3 : 64 * 2));
+    auto all = Buffer<char>::make(arena.size(), true, {&arena, Arena::front});
+    REQUIRE(all.ok());
+    CHECK(aligned(all->data(), cache_line));
+    CHECK(all->data() + all->size() <= reinterpret_cast<char*>(memory) + 64 * 3);
+  }
+  for (std::size_t bytes : {0u, 1u, 63u}) {
+    CHECK(Arena(memory, bytes).size() == 0);
+    CHECK(Arena(memory + 1, bytes).size() == 0);
+  }
+}
+
+TEST_CASE("an arena that measures counts what a real one takes; bulk is only counted, tables are real") {
+  alignas(64) unsigned char tables[64 * 2];
+  {
+    Arena measure{Arena::Measure{nullptr}};
+    const Memory from{&measure, Arena::front};
+    {
+      auto table = Buffer<int>::make(1, true, from);
+      auto bulk = Buffer<float>::make_bulk(std::size_t{1} << 28, true, from);
+      REQUIRE(table.ok());
+      REQUIRE(bulk.ok());
+      (*table)[0] = 1;
+      CHECK(bulk->data() == nullptr);
+      CHECK(measure.used() == 64 + (std::size_t{4} << 28));
+      CHECK(Buffer<float>::make_bulk(SIZE_MAX / 4, true, from).status().code() == Errc::out_of_memory);
+      CHECK(alive == 1);
+    }
+    CHECK(measure.used() == 0);
+    CHECK(alive == 0);
+  }
+  Arena real(tables, sizeof tables), measure{Arena::Measure{&real}};
+  refuse = true;
+  {
+    auto table = Buffer<int>::make(1, true, {&measure, Arena::back});
+    REQUIRE(table.ok());
+    CHECK(real.used() == 64);
+    CHECK(Buffer<int>::make(64, true, {&measure, Arena::back}).status().code() == Errc::out_of_memory);
+    CHECK(measure.used() == 64);
+  }
+  refuse = false;
+  CHECK(real.used() == 0);
 }
 
 TEST_CASE("spans: of arrays, of parts, of constants") {

@@ -177,6 +177,69 @@ ConvAlgorithm check_last_layer(const Network& n, const Parameters& parameters, P
   return step.algorithm;
 }
 
+/// int8 weights and scales for every weighted operator of a network, and what they stand for.
+struct Int8Parameters {
+  std::vector<std::vector<std::int8_t>> weight;
+  std::vector<std::vector<float>> scale, bias;
+  Int8Parameters(const Network& n, unsigned seed) : weight(z(n.size())), scale(z(n.size())), bias(z(n.size())) {
+    Random random(seed);
+    for (int i = 0; i < n.size(); ++i) {
+      if (!has_weights(n[i])) continue;
+      weight[z(i)].resize(z(weight_count(n, n[i])));
+      for (std::int8_t& q : weight[z(i)]) q = static_cast<std::int8_t>(random.integer(-128, 127));
+      scale[z(i)].resize(z(n[i].out.c));
+      // About the size that keeps activations near 1, a different odd number for each channel.
+      const float size = 2.0f / (128.0f * std::sqrt(static_cast<float>(weight_count(n, n[i]) / n[i].out.c)));
+      random.fill(scale[z(i)], 0.2f * size, size);
+      bias[z(i)].resize(bias_count(n[i]));
+      random.fill(bias[z(i)], -0.1f, 0.1f);
+    }
+  }
+  Result<Plan> kept(const Network& n, PlanOptions options) const {
+    return Plan::compile_int8_with(n, options, [&](int op, const std::int8_t*& w, Span<const float>& s, Span<const float>& b) {
+      w = weight[z(op)].data();
+      s = {scale[z(op)].data(), scale[z(op)].size()};
+      b = {bias[z(op)].data(), bias[z(op)].size()};
+    });
+  }
+  Result<Plan> expanded(const Network& n, PlanOptions options) const {
+    return Plan::compile_with(n, options, [&](int op, Span<float> w, Span<float> b) {
+      const std::size_t row = w.size() / scale[z(op)].size();
+      for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(weight[z(op)][i]) * scale[z(op)][i / row];
+      std::copy(bias[z(op)].begin(), bias[z(op)].end(), b.begin());
+    });
+  }
+};
+
+/// The last operator of `n` gives the same bits from weights that stay int8 as from their floats.
+void check_int8_layer(const Network& n, PlanOptions options) {
+  const Int8Parameters parameters(n, 17);
+  const Result<Plan> plans[] = {parameters.kept(n, options), parameters.expanded(n, options)};
+  std::vector<float> out[2];
+  const int index = n.size() - 1;
+  const Op& op = n[index];
+  for (int which = 0; which < 2; ++which) {
+    const Result<Plan>& plan = plans[which];
+    REQUIRE(plan.ok());
+    auto w = plan->workspace(1, which == 0 ? 3 : 1);
+    REQUIRE(w.ok());
+    Random random(12);
+    for (int from : {op.inputs[0], op.skip}) {
+      if (from < 0) continue;
+      const TensorView to = plan->view(*w, from);
+      for (int y = 0; y < to.shape.h; ++y)
+        for (int x = 0; x < to.shape.w; ++x)
+          for (int c = 0; c < to.shape.c; ++c) to.pixel(0, y, x)[c] = random();
+    }
+    plan->run_step(*w, static_cast<int>(plan->steps().size()) - 1);
+    const TensorView got = plan->view(*w, index);
+    for (int y = 0; y < op.out.h; ++y)
+      for (int x = 0; x < op.out.w; ++x) out[which].insert(out[which].end(), got.pixel(0, y, x), got.pixel(0, y, x) + op.out.c);
+  }
+  CHECK(std::memcmp(out[0].data(), out[1].data(), out[0].size() * sizeof(float)) == 0);
+  CHECK(*std::max_element(out[0].begin(), out[0].end()) > 0);
+}
+
 // Where a picture takes a second: scalar code, code with sanitizers inside, and an emulator (tools/test.sh says so).
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool instrumented = true;
@@ -345,6 +408,12 @@ TEST_CASE("decisions") {
             CHECK(sane);
           }
           CHECK(choose_winograd_chunks(pixels, block, panels, threads).groups <= threads);  // each transforms its input
+          const Chunking c = choose_expanded_chunks(pixels, block, panels, threads);
+          const bool sane = c.blocks >= 1 && c.groups >= 1 && c.groups <= panels && c.blocks <= pixels;
+          CHECK(sane);
+          CHECK((c.count() >= threads || c.blocks == pixels));
+          // A panel is expanded more than once only for a block of pixels, or for a thread that would be idle.
+          CHECK((c.blocks == 1 || pixels / c.blocks >= block || c.blocks == (threads + c.groups - 1) / c.groups || c.blocks == pixels));
         }
   CHECK(choose_winograd_chunks(16, 60, 4, 2).groups == 2);  // Block17: each thread reads half of the weights
   CHECK(choose_winograd_chunks(81, 24, 6, 2).groups == 1);  // conv2d_4a: each thread transforms half of the tiles
@@ -384,6 +453,7 @@ TEST_CASE("every algorithm computes every convolution of every network, as the r
           options.conv = algorithm;
           options.half_weights = half;
           CHECK(check_last_layer(n, parameters, options) == chosen);
+          if (!half) check_int8_layer(n, options);
           used[static_cast<std::size_t>(chosen)] = true;
         }
       }
@@ -434,6 +504,45 @@ TEST_CASE("the same bits for any number of threads, any batch and any place in i
     CHECK(allocations == before);
     CHECK(plan->run(*w, in.data(), 3, out.data()).code() == Errc::invalid_argument);
   }
+}
+
+TEST_CASE("int8 weights that stay int8 give the bits of their floats, for any number of threads and any batch") {
+  for (const Network& n : {small_network(), inception}) {
+    const bool whole = n.size() == inception.size();
+    const Int8Parameters parameters(n, 21);
+    std::vector<std::vector<float>> pictures;
+    for (unsigned i = 0; i < (whole && slow ? 1 : 3); ++i) pictures.push_back(pixels(n[0].out, i));
+    for (auto algorithm : {ConvAlgorithm::automatic, ConvAlgorithm::direct}) {
+      if (whole && algorithm == ConvAlgorithm::direct) continue;  // the layers alone are in the test above
+      PlanOptions options;
+      options.conv = algorithm;
+      const auto kept = parameters.kept(n, options), expanded = parameters.expanded(n, options);
+      REQUIRE(kept.ok());
+      REQUIRE(expanded.ok());
+      CHECK(kept->weight_bytes() == 0);  // they are the caller's
+      for (std::size_t i = 0; i < kept->steps().size(); ++i)
+        CHECK(kept->executed_macs(kept->steps()[i]) == expanded->executed_macs(expanded->steps()[i]));
+      const auto want = run(*expanded, 1, 1, pictures);
+      for (const auto& [threads, batch] : {std::pair{1, 1}, std::pair{3, 2}, std::pair{8, 3}}) {
+        if (whole && slow && threads > 1) continue;
+        CAPTURE(threads);
+        const auto got = run(*kept, threads, batch, pictures);
+        CHECK(std::memcmp(want.data(), got.data(), want.size() * sizeof(float)) == 0);
+      }
+      auto w = kept->workspace(1, 1);
+      REQUIRE(w.ok());
+      PlanInput in;
+      in.nhwc = pictures[0].data();
+      std::vector<float> out(z(kept->output_size()));
+      const long before = allocations;
+      CHECK(kept->run(*w, &in, 1, out.data()).ok());
+      CHECK(allocations == before);
+    }
+  }
+  PlanOptions both;
+  both.half_weights = both.int8_weights = true;
+  const Network n = small_network();
+  CHECK(Int8Parameters(n, 1).kept(n, both).status().code() == Errc::invalid_argument);
 }
 
 TEST_CASE("a batch keeps every picture's output where no layer is worth merging, and where some are") {

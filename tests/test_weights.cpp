@@ -93,6 +93,78 @@ TEST_CASE("a converted file of each dtype gives its values exactly") {
   }
 }
 
+namespace {
+
+struct Int8Layer {
+  const std::int8_t* at;
+  std::vector<float> scale, bias;
+};
+Status int8_layers(WeightsReader& reader, const Network& n, std::map<int, std::vector<std::int8_t>>& places,
+                   std::map<int, Int8Layer>& got) {
+  return reader.for_each_int8_layer(
+      n,
+      [&](int op) {
+        places[op].resize(static_cast<std::size_t>(weight_count(n, n[op])));
+        return places[op].data();
+      },
+      [&](int op, const std::int8_t* weight, Span<const float> scale, Span<const float> bias) -> Status {
+        got[op] = {weight, {scale.begin(), scale.end()}, {bias.begin(), bias.end()}};
+        return {};
+      });
+}
+
+}  // namespace
+
+TEST_CASE("int8 weights are handed out as they are, where they lie, with their scales") {
+  Layers want;
+  File file = builder::converted(toy, "I8", &want);
+  for (bool turned : {false, true}) {
+    if (turned) std::reverse(file.tensors.begin(), file.tensors.end());  // then weights come before their scales
+    const std::string bytes = file.bytes();
+    auto reader = WeightsReader::from_memory({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()});
+    REQUIRE(reader.ok());
+    CHECK(reader->from_memory());
+    std::map<int, std::vector<std::int8_t>> places;
+    std::map<int, Int8Layer> got;
+    CHECK(printed(int8_layers(*reader, toy, places, got)) == "ok");
+    CHECK(places.empty());  // nothing is copied
+    CHECK(got.size() == want.size());
+    for (const auto& [op, layer] : got) {
+      const auto* begin = reinterpret_cast<const std::int8_t*>(bytes.data());
+      const auto count = want[op].first.size();
+      CHECK(layer.at > begin);
+      CHECK(layer.at + count <= begin + bytes.size());
+      CHECK(layer.bias == want[op].second);
+      const std::size_t row = count / layer.scale.size();
+      for (std::size_t i = 0; i < count; ++i)
+        CHECK(static_cast<float>(layer.at[i]) * layer.scale[i / row] == want[op].first[i]);
+    }
+  }
+}
+
+TEST_CASE("int8 weights that stay: what is not int8, damaged, or too large") {
+  std::map<int, std::vector<std::int8_t>> places;
+  std::map<int, Int8Layer> got;
+  for (const std::string& bytes : {builder::converted(toy).bytes(), builder::state_dict(toy).bytes()}) {
+    auto reader = open(bytes);
+    REQUIRE(reader.ok());
+    const Status s = int8_layers(*reader, toy, places, got);
+    CHECK(s.code() == Errc::weights_mismatch);
+    CHECK(printed(s).find("must be int8 in the file: convert them with --dtype i8") != std::string::npos);
+  }
+  File file = builder::converted(toy, "I8");
+  file["stem.weight_scale"] = builder::f32("stem.weight_scale", {5}, {1, 1, 1, 1, 3e36f});
+  const std::string large = file.bytes();
+  auto reader = open(large);
+  REQUIRE(reader.ok());
+  CHECK(printed(int8_layers(*reader, toy, places, got)).find("becomes infinite when its scale is applied") != std::string::npos);
+  std::string damaged = builder::converted(toy, "I8").bytes();
+  damaged.back() = static_cast<char>(damaged.back() ^ 1);
+  auto other = open(damaged);
+  REQUIRE(other.ok());
+  CHECK(printed(int8_layers(*other, toy, places, got)) == "data_xxh64: " + damaged_data);
+}
+
 TEST_CASE("an imported state_dict is folded in double") {
   Layers want, got;
   File file = builder::state_dict(toy, &want);
@@ -780,6 +852,23 @@ TEST_CASE("files on disk") {
       REQUIRE(reader.ok());
       CHECK(printed(layers(*reader, got, wide)) == "ok");
       CHECK(got == want);
+    }
+  }
+  SUBCASE("int8 weights that stay are copied to their places") {
+    Layers want;
+    write(builder::converted(toy, "I8", &want).bytes());
+    auto reader = WeightsReader::open(path.c_str());
+    REQUIRE(reader.ok());
+    CHECK_FALSE(reader->from_memory());
+    std::map<int, std::vector<std::int8_t>> places;
+    std::map<int, Int8Layer> got;
+    CHECK(printed(int8_layers(*reader, toy, places, got)) == "ok");
+    CHECK(places.size() == want.size());
+    for (const auto& [op, layer] : got) {
+      CHECK(layer.at == places[op].data());
+      const std::size_t count = want[op].first.size(), row = count / layer.scale.size();
+      for (std::size_t i = 0; i < count; ++i)
+        CHECK(static_cast<float>(layer.at[i]) * layer.scale[i / row] == want[op].first[i]);
     }
   }
   SUBCASE("a file that shrinks while it is read") {

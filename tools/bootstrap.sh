@@ -11,6 +11,7 @@ readonly FACES_CARRIER=@vladmandic/face-api@1.7.15   # photographs, and dlib's f
 # For the JavaScript package's tests: what drives Chromium, and the Closure compiler that
 # Emscripten 3.1.6 knows, and what makes the package's own script small.
 readonly WEB_TOOLS=(playwright-core@1.65.1 google-closure-compiler@20220202.0.0 terser@5.51.4)
+readonly ZIG_CARRIER=ziglang==0.17.1              # a compiler for musl, Windows and macOS
 readonly TIMM=timm==1.0.31                      # the reference of Inception-ResNet-v2
 
 readonly DEBIAN_BASE=(ca-certificates g++ cmake ninja-build libstb-dev doctest-dev libbenchmark-dev libcli11-dev
@@ -27,6 +28,7 @@ Installs what is missing and says how long each step took:
   .venv             the Python of the tools: torch (Debian's), facenet_pytorch, safetensors, pytest
   .deps/include     the xsimd headers
   .deps/samples     photographs for the demo and the tests
+  .deps/zig         with --all: a compiler for musl, Windows and macOS (375 MB)
   .deps/face-api    dlib's face ResNet, which the demo falls back to, and the code that the tests compare with
   weights/mtcnn.safetensors   the detector's weights, converted from facenet-pytorch's
 
@@ -160,6 +162,10 @@ PYTHON
   rm -rf "$temporary"
 }
 
+get_zig() {
+  carry "$ZIG_CARRIER" ziglang/ .deps/zig
+  chmod +x .deps/zig/zig
+}
 get_xsimd() { carry "$XSIMD_CARRIER" pythran/xsimd/ .deps/include/xsimd; }
 get_astronaut() { carry "$PICTURE_CARRIER" skimage/data/astronaut.png .deps/samples/astronaut.png file; }
 
@@ -195,7 +201,7 @@ main() {
   local packages=("${DEBIAN_BASE[@]}") began=$EPOCHREALTIME requirements tensorflow=0 all=0
   while (($#)); do
     case $1 in
-      --all) packages+=("${DEBIAN_ALL[@]}") all=1 ;;
+      --all) packages+=("${DEBIAN_ALL[@]}"); all=1 ;;
       --tensorflow) tensorflow=1 ;;
       -h | --help) usage; exit 0 ;;
       *) die "unknown option '$1'; see tools/bootstrap.sh --help." ;;
@@ -218,6 +224,7 @@ main() {
       .venv-tensorflow/bin/python "TensorFlow (.venv-tensorflow)" make_tensorflow_venv
   fi
   once xsimd "$(fingerprint "$XSIMD_CARRIER")" .deps/include/xsimd/xsimd.hpp "xsimd headers" get_xsimd
+  if ((all)); then once zig "$(fingerprint "$ZIG_CARRIER")" .deps/zig/zig "zig's compiler" get_zig; fi
   once detector "$(fingerprint "$FACENET_PYTORCH" "$(cat tools/facenet_tools/{mtcnn,safetensors_writer}.py)")" \
     weights/mtcnn.safetensors "detector's weights" get_detector
   once astronaut "$(fingerprint "$PICTURE_CARRIER")" .deps/samples/astronaut.png "sample picture" get_astronaut

@@ -23,8 +23,9 @@ cores from nothing, 4 when set up.
 Options:
   --all    also: each layer's instructions against the recorded ones, address and undefined-behaviour sanitizers over
            the suite and the command, the thread sanitizer over the tests with threads, kernels and plan for other CPUs
-           (NEON, WebAssembly, old x86-64) in emulators, the JavaScript package in Node, in Chromium and under wasmtime, a
-           build without exceptions and RTTI, 30 seconds of fuzzing for each target
+           (NEON, WebAssembly, old x86-64) in emulators, the JavaScript package in Node, in Chromium and under wasmtime,
+           builds without exceptions, threads, files, malloc or SIMD, and for musl, Windows and macOS (build/places.md), the
+           suite on the one file of tools/amalgamate.py, 30 seconds of fuzzing for each target
   --help   this text
 
 Exit status: 0 all passed, 1 a test failed, 2 something could not be set up or built.
@@ -221,6 +222,13 @@ web() {
   run_pytest "web module under wasmtime" tests/web
 }
 
+# Every place the engine is meant for, each built, run and compared, with a table; and the suite on the one file.
+constrained() {
+  step "build one-file" "the last lines above name the cause" build one-file
+  run_ctest one-file
+  runner "places" '^(skipped|places):' .venv/bin/python tools/places.py
+}
+
 build_fuzzer() {  # SOURCE PROGRAM
   "$FUZZ_COMPILER" -std=c++17 -O1 -g1 -ffp-contract=off -fsanitize=fuzzer,address,undefined \
     -fno-sanitize-recover=all -Iinclude -isystem .deps/include "$1" -o "$2"
@@ -262,6 +270,7 @@ main() {
     sanitizers
     emulators
     web
+    constrained
     step "build noexcept" "the last lines above name the cause" build noexcept
     fuzz
   else

@@ -4,7 +4,8 @@
 //   FACENET_SCALAR            no SIMD, no xsimd: plain C++ loops behind the same names
 //   FACENET_PARALLEL_SERIAL   one thread, no <thread>
 //   FACENET_PARALLEL_POOL     std::thread workers even where OpenMP is on
-//   FACENET_MALLOC(bytes), FACENET_FREE(pointer)   where memory comes from
+//   FACENET_NO_STDIO          no files and no <cstdio>: weights and pictures from memory, no Plan::describe
+//   FACENET_MALLOC(bytes), FACENET_FREE(pointer)   where memory comes from; Embedder also takes an Arena
 #pragma once
 
 #define FACENET_VERSION_MAJOR 0

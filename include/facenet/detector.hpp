@@ -181,7 +181,7 @@ class Detector {
         }));
     FACENET_TRY(compile(models::mtcnn_rnet(), m.rnet));
     FACENET_TRY(compile(models::mtcnn_onet(), m.onet));
-    std::snprintf(m.digest, sizeof m.digest, "%s", reader.digest());
+    detail::copy_text(m.digest, reader.digest());
     FACENET_TRY(d.prepare(options));
     return d;
   }

@@ -133,8 +133,8 @@ inline Box square(Box b) noexcept {
 /// empty or turned inside out: ask ImageView::holds().
 inline Rect pixels_of(Box b, int width, int height) noexcept {
   const auto whole = [](float v) {
-    constexpr float far = 1 << 24;
-    return v != v ? 0 : static_cast<int>(v > far ? far : v < -far ? -far : v);
+    constexpr float beyond = 1 << 24;
+    return v != v ? 0 : static_cast<int>(v > beyond ? beyond : v < -beyond ? -beyond : v);
   };
   const int x = whole(b.x0), y = whole(b.y0), ex = whole(b.x1), ey = whole(b.y1);
   return {x < 1 ? 0 : x - 1, y < 1 ? 0 : y - 1, ex > width ? width : ex, ey > height ? height : ey};

@@ -54,6 +54,10 @@ struct EmbedderOptions {
   int threads = 0;            // 0: default_threads()
   int batch = 1;              // pictures in one run; more are done in turns. Memory grows by Plan::arena_bytes
   bool half_weights = false;  // see PlanOptions
+  bool int8_weights = false;  // likewise: the file's bytes, where they are the caller's, must then outlive the embedder
+  // Where everything is made that the embedder keeps or needs for a while, and malloc is never called; null: malloc. It
+  // must outlive the embedder. threads = 0 means one here, since starting threads and counting CPUs allocate.
+  Arena* arena = nullptr;
   ReadOptions read;
 };
 
@@ -65,24 +69,39 @@ class Embedder {
   /// Loads a weight file. Errors: those of WeightsReader, with the file's name; unsupported for an unknown
   /// architecture; invalid_argument for the options.
   static Result<Embedder> load(const char* path, const EmbedderOptions& options = {}) noexcept {
-    auto reader = WeightsReader::open(path, options.read);
+    auto reader = open(path, options);
     if (!reader) return reader.status();
-    return from(*reader, options, path);
+    return from(*reader, options, path, true);
   }
 #endif
-  /// The same from memory, which may go away afterwards.
+  /// The same from memory, which may go away afterwards (unless weights stay int8).
   static Result<Embedder> load(Span<const std::uint8_t> file, const EmbedderOptions& options = {}) noexcept {
-    auto reader = WeightsReader::from_memory(file, options.read);
+    auto reader = open(file, options);
     if (!reader) return reader.status();
-    return from(*reader, options, nullptr);
+    return from(*reader, options, nullptr, true);
   }
   /// The same from a file opened already, which a Detector may be loaded from too; options.read is not looked at.
   static Result<Embedder> load(WeightsReader& reader, const EmbedderOptions& options = {}) noexcept {
-    return from(reader, options, nullptr);
+    return from(reader, options, nullptr, false);
+  }
+  /// Bytes of an arena that load() with these options fills exactly; one that is not 64-byte aligned needs 63 more, and
+  /// pictures of another size than the model's take what is left beyond. Reads the header only; tables of about 200 KB are
+  /// made in options.arena, and given back, or by malloc.
+  template <class File>
+  static Result<std::size_t> required_bytes(const File& file, const EmbedderOptions& options = {}) noexcept {
+    Arena measure{Arena::Measure{options.arena}};
+    EmbedderOptions measured = options;
+    measured.arena = &measure;
+    auto reader = open(file, measured);
+    if (!reader) return reader.status();
+    const auto embedder = from(*reader, measured, nullptr, true);
+    if (!embedder) return embedder.status();
+    return measure.peak();
   }
   /// Another embedder over the same weights, for another thread. Errors: out_of_memory, invalid_argument.
   Result<Embedder> fork(int threads, int batch) const noexcept {
     Embedder e;
+    e.memory_ = memory_;
     e.model_ = model_;
     model_->users.fetch_add(1, std::memory_order_relaxed);
     FACENET_TRY(e.prepare(threads, batch));
@@ -91,12 +110,14 @@ class Embedder {
 
   Embedder() noexcept = default;
   Embedder(Embedder&& other) noexcept
-      : model_(std::exchange(other.model_, nullptr)),
+      : memory_(other.memory_),
+        model_(std::exchange(other.model_, nullptr)),
         workspace_(std::move(other.workspace_)),
         resized_(std::move(other.resized_)),
         inputs_(std::move(other.inputs_)),
         values_(std::move(other.values_)) {}
   Embedder& operator=(Embedder&& other) noexcept {
+    std::swap(memory_, other.memory_);
     std::swap(model_, other.model_);
     workspace_ = std::move(other.workspace_);
     resized_ = std::move(other.resized_);
@@ -106,8 +127,9 @@ class Embedder {
   }
   ~Embedder() {
     if (model_ == nullptr || model_->users.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    const Memory memory = memory_;
     model_->~Model();
-    detail::deallocate(model_);
+    memory.give(model_);
   }
 
   /// Floats of one embedding; 0 for an Embedder that was never loaded.
@@ -152,7 +174,23 @@ class Embedder {
     ModelInfo info;
   };
 
-  static Result<Embedder> from(WeightsReader& reader, const EmbedderOptions& options, const char* path) noexcept {
+#if !defined(FACENET_NO_STDIO)
+  static Result<WeightsReader> open(const char* path, const EmbedderOptions& options) noexcept {
+    return WeightsReader::open(path, read_options(options));
+  }
+#endif
+  static Result<WeightsReader> open(Span<const std::uint8_t> file, const EmbedderOptions& options) noexcept {
+    return WeightsReader::from_memory(file, read_options(options));
+  }
+  static ReadOptions read_options(const EmbedderOptions& options) noexcept {
+    ReadOptions read = options.read;
+    if (options.arena != nullptr) read.arena = options.arena;
+    return read;
+  }
+
+  /// `release`: the reader is not needed any more, and its memory may be the workspace's.
+  static Result<Embedder> from(WeightsReader& reader, const EmbedderOptions& options, const char* path,
+                               bool release) noexcept {
     const auto in_file = [&](Status s) { return path != nullptr ? s.in(path) : s; };
     const Metadata& m = reader.metadata();
     const models::Entry* entry = models::find(m.architecture);
@@ -170,27 +208,30 @@ class Embedder {
 
     PlanOptions plan_options;
     plan_options.half_weights = options.half_weights;
+    plan_options.int8_weights = options.int8_weights;
+    plan_options.arena = options.arena;
     auto plan = Plan::compile(network, reader, plan_options);
     if (!plan) return plan.status();
-    void* memory = detail::allocate(sizeof(Model));
-    if (memory == nullptr) return {Errc::out_of_memory, "there is not enough memory"};
     Embedder e;
+    e.memory_ = {options.arena, Arena::front};
+    void* memory = e.memory_.take(sizeof(Model));
+    if (memory == nullptr) return {Errc::out_of_memory, "there is not enough memory for the model"};
     e.model_ = ::new (memory) Model;
     e.model_->plan = std::move(*plan);
     e.model_->info = keep(m, reader.digest());
     e.model_->info.threshold = entry->threshold;
+    if (release) const WeightsReader done = std::move(reader);
     FACENET_TRY(e.prepare(options.threads, options.batch));
     return e;
   }
 
   static ModelInfo keep(const Metadata& m, const char* digest) noexcept {
     ModelInfo i{};
-    const auto copy = [](auto& to, const char* from) { std::snprintf(to, sizeof to, "%s", from); };
-    copy(i.architecture, m.architecture);
-    copy(i.dataset, m.dataset);
-    copy(i.source, m.source);
-    copy(i.licence, m.licence);
-    copy(i.digest, digest);
+    detail::copy_text(i.architecture, m.architecture);
+    detail::copy_text(i.dataset, m.dataset);
+    detail::copy_text(i.source, m.source);
+    detail::copy_text(i.licence, m.licence);
+    detail::copy_text(i.digest, digest);
     i.embedding_dim = m.embedding_dim;
     i.image_size = m.image_size;
     i.trained = m.trained;
@@ -205,12 +246,14 @@ class Embedder {
 
   Status prepare(int threads, int batch) noexcept {
     if (threads < 0) return {Errc::invalid_argument, "threads must be 1 to 256"};
-    auto workspace = plan().workspace(batch, threads == 0 ? default_threads() : threads);
+    if (threads == 0) threads = memory_.arena != nullptr ? 1 : default_threads();
+    auto workspace = plan().workspace(batch, threads);
     if (!workspace) return workspace.status();
     const auto count = static_cast<std::size_t>(batch);
-    auto resized = Buffer<std::uint8_t>::make(count * static_cast<std::size_t>(plan().input_shape().size()));
-    auto inputs = Buffer<PlanInput>::make(count);
-    auto values = Buffer<Standardisation>::make(info().scaling == Scaling::fixed ? 0 : count);
+    const std::size_t resized_bytes = count * static_cast<std::size_t>(plan().input_shape().size());
+    auto resized = Buffer<std::uint8_t>::make_bulk(resized_bytes, true, memory_);
+    auto inputs = Buffer<PlanInput>::make_bulk(count, true, memory_);
+    auto values = Buffer<Standardisation>::make_bulk(info().scaling == Scaling::fixed ? 0 : count, true, memory_);
     if (!resized) return resized.status();
     if (!inputs) return inputs.status();
     if (!values) return values.status();
@@ -226,11 +269,11 @@ class Embedder {
     const Shape want = plan().input_shape();
     FACENET_TRY(detail::check(face));
     if (face.width != want.w || face.height != want.h) {
-      auto small = resize_bilinear(face, want.w, want.h);
-      if (!small) return small.status();
+      auto resized = resize_bilinear(face, want.w, want.h, memory_.at_back());
+      if (!resized) return resized.status();
       std::uint8_t* to = resized_.data() + i * static_cast<std::size_t>(want.size());
-      std::memcpy(to, small->data(), small->bytes());
-      face = {to, want.w, want.h, small->stride(), face.order};
+      std::memcpy(to, resized->data(), resized->bytes());
+      face = {to, want.w, want.h, resized->stride(), face.order};
     }
     PlanInput& in = inputs_[i];
     in = {};
@@ -245,6 +288,7 @@ class Embedder {
     return {};
   }
 
+  Memory memory_;
   Model* model_ = nullptr;
   Workspace workspace_;
   Buffer<std::uint8_t> resized_;

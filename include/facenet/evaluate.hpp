@@ -10,6 +10,10 @@
 #include "facenet/memory.hpp"
 #include "facenet/random.hpp"
 
+// The false accept rate is called far here; windows.h has an empty macro of this name, which comes back at the end.
+#pragma push_macro("far")
+#undef far
+
 FACENET_BEGIN
 
 struct Interval {
@@ -445,3 +449,5 @@ inline Result<ThresholdChoice> choose_threshold(const double* impostor_distances
 }
 
 FACENET_END
+
+#pragma pop_macro("far")

@@ -324,8 +324,8 @@ class Gallery {
       detail::Shortlist& list = pass.list_of(q, member);
       const float error = panel.error->norm * pass.norm[q] + panel.error->constant;
       const float* s = score + q * simd::panel;
-      for (std::uint32_t near = simd::at_least_mask(s, list.kth - error) & there; near != 0; near &= near - 1) {
-        const std::size_t column = simd::lowest_bit(near);
+      for (std::uint32_t hits = simd::at_least_mask(s, list.kth - error) & there; hits != 0; hits &= hits - 1) {
+        const std::size_t column = simd::lowest_bit(hits);
         if (list.count == list.capacity) tidy(pass, list, member, q);
         const auto slot = static_cast<std::uint32_t>(first + column);
         list.add({s[column] - error, s[column] + error, slot, 0, pass.persons ? panel.person[column] : slot});

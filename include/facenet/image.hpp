@@ -78,9 +78,9 @@ class Image {
   Image() noexcept = default;
 
   /// Black pixels, or unset ones when `zero` is false. Errors: invalid_argument, limit_exceeded, out_of_memory.
-  static Result<Image> make(int w, int h, ChannelOrder order, bool zero = true) noexcept {
+  static Result<Image> make(int w, int h, ChannelOrder order, bool zero = true, Memory from = {}) noexcept {
     FACENET_TRY(detail::check_size(w, h));
-    auto pixels = Buffer<std::uint8_t>::make(static_cast<std::size_t>(w) * static_cast<std::size_t>(h) * 3, zero);
+    auto pixels = Buffer<std::uint8_t>::make(static_cast<std::size_t>(w) * static_cast<std::size_t>(h) * 3, zero, from);
     if (!pixels) return pixels.status();
     Image image;
     image.pixels_ = std::move(*pixels);
@@ -153,15 +153,15 @@ struct ResampleAxis {
 
   // Triangle filter, as wide as the ratio when it shrinks: w = max(0, 1 - |distance| / max(1, ratio)), normalised over
   // the pixels that exist. Pillow, src/libImaging/Resample.c: precompute_coeffs, normalize_coeffs_8bpc.
-  static Result<ResampleAxis> make(int in, float from, float to, int out) noexcept {
+  static Result<ResampleAxis> make(int in, float from, float to, int out, Memory memory) noexcept {
     const double scale = static_cast<double>(to - from) / out, support = scale < 1.0 ? 1.0 : scale;
     const double inverse = 1.0 / support;
     ResampleAxis axis;
     axis.taps = static_cast<int>(std::ceil(support)) * 2 + 1;
     const auto taps = static_cast<std::size_t>(axis.taps), n = static_cast<std::size_t>(out);
-    auto windows = Buffer<Window>::make(n);
-    auto weights = Buffer<std::int32_t>::make(n * taps);
-    auto exact = Buffer<double>::make(taps);
+    auto windows = Buffer<Window>::make(n, true, memory);
+    auto weights = Buffer<std::int32_t>::make(n * taps, true, memory);
+    auto exact = Buffer<double>::make(taps, true, memory);
     if (!windows) return windows.status();
     if (!weights) return weights.status();
     if (!exact) return exact.status();
@@ -232,9 +232,9 @@ inline void resample_column(const std::uint8_t* in, std::ptrdiff_t stride, const
 /// `box` of `src` resized to w x h: bit for bit Pillow's resize((w, h), Image.BILINEAR, box), which is antialiased.
 /// Horizontally first, over the rows needed only, rounded to bytes between the passes; an axis that keeps its size is
 /// left alone. Errors: invalid_argument (the box is empty or leaves the picture), limit_exceeded, out_of_memory.
-inline Result<Image> resize_bilinear(ImageView src, Box box, int w, int h) noexcept {
+inline Result<Image> resize_bilinear(ImageView src, Box box, int w, int h, Memory memory = {}) noexcept {
   FACENET_TRY(detail::check(src));
-  auto out = Image::make(w, h, src.order, false);
+  auto out = Image::make(w, h, src.order, false, memory);
   if (!out) return out;
   if (!(box.x0 >= 0 && box.y0 >= 0 && box.x0 < box.x1 && box.y0 < box.y1 && box.x1 <= static_cast<float>(src.width) &&
         box.y1 <= static_cast<float>(src.height)))
@@ -246,8 +246,8 @@ inline Result<Image> resize_bilinear(ImageView src, Box box, int w, int h) noexc
     for (int y = 0; y < h; ++y) std::memcpy(out->row(y), src.row(y), row_bytes);
     return out;
   }
-  auto horizontal = detail::ResampleAxis::make(src.width, box.x0, box.x1, w);
-  auto vertical = detail::ResampleAxis::make(src.height, box.y0, box.y1, h);
+  auto horizontal = detail::ResampleAxis::make(src.width, box.x0, box.x1, w, memory);
+  auto vertical = detail::ResampleAxis::make(src.height, box.y0, box.y1, h, memory);
   if (!horizontal) return horizontal.status();
   if (!vertical) return vertical.status();
   const auto first = vertical->windows[0], last = vertical->windows[static_cast<std::size_t>(h) - 1];
@@ -259,7 +259,7 @@ inline Result<Image> resize_bilinear(ImageView src, Box box, int w, int h) noexc
   if (across) {
     std::uint8_t* to = out->data();
     if (down) {
-      auto made = Buffer<std::uint8_t>::make(row_bytes * static_cast<std::size_t>(bottom - top), false);
+      auto made = Buffer<std::uint8_t>::make(row_bytes * static_cast<std::size_t>(bottom - top), false, memory);
       if (!made) return made.status();
       between = std::move(*made);
       to = between.data();
@@ -278,8 +278,8 @@ inline Result<Image> resize_bilinear(ImageView src, Box box, int w, int h) noexc
   return out;
 }
 
-inline Result<Image> resize_bilinear(ImageView src, int w, int h) noexcept {
-  return resize_bilinear(src, {0, 0, static_cast<float>(src.width), static_cast<float>(src.height)}, w, h);
+inline Result<Image> resize_bilinear(ImageView src, int w, int h, Memory memory = {}) noexcept {
+  return resize_bilinear(src, {0, 0, static_cast<float>(src.width), static_cast<float>(src.height)}, w, h, memory);
 }
 
 /// Pillow's crop(r).resize((w, h), Image.BILINEAR): pixels outside of `r` have no influence, those past the edges
@@ -401,8 +401,8 @@ namespace detail {
 // coordinate beyond any picture is held at 2^24, instead of undefined behaviour.
 inline Rect widen(Box face, double margin_x, double margin_y, int width, int height) noexcept {
   const auto whole = [](double v) {
-    constexpr double far = 1 << 24;
-    return v != v ? 0 : static_cast<int>(v > far ? far : v < -far ? -far : v);
+    constexpr double beyond = 1 << 24;
+    return v != v ? 0 : static_cast<int>(v > beyond ? beyond : v < -beyond ? -beyond : v);
   };
   const auto low = [&](float edge, double margin) {
     const double v = static_cast<double>(edge) - margin / 2;

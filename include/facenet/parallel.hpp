@@ -19,7 +19,10 @@
 #endif
 #if defined(__linux__)
 #  include <sched.h>
-#  include <cstdio>
+#  if !defined(FACENET_NO_STDIO)
+#    include <cstdio>
+#    define FACENET_CGROUPS 1
+#  endif
 #endif
 
 FACENET_BEGIN
@@ -39,7 +42,7 @@ constexpr int quota_cpus(long long quota, long long period) noexcept {
 /// The smaller of two limits; 0 stands for none.
 constexpr int least_limit(int a, int b) noexcept { return a == 0 || (b != 0 && b < a) ? b : a; }
 
-#if defined(__linux__)
+#if defined(FACENET_CGROUPS)
 enum class Cgroup { v1, v2 };
 
 /// The first two integers of a small file such as /sys/fs/cgroup/cpu.max; "max" reads as -1. Returns how many were read.
@@ -108,7 +111,7 @@ inline int cgroup_cpus(const char* root, const char* membership) noexcept {
 }  // namespace detail
 
 /// Threads to use when nobody says: the CPUs this process may run on, not more than the quotas of its container and of
-/// the control groups around it pay for.
+/// the control groups around it pay for (FACENET_NO_STDIO: no file is read, so no quota is seen).
 inline int default_threads(const char* cgroup_root = "/sys/fs/cgroup",
                            const char* cgroup_membership = "/proc/self/cgroup") noexcept {
 #if defined(FACENET_PARALLEL_SERIAL)
@@ -119,6 +122,8 @@ inline int default_threads(const char* cgroup_root = "/sys/fs/cgroup",
 #  if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
+#  endif
+#  if defined(FACENET_CGROUPS)
   if (const int quota = detail::cgroup_cpus(cgroup_root, cgroup_membership); quota > 0 && quota < n) n = quota;
 #  else
   (void)cgroup_root, (void)cgroup_membership;
@@ -330,23 +335,25 @@ class SharedTeam {
   };
 
   SharedTeam() noexcept = default;
-  SharedTeam(SharedTeam&& other) noexcept : crew_(std::exchange(other.crew_, nullptr)) {}
+  SharedTeam(SharedTeam&& other) noexcept : memory_(other.memory_), crew_(std::exchange(other.crew_, nullptr)) {}
   SharedTeam& operator=(SharedTeam&& other) noexcept {
+    std::swap(memory_, other.memory_);
     std::swap(crew_, other.crew_);
     return *this;
   }
   ~SharedTeam() {
     if (crew_ == nullptr) return;
     crew_->~Crew();
-    detail::deallocate(crew_);
+    memory_.give(crew_);
   }
   /// Errors: invalid_argument, out_of_memory.
-  static Result<SharedTeam> make(int threads) noexcept {
+  static Result<SharedTeam> make(int threads, Memory from = {}) noexcept {
     SharedTeam t;
-    void* memory = detail::allocate(sizeof(Crew));
-    if (memory == nullptr) return {Errc::out_of_memory, "there is not enough memory"};
+    t.memory_ = from;
+    void* memory = from.take(sizeof(Crew));
+    if (memory == nullptr) return {Errc::out_of_memory, "there is not enough memory for the threads"};
     t.crew_ = ::new (memory) Crew;
-    FACENET_TRY(t.crew_->start(threads));
+    if (!from.measuring()) FACENET_TRY(t.crew_->start(threads));
     return t;
   }
 
@@ -367,6 +374,7 @@ class SharedTeam {
   }
 
  private:
+  Memory memory_;
   Crew* crew_ = nullptr;
 };
 

@@ -4,9 +4,12 @@
 // throws. Every output is one fixed chain of operations, so the bits do not depend on threads, batch or position.
 #pragma once
 
-#include <cstdio>
+#if !defined(FACENET_NO_STDIO)
+#  include <cstdio>
+#endif
 
 #include "facenet/kernels/conv.hpp"
+#include "facenet/kernels/int8.hpp"
 #include "facenet/kernels/pool.hpp"
 #include "facenet/kernels/winograd.hpp"
 #include "facenet/network.hpp"
@@ -111,6 +114,17 @@ constexpr Chunking choose_winograd_chunks(int tiles, int block, int panels, int 
   return {(wanted + threads - 1) / threads * threads, 1};
 }
 
+/// The same where a chunk expands the int8 weights it multiplies with: panels are cut, so that each is expanded once, and
+/// pixels only where there are too few panels, into pieces that are still worth an expansion.
+constexpr Chunking choose_expanded_chunks(int pixels, int block, int panels, int threads) noexcept {
+  if (threads == 1) return {1, 1};
+  const int groups = panels < 4 * threads ? panels : 4 * threads;
+  const int wanted = (4 * threads + groups - 1) / groups, least = (threads + groups - 1) / groups;
+  int blocks = pixels / block < wanted ? pixels / block : wanted;
+  if (blocks < least) blocks = least;
+  return {blocks < pixels ? blocks : pixels, groups};
+}
+
 /// In a batch, early operators run image by image (their activations stay in L2), and from this one on all images'
 /// pixels are merged (the weights are read once a batch): the first operator whose weights outweigh four times the
 /// activations of one image.
@@ -124,7 +138,11 @@ constexpr int choose_merge(const Network& n) noexcept {
 
 struct PlanOptions {
   bool half_weights = false;  // keep convolution weights as IEEE half in memory: half the traffic, cosine >= 0.9999
+  // Keep int8 weights as they are in the file and expand them panel by panel at every run: a quarter of the memory, or none
+  // where the file's bytes are the caller's and stay. Same bits as without, and about 1.7 times the time.
+  bool int8_weights = false;
   ConvAlgorithm conv = ConvAlgorithm::automatic;
+  Arena* arena = nullptr;  // where plan and workspaces are made; null: malloc
 };
 
 /// One image for run(): bytes to be standardised, or ready NHWC floats.
@@ -147,7 +165,7 @@ struct Step {
   int segment_count = 0;
   int channels = 0;                               // conv: all segments together
   int panel = simd::panel;                        // channels in one panel of weights
-  std::int64_t weights = 0, weight_bytes = 0;     // in the packed weights
+  std::int64_t weights = 0, weight_bytes = 0;     // in the packed weights; int8: bytes in the file
   std::int64_t bias = 0;                          // floats into the packed biases
   std::int64_t runs = 0;                          // into the table of run offsets
   int run_count = 0, run_length = 0;
@@ -178,11 +196,13 @@ class Workspace {
 
 class Plan {
  public:
-  /// Reads all weights through `reader` and packs them. Errors: those of the reader, out_of_memory, unsupported.
+  /// Reads all weights through `reader` and packs them; int8 weights that stay in the caller's memory must outlive the plan.
+  /// Errors: those of the reader, out_of_memory, unsupported, invalid_argument.
   static Result<Plan> compile(const Network& network, WeightsReader& reader, PlanOptions options = {}) noexcept {
     Plan p;
-    FACENET_TRY(p.layout(network, options));
-    FACENET_TRY(p.pack(reader));
+    FACENET_TRY(p.layout(network, options, reader.from_memory()));
+    if (p.memory_.measuring()) FACENET_TRY(reader.measure_layers(network, options.int8_weights));
+    else FACENET_TRY(p.pack(reader));
     return p;
   }
   /// The same without a file: fill(op, weights, bias) is called for each weighted operator and fills OIHW
@@ -204,6 +224,21 @@ class Plan {
     }
     return p;
   }
+  /// And with int8 weights: fill(op, weights, scales, biases) gives the values that outlive the plan.
+  template <class F>
+  static Result<Plan> compile_int8_with(const Network& network, PlanOptions options, F&& fill) noexcept {
+    Plan p;
+    options.int8_weights = true;
+    FACENET_TRY(p.layout(network, options, true));
+    for (int i = 0; i < network.size(); ++i) {
+      if (!has_weights(network[i])) continue;
+      const std::int8_t* weights = nullptr;
+      Span<const float> scales, biases;
+      fill(i, weights, scales, biases);
+      p.keep_layer(i, weights, scales, biases);
+    }
+    return p;
+  }
 
   const Network& network() const noexcept { return network_[0]; }
   Shape input_shape() const noexcept { return network()[0].out; }
@@ -214,10 +249,9 @@ class Plan {
   /// counted, and more where the last panel is padded.
   std::int64_t executed_macs(const Step& s) const noexcept {
     if (s.kind != StepKind::conv) return 0;
-    const std::int64_t element = options_.half_weights ? sizeof(Half) : sizeof(float);
-    return s.weight_bytes / element * conv_units(s, 1);  // a weight is used once a pixel, or once a tile
+    return kernels::panels(s.channels, s.panel) * panel_weights(s) * conv_units(s, 1);  // each once a pixel, or once a tile
   }
-  /// Bytes of packed weights.
+  /// Bytes of packed weights; of int8 ones, those that are not the caller's.
   std::size_t weight_bytes() const noexcept { return weights_.size(); }
   /// Bytes of arena that a workspace for `batch` images takes.
   std::size_t arena_bytes(int batch) const noexcept {
@@ -228,14 +262,14 @@ class Plan {
   Result<Workspace> workspace(int batch, int threads) const noexcept {
     if (batch < 1 || batch > 4096) return {Errc::invalid_argument, "the batch must be 1 to 4096 images"};
     Workspace w;
-    auto arena = Buffer<float>::make(arena_bytes(batch) / sizeof(float));  // zeros: halos stay zero from here on
+    auto arena = Buffer<float>::make_bulk(arena_bytes(batch) / sizeof(float), true, memory_);  // halos stay zero from here on
     if (!arena) return arena.status();
     w.arena_ = std::move(*arena);
     if (threads < 1 || threads > max_threads) return {Errc::invalid_argument, "threads must be 1 to 256"};
-    auto scratch = Buffer<float>::make(static_cast<std::size_t>(scratch_size_ * threads));
+    auto scratch = Buffer<float>::make_bulk(static_cast<std::size_t>(scratch_size_ * threads), true, memory_);
     if (!scratch) return scratch.status();
     w.scratch_ = std::move(*scratch);
-    auto team = SharedTeam::make(threads);
+    auto team = SharedTeam::make(threads, memory_);
     if (!team) return team.status();
     w.team_ = std::move(*team);
     w.batch_ = batch;
@@ -282,12 +316,14 @@ class Plan {
     return v;
   }
 
+#if !defined(FACENET_NO_STDIO)
   /// Calls line(const char*) for each line of a table of the choices: layer, shape, algorithm, tile, MACs, bytes, arena.
   template <class F>
   void describe(F&& line) const noexcept {
     char text[256];
     std::snprintf(text, sizeof text, "%s for %s, %s: tile %dx%d, %s weights", network().architecture().text, isa_name,
-                  parallel_name, simd::tile_rows, simd::panel, options_.half_weights ? "half" : "float");
+                  parallel_name, simd::tile_rows, simd::panel,
+                  options_.int8_weights ? "int8" : options_.half_weights ? "half" : "float");
     line(text);
     std::snprintf(text, sizeof text, "%-30s %-13s %-13s %-15s %9s %9s %9s %s", "layer", "in", "out", "algorithm", "MMAC",
                   "weights", "arena at", "batch");
@@ -312,6 +348,7 @@ class Plan {
                   static_cast<double>(single_size_) * 4e-6, static_cast<double>(merged_size_) * 4e-6);
     line(text);
   }
+#endif
 
   static const char* step_name(const Step& s) noexcept {
     switch (s.kind) {
@@ -343,21 +380,30 @@ class Plan {
   struct Place {
     int storage = -1, channel = 0;
   };
+  /// An operator's int8 weights, and where its scales begin in scales_.
+  struct Int8Layer {
+    std::int8_t* copy = nullptr;       // room for them, where they are not the caller's
+    const std::int8_t* at = nullptr;
+    std::int64_t scales = 0;
+  };
 
   // -- compile ------------------------------------------------------------------------------------------------------
 
-  Status layout(const Network& network, PlanOptions options) noexcept {
+  Status layout(const Network& network, PlanOptions options, bool int8_in_place = false) noexcept {
     if (!network.ok()) return {Errc::invalid_argument, "the network description has a mistake"};
-    auto copy = Buffer<Network>::make(1, false);
+    if (options.half_weights && options.int8_weights)
+      return {Errc::invalid_argument, "weights can be kept in half precision or as int8, not both"};
+    memory_ = {options.arena, Arena::front};
+    auto copy = Buffer<Network>::make(1, false, memory_);
     if (!copy) return copy.status();
     network_ = std::move(*copy);
     std::memcpy(static_cast<void*>(network_.data()), &network, sizeof network);
     options_ = options;
     options_.half_weights = options.half_weights && simd::half_in_memory;
     const auto ops = static_cast<std::size_t>(network.size());
-    auto steps = Buffer<Step>::make(ops);
-    auto places = Buffer<Place>::make(ops);
-    auto storages = Buffer<Storage>::make(ops);
+    auto steps = Buffer<Step>::make(ops, true, memory_);
+    auto places = Buffer<Place>::make(ops, true, memory_);
+    auto storages = Buffer<Storage>::make(ops, true, memory_);
     if (!steps) return steps.status();
     if (!places) return places.status();
     if (!storages) return storages.status();
@@ -370,7 +416,8 @@ class Plan {
     lifetimes();
     arrange();
     FACENET_TRY(tabulate_runs());
-    return reserve_weights();
+    FACENET_TRY(reserve_weights());
+    return options.int8_weights ? reserve_int8(int8_in_place) : Status();
   }
 
   /// Convolutions that can share one GEMM: 1x1 over the same input, each but the last a whole number of panels wide.
@@ -551,7 +598,7 @@ class Plan {
                 dense ? r * st.row() : r / kw * st.row() + r % kw * std::int64_t{st.shape.c});
       }
       if (pass == 0) {
-        auto runs = Buffer<std::int32_t>::make(static_cast<std::size_t>(used));
+        auto runs = Buffer<std::int32_t>::make(static_cast<std::size_t>(used), true, memory_);
         if (!runs) return runs.status();
         runs_ = std::move(*runs);
       }
@@ -566,18 +613,25 @@ class Plan {
       if (s.kind != StepKind::conv) continue;
       const std::int64_t element = options_.half_weights ? sizeof(Half) : sizeof(float);
       s.weights = bytes;
-      const int cin = in_channels(network(), network()[s.op]);
+      const Op& op = network()[s.op];
+      const int cin = in_channels(network(), op), taps = op.window.kh * op.window.kw;
       const int points = is_winograd(s.algorithm) ? winograd_points(s) : 0;
-      s.weight_bytes = element * kernels::panels(s.channels, s.panel) * s.panel *
-                       (points != 0 ? std::int64_t{points} * cin : std::int64_t{s.run_count} * s.run_length);
-      if (points != 0 && kernels::winograd_scratch(points, cin) > scratch_size_)
-        scratch_size_ = kernels::winograd_scratch(points, cin);
+      s.weight_bytes = element * kernels::panels(s.channels, s.panel) * panel_weights(s);
+      std::int64_t scratch = points != 0 ? kernels::winograd_scratch(points, cin) : 0;
+      if (options_.int8_weights) {
+        s.weight_bytes = 0;
+        for (int k = 0; k < s.segment_count; ++k) s.weight_bytes += weight_count(network(), network()[s.segment_ops[k]]);
+        scratch += points != 0 ? kernels::winograd_expanded(points, taps, cin) : panel_weights(s);
+      }
+      if (scratch > scratch_size_) scratch_size_ = scratch;
       s.bias = biases;
-      bytes += static_cast<std::int64_t>(round_up(static_cast<std::size_t>(s.weight_bytes), cache_line));
+      if (!options_.int8_weights)
+        bytes += static_cast<std::int64_t>(round_up(static_cast<std::size_t>(s.weight_bytes), cache_line));
       biases += std::int64_t{kernels::panels(s.channels, s.panel)} * bias_stride(s);
     }
-    auto weights = Buffer<unsigned char>::make(static_cast<std::size_t>(bytes), false);
-    auto bias = Buffer<float>::make(static_cast<std::size_t>(biases));
+    scratch_size_ = static_cast<std::int64_t>(round_up(static_cast<std::size_t>(scratch_size_), 16));
+    auto weights = Buffer<unsigned char>::make_bulk(static_cast<std::size_t>(bytes), false, memory_);
+    auto bias = Buffer<float>::make_bulk(static_cast<std::size_t>(biases), true, memory_);
     if (!weights) return weights.status();
     if (!bias) return bias.status();
     weights_ = std::move(*weights);
@@ -585,7 +639,41 @@ class Plan {
     return {};
   }
 
+  Status reserve_int8(bool in_place) noexcept {
+    auto layers = Buffer<Int8Layer>::make(static_cast<std::size_t>(network().size()), true, memory_);
+    if (!layers) return layers.status();
+    std::int64_t scales = 0;
+    std::size_t bytes = 0;
+    for (int i = 0; i < network().size(); ++i) {
+      if (!has_weights(network()[i])) continue;
+      (*layers)[static_cast<std::size_t>(i)].scales = scales;
+      scales += network()[i].out.c;
+      bytes += static_cast<std::size_t>(weight_count(network(), network()[i]));
+    }
+    auto floats = Buffer<float>::make_bulk(static_cast<std::size_t>(scales), false, memory_);
+    auto weights = Buffer<unsigned char>::make_bulk(in_place ? 0 : bytes, false, memory_);
+    if (!floats) return floats.status();
+    if (!weights) return weights.status();
+    int8_ = std::move(*layers);
+    scales_ = std::move(*floats);
+    weights_ = std::move(*weights);
+    bytes = 0;
+    for (int i = 0; i < network().size() && !in_place && !memory_.measuring(); ++i) {
+      if (!has_weights(network()[i])) continue;
+      int8_[static_cast<std::size_t>(i)].copy = reinterpret_cast<std::int8_t*>(weights_.data() + bytes);
+      bytes += static_cast<std::size_t>(weight_count(network(), network()[i]));
+    }
+    return {};
+  }
+
   Status pack(WeightsReader& reader) noexcept {
+    if (options_.int8_weights)
+      return reader.for_each_int8_layer(
+          network(), [&](int op) { return int8_[static_cast<std::size_t>(op)].copy; },
+          [&](int op, const std::int8_t* weight, Span<const float> scale, Span<const float> bias) -> Status {
+            keep_layer(op, weight, scale, bias);
+            return {};
+          });
     return reader.for_each_layer(network(), [&](int op, Span<const float> weight, Span<const float> bias) -> Status {
       pack_layer(op, weight.data(), bias.data());
       return {};
@@ -599,20 +687,39 @@ class Plan {
 
   void pack_layer(int index, const float* oihw, const float* bias) noexcept {
     const Op& op = network()[index];
-    for (int i = 0; i < step_count_; ++i) {
-      const Step& s = steps_[static_cast<std::size_t>(i)];
+    const Segment at = segment_of(index);
+    pack_biases(*at.step, op, at.channel, bias);
+    unsigned char* to = weights_.data() + at.step->weights;
+    if constexpr (simd::half_in_memory)
+      if (options_.half_weights) return pack_weights(*at.step, op, at.channel, oihw, reinterpret_cast<Half*>(to));
+    pack_weights(*at.step, op, at.channel, oihw, reinterpret_cast<float*>(to));
+  }
+  void keep_layer(int index, const std::int8_t* weights, Span<const float> scales, Span<const float> bias) noexcept {
+    const Segment at = segment_of(index);
+    pack_biases(*at.step, network()[index], at.channel, bias.data());
+    Int8Layer& layer = int8_[static_cast<std::size_t>(index)];
+    layer.at = weights;
+    std::memcpy(scales_.data() + layer.scales, scales.data(), scales.size() * sizeof(float));
+  }
+
+  /// The step that computes an operator, and the operator's first channel in it.
+  struct Segment {
+    const Step* step;
+    int channel;
+  };
+  Segment segment_of(int index) const noexcept {
+    for (const Step& s : steps()) {
       int channel = 0;
-      for (int k = 0; k < s.segment_count; channel += network()[s.segment_ops[k++]].out.c) {
-        if (s.segment_ops[k] != index) continue;
-        for (int c = 0; c < op.out.c; ++c) {
-          float* b = biases_.data() + s.bias + (channel + c) / s.panel * bias_stride(s) + (channel + c) % s.panel;
-          b[0] = bias[c] * op.scale;
-          if (op.act == Act::prelu) b[kernels::BiasPRelu::slope_offset] = bias[op.out.c + c];
-        }
-        unsigned char* to = weights_.data() + s.weights;
-        if (simd::half_in_memory && options_.half_weights) pack_weights(s, op, channel, oihw, reinterpret_cast<Half*>(to));
-        else pack_weights(s, op, channel, oihw, reinterpret_cast<float*>(to));
-      }
+      for (int k = 0; k < s.segment_count; channel += network()[s.segment_ops[k++]].out.c)
+        if (s.segment_ops[k] == index) return {&s, channel};
+    }
+    return {nullptr, 0};  // never: make_steps gives each weighted operator a step
+  }
+  void pack_biases(const Step& s, const Op& op, int channel, const float* bias) noexcept {
+    for (int c = 0; c < op.out.c; ++c) {
+      float* b = biases_.data() + s.bias + (channel + c) / s.panel * bias_stride(s) + (channel + c) % s.panel;
+      b[0] = bias[c] * op.scale;
+      if (op.act == Act::prelu) b[kernels::BiasPRelu::slope_offset] = bias[op.out.c + c];
     }
   }
   template <class T>
@@ -630,6 +737,11 @@ class Plan {
 
   static constexpr int rows_per_chunk = 8;  // pools and pixels: about 50 KB of output
 
+  /// Weights in one packed panel.
+  std::int64_t panel_weights(const Step& s) const noexcept {
+    const std::int64_t depth = std::int64_t{s.run_count} * s.run_length;
+    return s.panel * (is_winograd(s.algorithm) ? std::int64_t{winograd_points(s)} * in_channels(network(), network()[s.op]) : depth);
+  }
   /// Pixels, or Winograd tiles, of `images` images.
   int conv_units(const Step& s, int images) const noexcept {
     const Shape out = computed(network(), network()[s.op]);
@@ -644,6 +756,7 @@ class Plan {
     const int block = is_winograd(s.algorithm) ? kernels::winograd_block(winograd_points(s), cin) : kernels::conv_block;
     const int panels = kernels::panels(s.channels, s.panel);
     if (is_winograd(s.algorithm)) return choose_winograd_chunks(conv_units(s, images), block, panels, members);
+    if (options_.int8_weights) return choose_expanded_chunks(conv_units(s, images), block, panels, members);
     return choose_chunks(conv_units(s, images), block, panels, members);
   }
 
@@ -770,7 +883,14 @@ class Plan {
     g.bias = biases_.data() + s.bias;
     g.bias_stride = bias_stride(s);
     g.fuse = fuse_of(op);
+    if (options_.int8_weights) g.int8 = int8_weights(s.op);
     return g;
+  }
+
+  kernels::Int8Weights int8_weights(int index) const noexcept {
+    const Op& op = network()[index];
+    const Int8Layer& layer = int8_[static_cast<std::size_t>(index)];
+    return {layer.at, scales_.data() + layer.scales, op.out.c, in_channels(network(), op), op.window.kh * op.window.kw};
   }
 
   void run_conv(const Step& s, Workspace& w, int image, int images, int member, int members, int chunk) const noexcept {
@@ -790,17 +910,31 @@ class Plan {
         kernels::winograd_chunk<decltype(t)>(winograd_args(s, w, image, images), u0, u1, p0, p1,
                                              w.scratch(member, scratch_size_));
       });
+    else if (options_.int8_weights)
+      run_expanded(s, conv_args(s, w, image, images), u0, u1, p0, p1, w.scratch(member, scratch_size_));
     else
       kernels::conv_chunk(conv_args(s, w, image, images), u0, u1, p0, p1);
   }
+  void run_expanded(const Step& s, const kernels::ConvArgs& g, int m0, int m1, int p0, int p1,
+                    float* scratch) const noexcept {
+    kernels::Int8Weights weights[kernels::ConvArgs::max_segments];
+    float factors[kernels::ConvArgs::max_segments];
+    for (int k = 0; k < s.segment_count; ++k) {
+      weights[k] = int8_weights(s.segment_ops[k]);
+      factors[k] = network()[s.segment_ops[k]].scale;
+    }
+    kernels::conv_expanded(g, weights, factors, m0, m1, p0, p1, scratch);
+  }
 
+  Memory memory_;
   Buffer<Network> network_;
   Buffer<Step> steps_;
   Buffer<Place> places_;
   Buffer<Storage> storages_;
   Buffer<std::int32_t> runs_;
   Buffer<unsigned char> weights_;
-  Buffer<float> biases_;
+  Buffer<float> biases_, scales_;
+  Buffer<Int8Layer> int8_;
   PlanOptions options_;
   int step_count_ = 0, storage_count_ = 0;
   std::int64_t single_size_ = 0, merged_size_ = 0, scratch_size_ = 0;  // floats

@@ -56,7 +56,8 @@ class SafetensorsHeader {
   /// Reads the header text of a file whose data section has `data_bytes`. Keeps no pointer into `text`.
   /// Errors name the tensor or key, and the byte in the file: corrupt (JSON, UTF-8, keys, layout), truncated,
   /// limit_exceeded, out_of_memory.
-  static Result<SafetensorsHeader> parse(Span<const std::uint8_t> text, std::int64_t data_bytes) noexcept;
+  static Result<SafetensorsHeader> parse(Span<const std::uint8_t> text, std::int64_t data_bytes,
+                                         Memory memory = {}) noexcept;
 
   int size() const noexcept { return size_; }
   const TensorInfo& operator[](int i) const noexcept { return tensors_[static_cast<std::size_t>(i)]; }
@@ -117,8 +118,8 @@ namespace detail {
 
 /// Gives `into` a new array of `size` elements.
 template <class T>
-Status allocate(Buffer<T>& into, std::size_t size, bool zero = false) noexcept {
-  auto made = Buffer<T>::make(size, zero);
+Status allocate(Buffer<T>& into, std::size_t size, bool zero = false, Memory from = {}) noexcept {
+  auto made = Buffer<T>::make(size, zero, from);
   if (!made.ok()) return made.status();
   into = std::move(*made);
   return {};
@@ -149,8 +150,8 @@ inline std::size_t invalid_utf8(const std::uint8_t* s, std::size_t size) noexcep
 /// after the start: an unescaped string with its final zero is never longer than the quoted one it came from.
 class HeaderParser {
  public:
-  HeaderParser(Span<const std::uint8_t> text, std::int64_t data_bytes, SafetensorsHeader& into) noexcept
-      : text_(text), data_bytes_(data_bytes), out_(into) {}
+  HeaderParser(Span<const std::uint8_t> text, std::int64_t data_bytes, Memory memory, SafetensorsHeader& into) noexcept
+      : text_(text), data_bytes_(data_bytes), memory_(memory), out_(into) {}
 
   Status run() noexcept {
     if (static_cast<std::int64_t>(text_.size()) > SafetensorsLimits::header)
@@ -200,10 +201,10 @@ class HeaderParser {
     if (most > std::size_t{SafetensorsLimits::tensors}) most = std::size_t{SafetensorsLimits::tensors};
     std::size_t slots = 2;
     while (slots < 2 * most) slots *= 2;
-    FACENET_TRY(detail::allocate(out_.strings_, text_.size() + 1));
-    FACENET_TRY(detail::allocate(out_.tensors_, most));
-    FACENET_TRY(detail::allocate(out_.table_, slots, true));
-    FACENET_TRY(detail::allocate(out_.entries_, std::size_t{SafetensorsLimits::entries}));
+    FACENET_TRY(detail::allocate(out_.strings_, text_.size() + 1, false, memory_));
+    FACENET_TRY(detail::allocate(out_.tensors_, most, false, memory_));
+    FACENET_TRY(detail::allocate(out_.table_, slots, true, memory_));
+    FACENET_TRY(detail::allocate(out_.entries_, std::size_t{SafetensorsLimits::entries}, false, memory_));
     return {};
   }
 
@@ -440,6 +441,7 @@ class HeaderParser {
 
   Span<const std::uint8_t> text_;
   std::int64_t data_bytes_;
+  Memory memory_;
   SafetensorsHeader& out_;
   std::size_t at_ = 0, used_ = 0;  // read position in the text, write position in the strings
   std::int64_t end_ = 0;           // of the data described so far
@@ -448,9 +450,9 @@ class HeaderParser {
 }  // namespace detail
 
 inline Result<SafetensorsHeader> SafetensorsHeader::parse(Span<const std::uint8_t> text,
-                                                          std::int64_t data_bytes) noexcept {
+                                                          std::int64_t data_bytes, Memory memory) noexcept {
   SafetensorsHeader header;
-  Status s = detail::HeaderParser(text, data_bytes, header).run();
+  Status s = detail::HeaderParser(text, data_bytes, memory, header).run();
   if (!s.ok()) return s;
   return header;
 }

@@ -134,7 +134,8 @@ class Selftest {
   struct GoldenName {
     char text[Name::capacity + 20];
     explicit GoldenName(const char* layer, const char* what = "") noexcept {
-      std::snprintf(text, sizeof text, "selftest.%s%s", layer, what);
+      Line line;
+      copy_text(text, line.add("selftest.").add(layer).add(what).text());
     }
   };
   /// The tensor of that name; -1 when it is not there or has another size.

@@ -30,6 +30,8 @@ class WeightSource {
     return *this;
   }
   std::int64_t size() const noexcept { return size_; }
+  /// The caller's bytes from `offset` on; nullptr for a file.
+  const std::uint8_t* bytes(std::int64_t offset) const noexcept { return memory_ != nullptr ? memory_ + offset : nullptr; }
 
 #if !defined(FACENET_NO_STDIO)
   ~WeightSource() {

@@ -3,6 +3,7 @@
 //   Import      a plain facenet-pytorch state_dict saved as safetensors: folded here, preprocessing assumed
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 
 #include "facenet/network.hpp"
@@ -14,6 +15,7 @@ FACENET_BEGIN
 struct ReadOptions {
   bool verify_hashes = true;              // false: a header or data hash that does not agree is accepted
   const char* expected_sha256 = nullptr;  // 64 hex digits of the whole file; checked before anything is parsed
+  Arena* arena = nullptr;                 // where the reader's own memory comes from: its back; null: malloc
 };
 
 namespace detail {
@@ -105,6 +107,15 @@ inline bool ends_with(const char* s, const char* suffix) noexcept {
   return n >= m && std::strcmp(s + n - m, suffix) == 0;
 }
 
+/// Copies a text, cut to what fits.
+template <std::size_t N>
+inline void copy_text(char (&to)[N], const char* from) noexcept {
+  std::size_t n = std::strlen(from);
+  if (n >= N) n = N - 1;
+  std::memcpy(to, from, n);
+  to[n] = 0;
+}
+
 }  // namespace detail
 
 /// A weight file: opened and its header checked by open() or from_memory(), its data read by for_each_layer().
@@ -157,11 +168,38 @@ class WeightsReader {
   template <class F>
   Status for_each_layer(const Network& network, F&& f) {
     using Function = std::remove_reference_t<F>;
-    const Sink sink = {[](void* self, int op, Span<const float> weight, Span<const float> bias) -> Status {
-                         return (*static_cast<Function*>(self))(op, weight, bias);
-                       },
-                       const_cast<void*>(static_cast<const void*>(&f))};
+    Sink sink;
+    sink.call = [](void* self, int op, Span<const float> weight, Span<const float> bias) -> Status {
+      return (*static_cast<Function*>(self))(op, weight, bias);
+    };
+    sink.self = const_cast<void*>(static_cast<const void*>(&f));
     return in_file(read_layers(network, sink));
+  }
+  /// The same with int8 weights as they are: f(op, const std::int8_t* weight, Span<const float> scale,
+  /// Span<const float> bias). A reader from memory hands out the caller's bytes; one of a file copies them to
+  /// `std::int8_t* place(op)`, and both stay. Error beside: weights_mismatch where a layer's weight is not I8.
+  template <class P, class F>
+  Status for_each_int8_layer(const Network& network, P&& place, F&& f) {
+    struct Both {
+      std::remove_reference_t<P>* place;
+      std::remove_reference_t<F>* f;
+    } both{&place, &f};
+    Sink sink;
+    sink.place = [](void* self, int op) { return (*static_cast<Both*>(self)->place)(op); };
+    sink.call_int8 = [](void* self, int op, const std::int8_t* weight, Span<const float> scale,
+                        Span<const float> bias) -> Status {
+      return (*static_cast<Both*>(self)->f)(op, weight, scale, bias);
+    };
+    sink.self = &both;
+    return in_file(read_layers(network, sink));
+  }
+  /// Whether the bytes are the caller's, and so need no copy.
+  bool from_memory() const noexcept { return source_.bytes(0) != nullptr; }
+  /// Counts in an arena that measures what for_each_layer() or for_each_int8_layer() takes.
+  Status measure_layers(const Network& network, bool int8) noexcept {
+    Job job = {network, {}, {}, {}, {}, {}, -1};
+    if (int8) job.sink.place = [](void*, int) -> std::int8_t* { return nullptr; };
+    return in_file(assign(job));
   }
 
   /// The elements of one tensor as floats (int8 without its scale), checked but not hashed.
@@ -171,8 +209,10 @@ class WeightsReader {
   static constexpr std::size_t chunk_bytes = 128 << 10;  // stays in the L2 of every CPU between copy, hash and check
 
   struct Sink {
-    Status (*call)(void*, int, Span<const float>, Span<const float>);
-    void* self;
+    Status (*call)(void*, int, Span<const float>, Span<const float>) = nullptr;
+    std::int8_t* (*place)(void*, int) = nullptr;  // set: int8 weights stay as they are
+    Status (*call_int8)(void*, int, const std::int8_t*, Span<const float>, Span<const float>) = nullptr;
+    void* self = nullptr;
   };
   struct Role {
     std::int16_t op = -1;  // -1: no layer's
@@ -182,6 +222,7 @@ class WeightsReader {
     std::int64_t stash = 0;  // where its vectors of out.c floats begin
     int weight = -1;         // tensor
     unsigned waiting = 0;    // bit set of slots that have not been read
+    const std::int8_t* bytes = nullptr;  // the weight, where it stays int8
   };
   struct Job {
     const Network& network;
@@ -203,7 +244,7 @@ class WeightsReader {
     FACENET_TRY(source_.open(path));
     FACENET_TRY(start(options));
     const std::size_t length = std::strlen(path) + 1;
-    FACENET_TRY(detail::allocate(path_, length));
+    FACENET_TRY(detail::allocate(path_, length, false, memory_));
     std::memcpy(path_.data(), path, length);
     return {};
   }
@@ -215,7 +256,8 @@ class WeightsReader {
     const std::int64_t size = source_.size();
     if (size == 0) return {Errc::truncated, "the file is empty: copy or download it again"};
     if (size > Limits::file) return {Errc::limit_exceeded, "the file is larger than 512 MiB"};
-    FACENET_TRY(detail::allocate(chunk_, chunk_at(0, size)));
+    memory_ = {options.arena, Arena::back};
+    FACENET_TRY(detail::allocate(chunk_, chunk_at(0, size), false, memory_));
     if (options.expected_sha256 != nullptr) FACENET_TRY(check_sha256(options.expected_sha256));
     if (size < prefix + 2)
       return Status(Errc::truncated, "the file is shorter than 10 bytes: copy or download it again").at(size);
@@ -234,10 +276,10 @@ class WeightsReader {
       return Status(Errc::truncated, "the file ends inside its header: copy or download it again").at(size);
 
     Buffer<std::uint8_t> text;
-    FACENET_TRY(detail::allocate(text, static_cast<std::size_t>(length)));
+    FACENET_TRY(detail::allocate(text, static_cast<std::size_t>(length), false, memory_));
     FACENET_TRY(source_.read(prefix, text.data(), text.size()));
     data_start_ = prefix + static_cast<std::int64_t>(length);
-    auto header = SafetensorsHeader::parse(text.span(), size - data_start_);
+    auto header = SafetensorsHeader::parse(text.span(), size - data_start_, memory_);
     if (!header.ok()) return header.status();
     header_ = std::move(*header);
     return profile(text.span(), options.verify_hashes);
@@ -354,6 +396,21 @@ class WeightsReader {
     }
     return {};
   }
+  /// Reads an int8 tensor to `to`, or leaves it where it lies in the caller's memory; returns in `out` where it is.
+  Status stream_int8(const TensorInfo& t, std::int8_t* to, Xxh64& hash, const std::int8_t*& out) noexcept {
+    const std::uint8_t* const in_place = source_.bytes(data_start_ + t.offset);
+    out = in_place != nullptr ? reinterpret_cast<const std::int8_t*>(in_place) : to;
+    for (std::int64_t done = 0; done < t.bytes;) {
+      const std::size_t n = chunk_at(done, t.bytes);
+      if (in_place == nullptr) {
+        Status s = source_.read(data_start_ + t.offset + done, to + done, n);
+        if (!s.ok()) return s.in(t.name);
+      }
+      hash.update(out + done, n);
+      done += static_cast<std::int64_t>(n);
+    }
+    return {};
+  }
   /// Returns the index of the first value that must not be, or `count`.
   std::size_t convert(Dtype dtype, std::uint8_t* raw, float* to, std::size_t count) const noexcept {
     switch (dtype) {
@@ -410,14 +467,20 @@ class WeightsReader {
         continue;
       }
       Layer& layer = job.layers[static_cast<std::size_t>(role.op)];
-      const bool is_weight = role.slot == detail::slot_weight;
+      const bool is_weight = role.slot == detail::slot_weight, stays = is_weight && sink.place != nullptr;
       float* to = is_weight ? job.weight.data() : vector(job, role.op, role.slot);
-      FACENET_TRY(stream(t, to, known_ ? nullptr : &hash));
+      if (stays) {
+        std::int8_t* const place = from_memory() ? nullptr : sink.place(sink.self, role.op);
+        FACENET_TRY(stream_int8(t, place, hash, layer.bytes));
+      } else {
+        FACENET_TRY(stream(t, to, known_ ? nullptr : &hash));
+      }
       if (is_weight) job.held = role.op;
       if (!is_weight) FACENET_TRY(check_sign(t, to, role.slot));
       layer.waiting &= ~(1u << role.slot);
       if (layer.waiting != 0) continue;
-      if (job.held != role.op) FACENET_TRY(stream(header_[layer.weight], job.weight.data(), nullptr));
+      if (job.held != role.op && layer.bytes == nullptr)
+        FACENET_TRY(stream(header_[layer.weight], job.weight.data(), nullptr));
       FACENET_TRY(emit(job, role.op));
       job.held = -1;
     }
@@ -441,8 +504,8 @@ class WeightsReader {
   Status assign(Job& job) noexcept {
     const Network& network = job.network;
     if (!network.ok()) return {Errc::invalid_argument, "the network's shapes do not fit together"};
-    FACENET_TRY(detail::allocate(job.roles, static_cast<std::size_t>(size())));
-    FACENET_TRY(detail::allocate(job.layers, static_cast<std::size_t>(network.size())));
+    FACENET_TRY(detail::allocate(job.roles, static_cast<std::size_t>(size()), false, memory_));
+    FACENET_TRY(detail::allocate(job.layers, static_cast<std::size_t>(network.size()), false, memory_));
     for (Role& r : job.roles) r = Role();
     for (Layer& l : job.layers) l = Layer();
     std::int64_t stash = 0, largest = 0;
@@ -453,7 +516,7 @@ class WeightsReader {
       if (!has_weights(op)) continue;
       layer.stash = stash;
       stash += std::int64_t{detail::slot_weight} * op.out.c;
-      if (largest < weight_count(network, op)) largest = weight_count(network, op);
+      if (largest < weight_count(network, op) && job.sink.place == nullptr) largest = weight_count(network, op);
       for (const detail::Part& part : detail::parts(op.params, imported())) {
         if (!needs(part, layer.weight)) continue;
         const int tensor = find(detail::PartName(op.name, part.suffix).text);
@@ -473,8 +536,12 @@ class WeightsReader {
       if (job.roles[static_cast<std::size_t>(i)].op < 0 && !may_be_extra(job.network, header_[i])) all_there = false;
     if (!all_there) return list_differences(job);
     for (int i = 0; i < size(); ++i) FACENET_TRY(check_tensor(job, i));
-    FACENET_TRY(detail::allocate(job.stash, static_cast<std::size_t>(stash)));
-    FACENET_TRY(detail::allocate(job.weight, static_cast<std::size_t>(largest)));
+    auto vectors = Buffer<float>::make_bulk(static_cast<std::size_t>(stash), false, memory_);
+    if (!vectors) return vectors.status();
+    job.stash = std::move(*vectors);
+    auto weight = Buffer<float>::make_bulk(static_cast<std::size_t>(largest), false, memory_);
+    if (!weight) return weight.status();
+    job.weight = std::move(*weight);
     return {};
   }
 
@@ -501,6 +568,10 @@ class WeightsReader {
           .in(where.text());
     }
     const bool scales = !imported() && role.slot == detail::slot_scale;
+    if (is_weight && job.sink.place != nullptr && (imported() || t.dtype != Dtype::i8))
+      return Status(Errc::weights_mismatch,
+                    "weights that are to stay int8 must be int8 in the file: convert them with --dtype i8")
+          .in(t.name);
     if (t.dtype == Dtype::f32 || (t.dtype == Dtype::f16 && !scales) ||
         (t.dtype == Dtype::i8 && is_weight && !imported()))
       return {};
@@ -564,7 +635,14 @@ class WeightsReader {
     const float* const mean = vector(job, index, detail::slot_mean);
     const float* const variance = vector(job, index, detail::slot_variance);
     const bool batch_norm = imported() && (op.params == Params::conv_bn || op.params == Params::linear_bn);
-    const TensorInfo& t = header_[job.layers[static_cast<std::size_t>(index)].weight];
+    const Layer& layer = job.layers[static_cast<std::size_t>(index)];
+    const TensorInfo& t = header_[layer.weight];
+    if (layer.bytes != nullptr) {
+      for (std::size_t o = 0; o < outputs; ++o)
+        if (!(scale[o] <= FLT_MAX / 128))
+          return Status(Errc::corrupt, "a value becomes infinite when its scale is applied").in(t.name);
+      return job.sink.call_int8(job.sink.self, index, layer.bytes, {scale, outputs}, {bias, bias_count(op)});
+    }
     if (batch_norm || t.dtype == Dtype::i8) {
       for (std::size_t o = 0; o < outputs; ++o) {
         double s = static_cast<double>(scale[o]);
@@ -584,6 +662,7 @@ class WeightsReader {
   detail::WeightSource source_;
   SafetensorsHeader header_;
   Metadata metadata_;
+  Memory memory_;
   Buffer<std::uint8_t> chunk_;
   Buffer<char> path_;
   std::int64_t data_start_ = 0;

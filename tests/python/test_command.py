@@ -231,6 +231,17 @@ def test_half_weights_are_near(weights, faces):
     assert whole @ half >= 0.9999
 
 
+def test_int8_weights_that_stay_give_the_same_bits(converted, weights, faces):
+    whole, kept = (
+        facenet("embed", "--json", "--aligned", "-w", converted["i8"], *extra, faces / "one.png").stdout
+        for extra in ([], ["--int8-weights"])
+    )
+    assert whole == kept != ""
+    arguments = ("embed", "--aligned", "--int8-weights", "-w", weights, faces / "one.png")
+    assert_sentence(facenet(*arguments), weights, "must be int8 in the file", "--dtype i8")
+    assert_sentence(facenet(*arguments, "--half-weights"), "--half-weights")
+
+
 def test_standard_input(weights, faces):
     data = (faces / "one.png").read_bytes()
     (from_file,) = lines(facenet("embed", "--json", "--aligned", "-w", weights, faces / "one.png"))

@@ -6,10 +6,14 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/consumers"))
+import symbols  # noqa: E402
+
 INCLUDE = ROOT / "include"
 HEADERS = sorted(path.relative_to(INCLUDE / "facenet").with_suffix("").as_posix()
                  for path in (INCLUDE / "facenet").rglob("*.hpp"))
@@ -135,18 +139,13 @@ bool use(facenet::Team& team, int* out) {
   return true;
 }
 """
-# With glibc's fortified names (__printf_chk) and what assert() calls. snprintf, fopen and fread are fine. So is
-# std::terminate with the pool: std::thread's destructor names it for a thread that nobody joined.
-FORBIDDEN = re.compile(
-    r"(?:abort|_?exit|_Exit|quick_exit|__assert_fail|(?:__)?v?f?d?printf(?:_chk)?|puts|fputs|putchar|putc|fputc|fwrite|perror"
-    r"|stdout|stderr|_ZNSt8ios_base4Init.*|_ZSt[34](?:cout|cerr|clog|cin).*)(?:@.*)?")
+FORBIDDEN = symbols.forbidden()
 
 
 def undefined_symbols(source: str, folder: pathlib.Path, *flags: str) -> set[str]:
     output = folder / "unit.o"
     compile_source(source, "-O2", "-fno-exceptions", *flags, "-c", "-o", str(output))
-    listing = subprocess.run(["nm", "-u", output], capture_output=True, text=True, check=True).stdout
-    return {line.split()[-1] for line in listing.splitlines()}
+    return symbols.undefined(output)
 
 
 # The whole engine once: it takes 5 s. The other two ways of threading differ from it in parallel.hpp alone.

@@ -294,6 +294,9 @@ class App {
     add_threads(sub, model.threads);
     sub->add_flag("--half-weights", model.half_weights,
                   "Keep weights as 16-bit floats in memory: half of the memory, embeddings differ by about 1e-3");
+    sub->add_flag("--int8-weights", model.int8_weights,
+                  "Keep the weights of an int8 file as they are: 32 MB in all instead of 110, the same bits, twice the time")
+        ->excludes("--half-weights");
   }
   static void add_cache(CLI::App* sub, std::string& cache, const std::string& otherwise) {
     sub->add_option("--cache", cache, "Keep embeddings in FILE and take those that are there; none: nowhere (default: " + otherwise + ")")

@@ -127,7 +127,7 @@ bool print_text(Output& out, const Report& r) {
     return out.line(text);
   };
   bool ok = put("engine   facenet %s, %s, tile %s, %s, %s weights", facenet::version, facenet::isa_name, r.tile.c_str(),
-                facenet::parallel_name, r.options.model.half_weights ? "half" : "float");
+                facenet::parallel_name, r.options.model.int8_weights ? "int8" : r.options.model.half_weights ? "half" : "float");
   ok = ok && put("run      %d thread%s, batch %d, %zu runs", r.threads, r.threads == 1 ? "" : "s", r.options.batch, r.runs);
   ok = ok && put("minimum  %8.3f ms an image", r.min_ms);
   ok = ok && put("median   %8.3f ms an image: %.1f GFLOP/s, %.0f %% of the FMA peak (%.1f on %d thread%s)", r.median_ms,

@@ -12,7 +12,7 @@ struct ModelOptions {
   std::string weights;  // "": $FACENET_WEIGHTS, else the default file
   std::string sha256;   // "": not checked
   int threads = 0;      // 0: one for each CPU this process may use
-  bool half_weights = false;
+  bool half_weights = false, int8_weights = false;
 };
 
 /// How faces are looked for.

@@ -68,6 +68,7 @@ facenet::Result<facenet::Embedder> load(const ModelOptions& options, int batch) 
   o.threads = options.threads;
   o.batch = batch;
   o.half_weights = options.half_weights;
+  o.int8_weights = options.int8_weights;
   if (!options.sha256.empty()) o.read.expected_sha256 = options.sha256.c_str();
   auto embedder = facenet::Embedder::load(file.c_str(), o);
   if (!embedder) say(embedder.status(), file, Subject::weights);

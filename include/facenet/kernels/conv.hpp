@@ -29,6 +29,7 @@ struct ConvArgs {
   int panel = simd::panel;        // or simd::width
   const float* bias = nullptr;    // bias_stride floats a panel: its biases, and behind them PReLU's slopes
   int bias_stride = simd::panel;
+  int first_panel = 0;            // the one that `weights` begins with
   Segment segments[max_segments];
   int segment_count = 1;
 
@@ -118,7 +119,7 @@ template <class E, class W>
 inline void conv_panel(const ConvArgs& g, const float* const* a, const std::int64_t* c, int pixels, int panel,
                        const Segment& s) noexcept {
   const std::int64_t depth = std::int64_t{g.runs.count} * g.runs.length;
-  const W* b = static_cast<const W*>(g.weights) + panel * depth * g.panel;
+  const W* b = static_cast<const W*>(g.weights) + (panel - g.first_panel) * depth * g.panel;
   Ahead ahead = ahead_of(b, depth * g.panel, pixels, g.panel);
   const int channel = (panel - s.first_panel) * g.panel;
   const int left = s.out.shape.c - channel, columns = left < g.panel ? left : g.panel;
@@ -165,8 +166,12 @@ inline void conv_chunk(const ConvArgs& g, int m0, int m1, int p0, int p1) noexce
         for (int k = 0; k < count; ++k, to += out.pixel_stride) c[i + k] = to;
       });
     }
-    if (simd::half_in_memory && g.half) detail::conv_panel<Half>(g, a, c, pixels, p, g.segments[s]);
-    else detail::conv_panel<float>(g, a, c, pixels, p, g.segments[s]);
+    if constexpr (simd::half_in_memory)  // else no plan has such weights, and their tiles would be half of the code
+      if (g.half) {
+        detail::conv_panel<Half>(g, a, c, pixels, p, g.segments[s]);
+        continue;
+      }
+    detail::conv_panel<float>(g, a, c, pixels, p, g.segments[s]);
   }
 }
 

@@ -54,7 +54,7 @@ inline void max_pool_rows(ConstTensorView in, TensorView out, int image, int kh,
     detail::for_channels(out.shape.c, [&](int c, int n) {
       simd::vf best = detail::load_n(in.pixel(image, at.y0, at.x0) + c, n);
       for (int y = at.y0; y < at.y1; ++y)
-        for (int x = at.x0; x < at.x1; ++x) best = simd::max(best, detail::load_n(in.pixel(image, y, x) + c, n));
+        for (int x = at.x0; x < at.x1; ++x) best = (simd::max)(best, detail::load_n(in.pixel(image, y, x) + c, n));
       detail::store_n(to + c, best, n);
     });
   });

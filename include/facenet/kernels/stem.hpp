@@ -77,7 +77,7 @@ FACENET_INLINE void stem_row(const float* in, const Planes& p, const StemWeights
     FACENET_UNROLL
     for (std::size_t v = 0; v < stem_vectors; ++v) {
       const simd::vf y = simd::add(sum[c][v], simd::set1(w.bias[c]));
-      sum[c][v] = simd::fma(simd::min(y, simd::zero()), simd::set1(w.slope[c]), simd::max(y, simd::zero()));
+      sum[c][v] = simd::fma((simd::min)(y, simd::zero()), simd::set1(w.slope[c]), (simd::max)(y, simd::zero()));
     }
   }
 }
@@ -113,7 +113,7 @@ inline void stem_pool(const Planes& in, const StemWeights<C>& w, TensorView out)
           FACENET_UNROLL
           for (std::size_t v = 0; v < stem_vectors; ++v) {
             float* m = most[c] + v * simd::width;
-            simd::store(m, simd::max(simd::load(m), sum[c][v]));
+            simd::store(m, (simd::max)(simd::load(m), sum[c][v]));
           }
         }
       }

@@ -4,7 +4,7 @@
 // Each axis is an F(m, r) of its own or the identity, so 3x3, 1x7 and 7x1 are one piece of code.
 #pragma once
 
-#include "facenet/kernels/conv.hpp"
+#include "facenet/kernels/int8.hpp"
 
 FACENET_BEGIN
 
@@ -162,6 +162,7 @@ struct WinogradArgs {
   TensorView out;
   const void* weights = nullptr;  // [panel][point][cin][simd::panel] of float or Half
   bool half = false;
+  Int8Weights int8;               // used instead where set
   const float* bias = nullptr;    // bias_stride floats a panel: its biases, and behind them PReLU's slopes
   int bias_stride = simd::panel;
   Fuse fuse = Fuse::bias_relu;    // or bias_prelu
@@ -178,39 +179,68 @@ constexpr int winograd_block(int points, int cin) noexcept {
   const int fit = 300 * 1024 / (points * cin * 4) / simd::tile_rows * simd::tile_rows;
   return fit < 2 * simd::tile_rows + 2 ? 2 * simd::tile_rows + 2 : fit > 96 ? 96 : fit;
 }
-/// Floats of scratch memory a chunk needs: a zero pixel, the transformed input, and the products of one panel.
+/// Floats of scratch memory a chunk needs: a zero pixel, the transformed input, and the products of one panel; with int8
+/// weights also winograd_expanded().
 constexpr std::int64_t winograd_scratch(int points, int cin) noexcept {
   return static_cast<std::int64_t>(round_up(static_cast<std::size_t>(cin), 16)) +
          std::int64_t{points} * winograd_block(points, cin) * (cin + simd::panel);
 }
 
-/// Transforms OIHW weights in double: U = Gy g Gxt, packed [panel][point][cin][simd::panel].
+/// One panel of transformed int8 weights, and the weights themselves.
+constexpr std::int64_t winograd_expanded(int points, int taps, int cin) noexcept {
+  return std::int64_t{points + taps} * cin * simd::panel;
+}
+
+/// U = Gy g Gxt of one input channel and a panel of output channels, in double: g[tap][simd::panel] -> U[point], `stride`
+/// elements apart, simd::panel each.
 template <class T, class W>
-inline void pack_winograd(const float* oihw, int n, int cin, float scale, W* out) noexcept {
+inline void winograd_weights(const float* g, W* u, std::int64_t stride) noexcept {
   using Y = typename T::Rows;
   using X = typename T::Columns;
   constexpr typename Y::Matrix gy = Y::g();
   constexpr typename X::Matrix gx = X::g();
-  for (int p = 0; p < panels(n); ++p)
-    for (int c = 0; c < cin; ++c)
+  Array<double, simd::panel> part[static_cast<std::size_t>(Y::points)][static_cast<std::size_t>(X::taps)] = {};
+  for (int y = 0; y < Y::points; ++y)
+    for (int k = 0; k < Y::taps; ++k)
+      for (int x = 0; x < X::taps; ++x)
+        for (int j = 0; j < simd::panel; ++j)
+          part[y][x][j] += gy.at[y][k] * static_cast<double>(g[(k * X::taps + x) * simd::panel + j]);
+  for (int y = 0; y < Y::points; ++y)
+    for (int x = 0; x < X::points; ++x, u += stride) {
+      Array<double, simd::panel> sum = {};
+      for (int k = 0; k < X::taps; ++k)
+        for (int j = 0; j < simd::panel; ++j) sum[j] += part[y][k][j] * gx.at[x][k];
       for (int j = 0; j < simd::panel; ++j) {
-        const int o = p * simd::panel + j;
-        Array<Array<double, X::taps>, Y::points> part = {};
-        if (o < n) {
-          const float* w = oihw + (std::int64_t{o} * cin + c) * Y::taps * X::taps;
-          for (int y = 0; y < Y::points; ++y)
-            for (int k = 0; k < Y::taps; ++k)
-              for (int x = 0; x < X::taps; ++x) part[y][x] += gy.at[y][k] * static_cast<double>(w[k * X::taps + x] * scale);
-        }
-        for (int y = 0; y < Y::points; ++y)
-          for (int x = 0; x < X::points; ++x) {
-            double u = 0;
-            for (int k = 0; k < X::taps; ++k) u += part[y][k] * gx.at[x][k];
-            W& to = out[((std::int64_t{p} * T::points + y * X::points + x) * cin + c) * simd::panel + j];
-            if constexpr (std::is_same_v<W, Half>) to = simd::float_to_half(static_cast<float>(u));
-            else to = static_cast<float>(u);
-          }
+        if constexpr (std::is_same_v<W, Half>) u[j] = simd::float_to_half(static_cast<float>(sum[j]));
+        else u[j] = static_cast<float>(sum[j]);
       }
+    }
+}
+
+/// Transforms OIHW weights, packed [panel][point][cin][simd::panel].
+template <class T, class W>
+inline void pack_winograd(const float* oihw, int n, int cin, float scale, W* out) noexcept {
+  constexpr int taps = T::Rows::taps * T::Columns::taps;
+  for (int p = 0; p < panels(n); ++p)
+    for (int c = 0; c < cin; ++c) {
+      Array<float, taps * simd::panel> g;
+      for (int t = 0; t < taps; ++t)
+        for (int j = 0; j < simd::panel; ++j) {
+          const int o = p * simd::panel + j;
+          g[t * simd::panel + j] = o < n ? oihw[(std::int64_t{o} * cin + c) * taps + t] * scale : 0.0f;
+        }
+      winograd_weights<T>(g, out + (std::int64_t{p} * T::points * cin + c) * simd::panel, std::int64_t{cin} * simd::panel);
+    }
+}
+
+/// The same of one panel of int8 weights; g: taps * cin * simd::panel floats of scratch memory.
+template <class T>
+inline void expand_winograd(const Int8Weights& w, int panel, float* g, float* out) noexcept {
+  constexpr int taps = T::Rows::taps * T::Columns::taps;
+  expand_panel({w.at, w.scale, w.n, w.cin * taps, 1}, panel * simd::panel, simd::panel, 1, g);
+  for (int c = 0; c < w.cin; ++c)
+    winograd_weights<T>(g + std::int64_t{c} * taps * simd::panel, out + std::int64_t{c} * simd::panel,
+                        std::int64_t{w.cin} * simd::panel);
 }
 
 namespace detail {
@@ -275,6 +305,7 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
   float* zeros = scratch;
   float* v = scratch + round_up(static_cast<std::size_t>(cin), 16);
   float* m = v + std::int64_t{T::points} * tiles * cin;
+  float* expanded = scratch + winograd_scratch(T::points, cin);
   std::memset(zeros, 0, static_cast<std::size_t>(cin) * sizeof(float));
 
   PixelWalk at(t0, grid);
@@ -293,6 +324,11 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
   const Runs runs{&no_offset, 1, cin};
   for (int p = p0; p < p1; ++p) {
     const W* u = static_cast<const W*>(g.weights) + std::int64_t{p} * T::points * cin * simd::panel;
+    if constexpr (std::is_same_v<W, float>)
+      if (g.int8.at != nullptr) {
+        expand_winograd<T>(g.int8, p, expanded, expanded + g.int8.taps * std::int64_t{cin} * simd::panel);
+        u = expanded + g.int8.taps * std::int64_t{cin} * simd::panel;
+      }
     for (int i = 0; i < T::points; ++i, u += std::int64_t{cin} * simd::panel) {
       Ahead ahead = ahead_of(u, std::int64_t{cin} * simd::panel, tiles, simd::panel);
       balanced_tiles(tiles, [&](int first, int rows) {
@@ -326,7 +362,8 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
 /// Requires cin and the output's channels to be multiples of simd::width; scratch: winograd_scratch floats.
 template <class T>
 inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1, float* scratch) noexcept {
-  if (simd::half_in_memory && g.half) return detail::winograd_chunk<T, Half>(g, t0, t1, p0, p1, scratch);
+  if constexpr (simd::half_in_memory)
+    if (g.half) return detail::winograd_chunk<T, Half>(g, t0, t1, p0, p1, scratch);
   return detail::winograd_chunk<T, float>(g, t0, t1, p0, p1, scratch);
 }
 

@@ -1,0 +1,16 @@
+// What main.c asks of each consumer: a program's only part that includes the library, compiled under its constraint.
+#pragma once
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+/// Loads the weights, from `path` where the consumer reads files. nullptr, or what went wrong.
+const char* consumer_open(const char* path);
+/// Embeds 160x160 RGB pixels. nullptr, or what went wrong.
+const char* consumer_embed(const unsigned char* rgb, float* out);
+int consumer_dim(void);
+/// Gives everything back; then what the consumer itself has to say for the table, or to complain about with "error: ".
+const char* consumer_close(void);
+#ifdef __cplusplus
+}
+#endif
