@@ -53,6 +53,8 @@ install(FILES ${PROJECT_BINARY_DIR}/facenetConfig.cmake ${PROJECT_BINARY_DIR}/fa
 if(TARGET facenet_command)
   install(TARGETS facenet_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT command)
   if(NOT CMAKE_CROSSCOMPILING OR CMAKE_CROSSCOMPILING_EMULATOR)
+    find_program(FACENET_GZIP gzip)
+    mark_as_advanced(FACENET_GZIP)
     set(generated)
     set(share ${PROJECT_BINARY_DIR}/share)
     foreach(place "man|man/man1/facenet.1" "complete-bash|bash-completion/completions/facenet"
@@ -62,9 +64,16 @@ if(TARGET facenet_command)
       list(GET place 1 file)
       get_filename_component(folder ${share}/${file} DIRECTORY)
       file(MAKE_DIRECTORY ${folder})
-      add_custom_command(OUTPUT ${share}/${file} COMMAND facenet_command --generate ${kind} >${share}/${file}
+      set(compress)
+      if(kind STREQUAL man AND FACENET_GZIP)   # Debian's rule
+        set(compress COMMAND ${FACENET_GZIP} -9nf ${share}/${file})
+        set(suffix .gz)
+      else()
+        set(suffix "")
+      endif()
+      add_custom_command(OUTPUT ${share}/${file}${suffix} COMMAND facenet_command --generate ${kind} > ${share}/${file} ${compress}
                          DEPENDS facenet_command VERBATIM)
-      list(APPEND generated ${share}/${file})
+      list(APPEND generated ${share}/${file}${suffix})
     endforeach()
     add_custom_target(facenet_generated ALL DEPENDS ${generated})
     install(DIRECTORY ${share}/ DESTINATION ${CMAKE_INSTALL_DATADIR} COMPONENT command)
