@@ -3,6 +3,14 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/facenet)
 set(FACENET_DISPATCH_OPENMP OFF)
+find_program(FACENET_GZIP gzip)   # Debian wants manual pages and changelogs compressed
+mark_as_advanced(FACENET_GZIP)
+function(facenet_gzip variable)
+  if(FACENET_GZIP)
+    execute_process(COMMAND ${FACENET_GZIP} -9nkf ${${variable}})
+    set(${variable} ${${variable}}.gz PARENT_SCOPE)
+  endif()
+endfunction()
 
 install(DIRECTORY include/facenet DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
 set(interface_targets facenet)
@@ -53,8 +61,6 @@ install(FILES ${PROJECT_BINARY_DIR}/facenetConfig.cmake ${PROJECT_BINARY_DIR}/fa
 if(TARGET facenet_command)
   install(TARGETS facenet_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT command)
   if(NOT CMAKE_CROSSCOMPILING OR CMAKE_CROSSCOMPILING_EMULATOR)
-    find_program(FACENET_GZIP gzip)
-    mark_as_advanced(FACENET_GZIP)
     set(generated)
     set(share ${PROJECT_BINARY_DIR}/share)
     foreach(place "man|man/man1/facenet.1" "complete-bash|bash-completion/completions/facenet"
@@ -65,7 +71,7 @@ if(TARGET facenet_command)
       get_filename_component(folder ${share}/${file} DIRECTORY)
       file(MAKE_DIRECTORY ${folder})
       set(compress)
-      if(kind STREQUAL man AND FACENET_GZIP)   # Debian's rule
+      if(kind STREQUAL man AND FACENET_GZIP)
         set(compress COMMAND ${FACENET_GZIP} -9nf ${share}/${file})
         set(suffix .gz)
       else()
@@ -79,6 +85,10 @@ if(TARGET facenet_command)
     install(DIRECTORY ${share}/ DESTINATION ${CMAKE_INSTALL_DATADIR} COMPONENT command)
   endif()
 
+  set(page ${PROJECT_BINARY_DIR}/facenet-convert-weights.1)
+  configure_file(packaging/facenet-convert-weights.1 ${page} COPYONLY)
+  facenet_gzip(page)
+  install(FILES ${page} DESTINATION ${CMAKE_INSTALL_DATADIR}/man/man1 COMPONENT command)
   set(tool ${CMAKE_INSTALL_DATADIR}/facenet)
   install(PROGRAMS tools/convert_weights.py DESTINATION ${tool} COMPONENT command)
   install(DIRECTORY tools/facenet_tools DESTINATION ${tool} COMPONENT command FILES_MATCHING PATTERN "*.py"
@@ -98,12 +108,12 @@ file(WRITE ${PROJECT_BINARY_DIR}/changelog.Debian "facenet (${PROJECT_VERSION}-1
 
  -- The facenet authors <facenet@example.org>  ${date}
 ")
-file(ARCHIVE_CREATE OUTPUT ${PROJECT_BINARY_DIR}/changelog.Debian.gz PATHS ${PROJECT_BINARY_DIR}/changelog.Debian FORMAT raw
-     COMPRESSION GZip COMPRESSION_LEVEL 9)
+set(changelog ${PROJECT_BINARY_DIR}/changelog.Debian)
+facenet_gzip(changelog)
 foreach(place "command|facenet" "development|libfacenet-dev")
   string(REPLACE "|" ";" place ${place})
   list(GET place 0 component)
   list(GET place 1 package)
-  install(FILES packaging/copyright ${PROJECT_BINARY_DIR}/facenet.spdx.json ${PROJECT_BINARY_DIR}/changelog.Debian.gz
+  install(FILES packaging/copyright ${PROJECT_BINARY_DIR}/facenet.spdx.json ${changelog}
           DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/${package} COMPONENT ${component})
 endforeach()

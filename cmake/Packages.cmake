@@ -10,7 +10,7 @@ set(CPACK_COMPONENTS_ALL command development)
 set(CPACK_COMPONENTS_GROUPING IGNORE)
 
 set(CPACK_ARCHIVE_COMPONENT_INSTALL ON)
-set(CPACK_COMPONENT_INCLUDE_TOPLEVEL_DIRECTORY ON)
+set(CPACK_PROJECT_CONFIG_FILE ${PROJECT_SOURCE_DIR}/cmake/PackagesOf.cmake)
 set(CPACK_ARCHIVE_COMMAND_FILE_NAME facenet-${PROJECT_VERSION}-${CMAKE_SYSTEM_NAME}-${CMAKE_SYSTEM_PROCESSOR})
 set(CPACK_ARCHIVE_DEVELOPMENT_FILE_NAME facenet-dev-${PROJECT_VERSION}-${CMAKE_SYSTEM_NAME}-${CMAKE_SYSTEM_PROCESSOR})
 
@@ -22,16 +22,14 @@ set(CPACK_DEBIAN_COMMAND_PACKAGE_SECTION graphics)
 set(CPACK_DEBIAN_COMMAND_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_COMMAND_PACKAGE_DEPENDS "python3")
 set(CPACK_DEBIAN_COMMAND_PACKAGE_SUGGESTS "python3-torch, libfacenet-dev")
-set(CPACK_COMPONENT_COMMAND_DESCRIPTION "Face detection and face embeddings on the CPU
- Finds faces in photographs with MTCNN, cuts them out, and turns each into a
- FaceNet embedding (Inception-ResNet-v1). One program for SSE4.2, AVX2 and
- AVX-512: it takes what the CPU has. Weights come from checkpoints of PyTorch,
- TensorFlow, Keras or ONNX, which facenet-convert-weights converts; it needs
- PyTorch and facenet-pytorch.")
+set(CPACK_COMPONENT_COMMAND_DESCRIPTION "Finds faces in photographs with MTCNN, cuts them out, and turns each into a
+FaceNet embedding (Inception-ResNet-v1). One program for SSE4.2, AVX2 and
+AVX-512: it takes what the CPU has. Weights come from checkpoints of PyTorch,
+TensorFlow, Keras or ONNX, which facenet-convert-weights converts; it needs
+PyTorch and facenet-pytorch.")
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libfacenet-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_RECOMMENDS "libstb-dev")
-set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION "Header-only FaceNet inference engine
- The headers, the static library facenet-dispatch for programs that are built
- once and run on any CPU, and files for CMake and pkg-config.")
+set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION "The engine's headers, the static library facenet-dispatch for programs that
+are built once and run on any CPU, and files for CMake and pkg-config.")
 include(CPack)

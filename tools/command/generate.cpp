@@ -116,7 +116,7 @@ std::string man(const CLI::App& app, const std::string& common) {
                     "\" \"User Commands\"\n.SH NAME\nfacenet \\- face detection and face embeddings on the CPU\n.SH SYNOPSIS\n"
                     "\\fBfacenet\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR] ...\n";
   out += ".SH DESCRIPTION\n" + roff(app.get_description()) + "\n" + roff_footer(without_common(app.get_footer()));
-  out += ".PP\n" + roff(common) + "\n.SH OPTIONS\n" + man_options(app) + ".SH COMMANDS\n";
+  out += ".PP\n" + replaced(roff(common), "\nExit status:", "\n.PP\nExit status:") + "\n.SH OPTIONS\n" + man_options(app) + ".SH COMMANDS\n";
   for (const CLI::App* c : commands_of(app))
     out += ".SS " + c->get_name() + "\n" + usage_of(*c) + "\n.PP\n" + roff(c->get_description()) + ".\n" + man_options(*c) +
            roff_footer(without_common(c->get_footer()));
