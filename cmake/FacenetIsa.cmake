@@ -19,12 +19,15 @@ set(FACENET_FLAGS_any "")
 #
 # NAME.o: the sources compiled for ISA, and first the objects of BASELINE, which are for any CPU: constructors of global
 # objects run before anybody has asked which CPU this is. SYMBOL (what FROM is renamed to) stays visible.
+# Symbols that are unique in a whole process (GCC's for variables of inline functions) cannot be made local.
+set(FACENET_HIDEABLE $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
+
 function(facenet_isa_object name isa)
   cmake_parse_arguments(arg "" "KEEP;RENAME;BASELINE" "SOURCES;LIBRARIES;DEFINITIONS" ${ARGN})
   add_library(${name} OBJECT ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_LIBRARIES})
   target_compile_definitions(${name} PRIVATE ${arg_DEFINITIONS})
-  target_compile_options(${name} PRIVATE ${FACENET_FLAGS_${isa}})
+  target_compile_options(${name} PRIVATE ${FACENET_FLAGS_${isa}} ${FACENET_HIDEABLE})
   set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden
                         VISIBILITY_INLINES_HIDDEN ON INTERPROCEDURAL_OPTIMIZATION OFF)
   set(objects $<TARGET_OBJECTS:${name}>)
