@@ -14,4 +14,6 @@ class Headers(ConanFile):
         copy(self, os.environ["PATTERN"], os.environ["HEADERS"], self.package_folder + "/include")
 
     def package_info(self):
+        if self.name == "xsimd":   # as its own CMake files name it
+            self.cpp_info.set_property("cmake_target_name", "xsimd")
         self.cpp_info.bindirs = self.cpp_info.libdirs = []
