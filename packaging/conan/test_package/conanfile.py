@@ -24,4 +24,4 @@ class TestFacenet(ConanFile):
 
     def test(self):
         if can_run(self):
-            self.run(pathlib.Path(self.cpp.build.bindir) / "distance", env="conanrun")
+            self.run(str(pathlib.Path(self.cpp.build.bindir) / "distance"), env="conanrun")
