@@ -450,8 +450,8 @@ def test_conan(tmp_path: pathlib.Path) -> None:
                                             ("stb", "cci.20230920", stb, "stb_image.h")):
         run(conan, "create", CONSUMERS / "conan/dependency.py", "--name", name, "--version", version, "--no-remote",
             env=environment | {"HEADERS": str(headers), "PATTERN": pattern}, log="conan")
-    elsewhere = ("-c", f"tools.cmake.cmake_layout:test_folder={tmp_path / 'test'}", "-c", "tools.cmake.cmaketoolchain:user_presets=")
-    made = run(conan, "create", ROOT / "packaging/conan", "--no-remote", *elsewhere, env=environment, log="conan")
+    shutil.copytree(ROOT / "packaging/conan/test_package", tmp_path / "test_package")   # Conan builds in it
+    made = run(conan, "create", ROOT / "packaging/conan", "--no-remote", "-tf", tmp_path / "test_package", env=environment, log="conan")
     assert re.search(r"facenet 0\.1\.0, \w+: 5", made.stdout + made.stderr)
 
 

@@ -1,6 +1,6 @@
 """What `conan create` builds and runs against the package that it has just made."""
 
-import pathlib
+import os
 
 from conan import ConanFile
 from conan.tools.build import can_run
@@ -24,4 +24,4 @@ class TestFacenet(ConanFile):
 
     def test(self):
         if can_run(self):
-            self.run(str(pathlib.Path(self.cpp.build.bindir) / "distance"), env="conanrun")
+            self.run(os.path.join(self.cpp.build.bindir, "distance"), env="conanrun")
