@@ -400,7 +400,8 @@ def test_deb_installs_and_runs(packages: pathlib.Path, small_picture: pathlib.Pa
     page = gzip.open(root / "usr/share/man/man1/facenet-convert-weights.1.gz", "rt").read()
     page = re.sub(r"\\f[BIR]", "", page).replace("\\-", "-")
     names = r"(?<![\w-])--?[a-z][\w-]*"
-    assert set(re.findall(names, shown.split("examples:")[0])) == set(re.findall(names, page.split(".SH OPTIONS")[1]))
+    listed = shown.split("\noptions:")[1].split("\nexamples:")[0]
+    assert set(re.findall(names, listed)) == set(re.findall(names, page.split(".SH OPTIONS")[1]))
     bare = run("/usr/bin/python3", "-I", converter, "--help", status=2)
     assert "facenet_pytorch" in bare.stderr and "install them" in bare.stderr
     depends = run("dpkg-query", f"--root={root}", "--show", "-f", "${Depends}", "facenet").stdout
