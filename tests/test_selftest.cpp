@@ -62,7 +62,8 @@ File file_of(const Parameters& parameters, const Parameters& source) {
     const std::string name = std::string("selftest.") + net[i].name.text;
     const std::uint64_t n = static_cast<std::uint64_t>(net[i].out.size());
     std::vector<float> samples, norms;
-    for (std::uint64_t j = 0; j < std::min<std::uint64_t>(64, n); ++j) samples.push_back(out[z(i)][j * 2654435761u % n]);
+    for (std::uint64_t j = 0; j < std::min<std::uint64_t>(64, n); ++j)
+      samples.push_back(out[z(i)][static_cast<std::size_t>(j * 2654435761u % n)]);
     for (int c = 0; c < net[i].out.c; ++c) {
       double sum = 0;
       for (std::size_t at = z(c); at < out[z(i)].size(); at += z(net[i].out.c))

@@ -875,7 +875,7 @@ TEST_CASE("files on disk") {
     write(builder::converted(toy).bytes());
     auto reader = WeightsReader::open(path.c_str());
     REQUIRE(reader.ok());
-    CHECK(truncate(path.c_str(), reader->file_bytes() - 1) == 0);
+    CHECK(truncate(path.c_str(), static_cast<off_t>(reader->file_bytes() - 1)) == 0);
     Layers got;
     const Status s = layers(*reader, got);
     CHECK(s.code() == Errc::truncated);

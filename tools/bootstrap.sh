@@ -17,7 +17,9 @@ readonly TIMM=timm==1.0.31                      # the reference of Inception-Res
 readonly DEBIAN_BASE=(ca-certificates g++ cmake ninja-build libstb-dev doctest-dev libbenchmark-dev libcli11-dev
                       nlohmann-json3-dev libsqlite3-dev python3-torch python3-torchvision python3-venv)
 readonly DEBIAN_ALL=(clang-14 libclang-rt-14-dev valgrind g++-aarch64-linux-gnu qemu-user emscripten
-                     clang-19 lld-19 libc++-19-dev-wasm32 libc++abi-19-dev-wasm32 libclang-rt-19-dev-wasm32 wasi-libc chromium)
+                     g++-arm-linux-gnueabihf g++-riscv64-linux-gnu g++-s390x-linux-gnu g++-i686-linux-gnu
+                     clang-19 lld-19 libc++-19-dev-wasm32 libc++abi-19-dev-wasm32 libclang-rt-19-dev-wasm32 wasi-libc chromium
+                     dpkg-dev lintian pkg-config make man-db fish zsh)
 
 usage() {
   cat <<'TEXT'
@@ -33,9 +35,9 @@ Installs what is missing and says how long each step took:
   weights/mtcnn.safetensors   the detector's weights, converted from facenet-pytorch's
 
 Options:
-  --all          also what `tools/test.sh --all` needs: clang 14 and its sanitizer and fuzzing runtimes, valgrind; a
-                 compiler for 64-bit ARM, Emscripten, clang for WASI, Chromium and the emulator QEMU; build/web/node_modules,
-                 which drives Chromium
+  --all          also what `tools/test.sh --all` needs: clang 14 and its sanitizer and fuzzing runtimes, valgrind; compilers
+                 for ARM, RISC-V, s390x and i386, Emscripten, clang for WASI, zig's for Windows and macOS, Chromium and
+                 build/web/node_modules, which drives it, the emulator QEMU; lintian, pkg-config and shells for packages
   --tensorflow   also .venv-tensorflow (1.3 GB): what the converter reads TensorFlow's files with, and the frameworks
                  that its tests compare with; they are skipped without
   --help         this text

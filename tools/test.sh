@@ -23,9 +23,11 @@ cores from nothing, 4 when set up.
 Options:
   --all    also: each layer's instructions against the recorded ones, address and undefined-behaviour sanitizers over
            the suite and the command, the thread sanitizer over the tests with threads, kernels and plan for other CPUs
-           (NEON, WebAssembly, old x86-64) in emulators, the JavaScript package in Node, in Chromium and under wasmtime,
-           builds without exceptions, threads, files, malloc or SIMD, and for musl, Windows and macOS (build/places.md), the
-           suite on the one file of tools/amalgamate.py, 30 seconds of fuzzing for each target
+           (NEON, WebAssembly, old x86-64) in emulators, kernels and weight files for other machines (32-bit ARM,
+           RISC-V, big-endian s390x, i386) in emulators, the JavaScript package in Node, in Chromium and under wasmtime,
+           builds without exceptions, threads, files, malloc or SIMD, and for musl, Windows and macOS (build/places.md),
+           the suite on the one file of tools/amalgamate.py, packages and their consumers, 30 seconds of fuzzing for
+           each target
   --help   this text
 
 Exit status: 0 all passed, 1 a test failed, 2 something could not be set up or built.
@@ -124,7 +126,7 @@ quick() {
   step "build release" "the last lines above name the cause" build release
   golden_files
   run_ctest release
-  run_pytest "pytest, release" tests/python "$@"
+  run_pytest "pytest, release" --ignore tests/python/test_packages.py tests/python "$@"
 }
 
 # The command's and the pictures' tests again, on programs with sanitizers inside.
@@ -141,26 +143,32 @@ sanitizers() {
   fi
 }
 
-# The tests that know the ISA, on CPUs that this machine is not; the plan's with few pictures (FACENET_TEST_SLOW).
-readonly ISA_TESTS=(simd kernels plan)
-
-# tests_of "TEST..." PREFIX SUFFIX RUNNER... : runs each PREFIX<test>SUFFIX, all of them though one fails.
-tests_of() {
-  local tests prefix=$2 suffix=$3 what status=0
-  read -ra tests <<<"$1"
-  shift 3
-  for what in "${tests[@]}"; do
-    FACENET_TEST_SLOW=1 "$@" "$prefix$what$suffix" --no-colors=true || status=1
-  done
-  return "$status"
+# The package preset, of which tests/python/test_packages.py makes, installs and uses packages.
+packages() {
+  step "build package" "the last lines above name the cause" build package
+  run_pytest "pytest, packages" tests/python/test_packages.py
 }
 
-build_for() {  # FOLDER SUFFIX COMPILER...
-  local folder=$1 suffix=$2
-  shift 2
+# The tests that know the ISA, on CPUs that this machine is not; the plan's with few pictures (FACENET_TEST_SLOW).
+readonly ISA_TESTS=(simd kernels plan)
+# Those that know the machine beside.
+readonly MACHINE_TESTS='simd kernels weights selftest'
+
+# tests_of "TEST..." PREFIX SUFFIX RUNNER... : runs each PREFIX<test>SUFFIX, two at a time, all of them though one fails.
+tests_of() {
+  local tests prefix=$2 suffix=$3
+  read -ra tests <<<"$1"
+  shift 3
+  printf '%s\n' "${tests[@]}" | FACENET_TEST_SLOW=1 xargs -P "$(nproc)" -I{} "$@" "$prefix{}$suffix" --no-colors=true
+}
+
+build_for() {  # "TEST..." FOLDER SUFFIX COMPILER...
+  local tests folder=$2 suffix=$3
+  read -ra tests <<<"$1"
+  shift 3
   mkdir -p "$folder/include"
   ln -sfn /usr/include/doctest "$folder/include/doctest"   # of /usr/include this alone is for every machine
-  printf '%s\n' "${ISA_TESTS[@]}" | xargs -P "$(nproc)" -I{} "$@" -std=c++17 -O2 -DNDEBUG -ffp-contract=off -Wall -Wextra \
+  printf '%s\n' "${tests[@]}" | xargs -P "$(nproc)" -I{} "$@" -std=c++17 -O2 -DNDEBUG -ffp-contract=off -Wall -Wextra \
     -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wno-psabi -Werror -Iinclude -isystem .deps/include \
     -isystem "$folder/include" -DDOCTEST_CONFIG_IMPLEMENT_WITH_MAIN "tests/test_{}.cpp" -o "$folder/{}$suffix"
 }
@@ -178,17 +186,29 @@ lacks() {
 }
 
 emulators() {
-  local work=build/emulated isa cpu tests
+  local work=build/emulated isa cpu tests triple flags
   if ! lacks "NEON, emulated" aarch64-linux-gnu-g++ qemu-aarch64; then
     step "build for NEON" "the last lines above name the cause" \
-      build_for "$work/neon64" "" aarch64-linux-gnu-g++ -pthread
+      build_for "${ISA_TESTS[*]}" "$work/neon64" "" aarch64-linux-gnu-g++ -pthread
     runner "NEON, emulated" "$DOCTEST_LINES" \
       tests_of "${ISA_TESTS[*]}" "$work/neon64/" "" qemu-aarch64 -L /usr/aarch64-linux-gnu
   fi
+  # Without SIMD of ours: 32-bit ARM, RISC-V, and big-endian s390x; SSE2 with 32-bit pointers, and serial:
+  # QEMU 7.2 hangs when an i386 program starts a thread. The selftest is every
+  # operator from a file's bytes to the result, against the oracle.
+  for tests in "armv7 arm arm-linux-gnueabihf" "riscv64 riscv64 riscv64-linux-gnu" "s390x s390x s390x-linux-gnu" \
+    "i386 i386 i686-linux-gnu -msse2 -mfpmath=sse -DFACENET_PARALLEL_SERIAL"; do
+    read -r isa cpu triple flags <<<"$tests"
+    lacks "$isa, emulated" "$triple-g++" "qemu-$cpu" && continue
+    # shellcheck disable=SC2086 # flags are words
+    step "build for $isa" "the last lines above name the cause" \
+      build_for "$MACHINE_TESTS" "$work/$isa" "" "$triple-g++" -pthread $flags
+    runner "$isa, emulated" "$DOCTEST_LINES" tests_of "$MACHINE_TESTS" "$work/$isa/" "" "qemu-$cpu" -L "/usr/$triple"
+  done
   if ! lacks "WebAssembly in Node" em++ node; then
     # Debian's Emscripten looks for its modules where Debian's Node does; without the option newer Nodes fetch() files.
     NODE_PATH=/usr/share/nodejs step "build for WebAssembly" "the last lines above name the cause" \
-      build_for "$work/wasm" .js em++ -msimd128 -sALLOW_MEMORY_GROWTH=1 -sTOTAL_STACK=1MB
+      build_for "${ISA_TESTS[*]}" "$work/wasm" .js em++ -msimd128 -sALLOW_MEMORY_GROWTH=1 -sTOTAL_STACK=1MB
     runner "WebAssembly in Node" "$DOCTEST_LINES" \
       tests_of "${ISA_TESTS[*]}" "$work/wasm/" .js node --no-experimental-fetch
   fi
@@ -271,6 +291,7 @@ main() {
     emulators
     web
     constrained
+    packages
     step "build noexcept" "the last lines above name the cause" build noexcept
     fuzz
   else

@@ -13,6 +13,7 @@
 #include "cpu.hpp"
 #include "database.hpp"
 #include "facenet/parallel.hpp"
+#include "generate.hpp"
 #include "output.hpp"
 
 namespace command {
@@ -154,7 +155,10 @@ bool parse_thresholds(const std::string& text, std::vector<double>& out) {
   }
 }
 
+/// The words are the validator's name too, for generate().
 CLI::Validator one_of(std::vector<std::string> words) {
+  std::string names;
+  for (const std::string& word : words) names += (names.empty() ? "" : " ") + word;
   const auto check = [words](const std::string& text) -> std::string {
     std::string all;
     for (const std::string& word : words) {
@@ -163,7 +167,7 @@ CLI::Validator one_of(std::vector<std::string> words) {
     }
     return "'" + text + "' is none of " + all;
   };
-  return CLI::Validator(check, "", "");
+  return CLI::Validator(check, "", names);
 }
 
 /// A whole number in low ... high, as a CLI11 validator.
@@ -213,14 +217,18 @@ CLI::Validator sha256_digits() {
 class App {
  public:
   App() : app_("Face embeddings with FaceNet on the CPU.", "facenet") {
-    app_.set_version_flag("--version", std::string("facenet ") + facenet::version + " (" + facenet::isa_name + ", " +
-                                           facenet::parallel_name + ")",
+    app_.set_version_flag("--version", std::string("facenet ") + facenet::version + " (" + engine_name + ")",
                           "Print the version, the instruction set and the threads it was built for, and exit");
     app_.footer(std::string(main_examples) + common_footer);
     app_.require_subcommand(1);
     app_.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     help(app_);
     app_.add_flag("--json", json_, "Print one JSON object a line");
+    const auto generated = [this](const std::string& kind) { throw Generated{generate(app_, kind, common_footer)}; };
+    app_.add_option_function<std::string>("--generate", generated, "What packages install: man, complete-bash, …")
+        ->check(one_of({std::begin(generated_kinds), std::end(generated_kinds)}))
+        ->type_name("KIND")
+        ->group("");  // not in --help
     add_detect();
     add_align();
     add_embed();
@@ -247,10 +255,9 @@ class App {
       }
       std::ostringstream text, errors;  // --help or --version
       app_.exit(e, text, errors);
-      std::string lines = text.str();
-      if (!lines.empty() && lines.back() == '\n') lines.pop_back();
-      Output out;
-      return out.line(lines) && out.finish() ? done : failed;
+      return print(text.str());
+    } catch (const Generated& generated) {
+      return print(generated.text);
     }
     info_.json = selftest_.json = detect_.json = align_.json = embed_.json = verify_.json = bench_.json = json_;
     enroll_.json = identify_.json = gallery_.json = json_;
@@ -271,6 +278,15 @@ class App {
   }
 
  private:
+  struct Generated {
+    std::string text;
+  };
+  static int print(std::string lines) {
+    if (!lines.empty() && lines.back() == '\n') lines.pop_back();
+    Output out;
+    return out.line(lines) && out.finish() ? done : failed;
+  }
+
   CLI::App* add(const char* name, const char* what, const char* examples) {
     CLI::App* sub = app_.add_subcommand(name, what);
     sub->footer(std::string(examples) + common_footer);

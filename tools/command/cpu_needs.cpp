@@ -1,56 +1,61 @@
 // Compiled with the engine's flags: turns what the compiler was allowed to use into data that main.cpp can check.
+#include "../../src/dispatch/cpu.hpp"
+
 #include "cpu.hpp"
+#include "facenet/config.hpp"
 
 namespace command {
 
 const std::uint32_t needed_cpu_features = 0
 #if defined(FACENET_NATIVE_BUILD)
 #  if defined(__SSE4_2__)
-    | cpu_sse42
+    | facenet_cpu::sse42
 #  endif
 #  if defined(__POPCNT__)
-    | cpu_popcnt
+    | facenet_cpu::popcnt
 #  endif
 #  if defined(__AVX__)
-    | cpu_avx
+    | facenet_cpu::avx
 #  endif
 #  if defined(__F16C__)
-    | cpu_f16c
+    | facenet_cpu::f16c
 #  endif
 #  if defined(__FMA__)
-    | cpu_fma
+    | facenet_cpu::fma
 #  endif
 #  if defined(__AVX2__)
-    | cpu_avx2
+    | facenet_cpu::avx2
 #  endif
 #  if defined(__BMI__)
-    | cpu_bmi
+    | facenet_cpu::bmi
 #  endif
 #  if defined(__BMI2__)
-    | cpu_bmi2
+    | facenet_cpu::bmi2
 #  endif
 #  if defined(__LZCNT__)
-    | cpu_lzcnt
+    | facenet_cpu::lzcnt
 #  endif
 #  if defined(__MOVBE__)
-    | cpu_movbe
+    | facenet_cpu::movbe
 #  endif
 #  if defined(__AVX512F__)
-    | cpu_avx512f
+    | facenet_cpu::avx512f
 #  endif
 #  if defined(__AVX512DQ__)
-    | cpu_avx512dq
+    | facenet_cpu::avx512dq
 #  endif
 #  if defined(__AVX512BW__)
-    | cpu_avx512bw
+    | facenet_cpu::avx512bw
 #  endif
 #  if defined(__AVX512VL__)
-    | cpu_avx512vl
+    | facenet_cpu::avx512vl
 #  endif
 #  if defined(__AVX512VNNI__)
-    | cpu_avx512vnni
+    | facenet_cpu::avx512vnni
 #  endif
 #endif
     ;
+
+const char* const engine_name = FACENET_STRING_(FACENET_ISA) ", " FACENET_STRING_(FACENET_PARALLEL);
 
 }  // namespace command

@@ -19,7 +19,9 @@ def _use_venv() -> None:
     python = _VENV / "bin" / "python"
     if not python.exists() or pathlib.Path(sys.prefix) == _VENV:
         names = ", ".join(missing)
-        print(f"{pathlib.Path(sys.argv[0]).name}: this Python lacks {names}; run tools/bootstrap.sh.", file=sys.stderr)
+        bootstrap = _VENV.parent / "tools" / "bootstrap.sh"   # not beside an installed tool
+        remedy = "run tools/bootstrap.sh" if bootstrap.exists() else "install them for it, for instance with pip"
+        print(f"{pathlib.Path(sys.argv[0]).name}: this Python lacks {names}; {remedy}.", file=sys.stderr)
         sys.exit(2)
     os.execv(python, [str(python), *sys.argv])
 

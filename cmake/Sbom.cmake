@@ -1,0 +1,97 @@
+# facenet.spdx.json: what our binaries and headers are made of, as SPDX 2.3.
+set(entries)
+function(sbom_entry name version licence copyright home relation)
+  if(NOT version)
+    set(version unknown)
+  endif()
+  string(APPEND entries ",
+    {
+      \"SPDXID\": \"SPDXRef-${name}\",
+      \"name\": \"${name}\",
+      \"versionInfo\": \"${version}\",
+      \"downloadLocation\": \"${home}\",
+      \"filesAnalyzed\": false,
+      \"licenseConcluded\": \"${licence}\",
+      \"licenseDeclared\": \"${licence}\",
+      \"copyrightText\": \"${copyright}\",
+      \"externalRefs\": [{
+        \"referenceCategory\": \"PACKAGE-MANAGER\",
+        \"referenceType\": \"purl\",
+        \"referenceLocator\": \"pkg:generic/${name}@${version}\"
+      }]
+    }")
+  set(entries "${entries}" PARENT_SCOPE)
+  string(APPEND relations ",
+    {
+      \"spdxElementId\": \"SPDXRef-facenet\",
+      \"relationshipType\": \"${relation}\",
+      \"relatedSpdxElement\": \"SPDXRef-${name}\"
+    }")
+  set(relations "${relations}" PARENT_SCOPE)
+endfunction()
+
+# Header-only parts are compiled in: CONTAINS. What the system's loader brings: DYNAMIC_LINK.
+set(version ${xsimd_VERSION})
+if(FACENET_XSIMD_BUNDLED)
+  file(STRINGS .deps/include/xsimd/config/xsimd_config.hpp lines REGEX "define XSIMD_VERSION_(MAJOR|MINOR|PATCH)")
+  string(REGEX REPLACE "[^0-9;]" "" version "${lines}")
+  string(REPLACE ";" "." version "${version}")
+endif()
+sbom_entry(xsimd "${version}" BSD-3-Clause "Johan Mabille, Sylvain Corlay, Wolf Vollprecht, Martin Renou, QuantStack, Serge Guelton"
+           https://github.com/xtensor-stack/xsimd CONTAINS)
+if(TARGET facenet_command)
+  set(version)
+  foreach(file stb/stb_image.h stb_image.h)
+    if(NOT version AND EXISTS ${FACENET_STB_INCLUDE_DIR}/${file})
+      file(STRINGS ${FACENET_STB_INCLUDE_DIR}/${file} version REGEX "^/\\* stb_image - v" LIMIT_COUNT 1)
+      string(REGEX REPLACE ".*v([0-9.]+).*" "\\1" version "${version}")
+    endif()
+  endforeach()
+  sbom_entry(stb-image "${version}" "MIT OR Unlicense" "2017 Sean Barrett" https://github.com/nothings/stb CONTAINS)
+  find_package(CLI11 QUIET)
+  sbom_entry(CLI11 "${CLI11_VERSION}" BSD-3-Clause "2017-2021 University of Cincinnati, developed by Henry Schreiner"
+             https://github.com/CLIUtils/CLI11 CONTAINS)
+  find_package(nlohmann_json QUIET)
+  sbom_entry(nlohmann-json "${nlohmann_json_VERSION}" MIT "2013-2022 Niels Lohmann" https://github.com/nlohmann/json CONTAINS)
+  get_target_property(linked facenet_command LINK_LIBRARIES)
+  if("SQLite::SQLite3" IN_LIST linked)
+    find_package(SQLite3 QUIET)
+    sbom_entry(sqlite "${SQLite3_VERSION}" blessing "NONE" https://www.sqlite.org DYNAMIC_LINK)
+  endif()
+endif()
+if(FACENET_OPENMP AND OpenMP_CXX_FOUND)
+  sbom_entry(OpenMP-runtime "${CMAKE_CXX_COMPILER_VERSION}" "GPL-3.0-or-later WITH GCC-exception-3.1"
+             "Free Software Foundation, Inc." https://gcc.gnu.org DYNAMIC_LINK)
+endif()
+
+string(TIMESTAMP created UTC)   # of SOURCE_DATE_EPOCH where that is set
+string(UUID unique NAMESPACE 6ba7b811-9dad-11d1-80b4-00c04fd430c8 NAME "${PROJECT_VERSION} ${created} ${entries}" TYPE SHA1)
+file(WRITE ${PROJECT_BINARY_DIR}/facenet.spdx.json "{
+  \"spdxVersion\": \"SPDX-2.3\",
+  \"dataLicense\": \"CC0-1.0\",
+  \"SPDXID\": \"SPDXRef-DOCUMENT\",
+  \"name\": \"facenet-${PROJECT_VERSION}\",
+  \"documentNamespace\": \"https://spdx.org/spdxdocs/facenet-${PROJECT_VERSION}-${unique}\",
+  \"creationInfo\": {\"created\": \"${created}\", \"creators\": [\"Organization: The facenet authors\", \"Tool: CMake-${CMAKE_VERSION}\"]},
+  \"packages\": [
+    {
+      \"SPDXID\": \"SPDXRef-facenet\",
+      \"name\": \"facenet\",
+      \"versionInfo\": \"${PROJECT_VERSION}\",
+      \"downloadLocation\": \"NOASSERTION\",
+      \"filesAnalyzed\": false,
+      \"licenseConcluded\": \"MIT\",
+      \"licenseDeclared\": \"MIT\",
+      \"copyrightText\": \"2026 The facenet authors\",
+      \"primaryPackagePurpose\": \"APPLICATION\"
+    }${entries}
+  ],
+  \"relationships\": [
+    {
+      \"spdxElementId\": \"SPDXRef-DOCUMENT\",
+      \"relationshipType\": \"DESCRIBES\",
+      \"relatedSpdxElement\": \"SPDXRef-facenet\"
+    }${relations}
+  ]
+}
+")
