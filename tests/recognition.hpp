@@ -1,25 +1,7 @@
 // What the tests of recognition share: made-up faces, an allocator that fails when told, every number of threads.
 #pragma once
 
-#include <cstddef>
-#include <cstdlib>
-
-namespace recognition {
-inline long allocations_left = -1;  // until one fails, and all after it; negative: none does
-inline long blocks_alive = 0;
-inline void* failing_malloc(std::size_t bytes) {
-  if (allocations_left == 0) return nullptr;
-  if (allocations_left > 0) --allocations_left;
-  ++blocks_alive;
-  return std::malloc(bytes);
-}
-inline void counting_free(void* p) {
-  --blocks_alive;
-  std::free(p);
-}
-}  // namespace recognition
-#define FACENET_MALLOC(bytes) recognition::failing_malloc(bytes)
-#define FACENET_FREE(pointer) recognition::counting_free(pointer)
+#include "failing_malloc.hpp"
 
 #ifndef DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #  define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
@@ -61,6 +43,7 @@ inline std::vector<float> faces(int n, int dim, int persons, double spread, std:
 template <class F>
 int fail_each_allocation(F&& call) {
   for (long k = 0;; ++k) {
+    using namespace failing_malloc;
     const long before = blocks_alive;
     allocations_left = k;
     const facenet::Errc code = call();

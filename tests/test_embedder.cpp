@@ -87,16 +87,16 @@ TEST_CASE("a failing allocation anywhere from the file to the embedding is an er
   std::vector<float> want(128), got(128);
   int failures = 0;
   for (long k = -1;; ++k) {  // -1: none fails
-    const long before = builder::blocks_alive;
-    builder::allocations_left = k;
+    const long before = failing_malloc::blocks_alive;
+    failing_malloc::allocations_left = k;
     Errc code;
     {
       auto embedder = Embedder::load(span(file), one_thread());
       code = embedder.status().code();
       if (embedder.ok()) code = embedder->embed(view, (k < 0 ? want : got).data()).code();
     }
-    builder::allocations_left = -1;
-    CHECK(builder::blocks_alive == before);
+    failing_malloc::allocations_left = -1;
+    CHECK(failing_malloc::blocks_alive == before);
     if (k < 0) REQUIRE(code == Errc::ok);
     if (k >= 0 && code == Errc::ok) break;
     if (k >= 0) CHECK(code == Errc::out_of_memory);
@@ -140,7 +140,7 @@ TEST_CASE("an arena of required_bytes() is filled exactly, malloc is never calle
       Block memory(*need);
       Arena arena(memory.at, *need);
       options.arena = &arena;
-      builder::allocations_left = 0;  // from here on malloc fails
+      failing_malloc::allocations_left = 0;  // from here on malloc fails
       CHECK(*Embedder::required_bytes(span(file), options) == *need);  // its tables are made in the arena
       CHECK(arena.used() == 0);
       {
@@ -163,7 +163,7 @@ TEST_CASE("an arena of required_bytes() is filled exactly, malloc is never calle
       options.arena = &less;
       CHECK(Embedder::load(span(file), options).status().code() == Errc::out_of_memory);
       CHECK(less.used() == 0);
-      builder::allocations_left = -1;
+      failing_malloc::allocations_left = -1;
     }
 }
 
@@ -179,7 +179,7 @@ TEST_CASE("an arena with room to spare: pictures of other sizes, forks, another 
   Block memory(bytes);
   Arena arena(memory.at, bytes);
   options.arena = &arena;
-  builder::allocations_left = 0;
+  failing_malloc::allocations_left = 0;
   for (int round = 0; round < 3; ++round) {
     auto embedder = Embedder::load(span(file), options);
     REQUIRE(embedder.ok());
@@ -189,7 +189,7 @@ TEST_CASE("an arena with room to spare: pictures of other sizes, forks, another 
     CHECK(other->embed(view, got.data()).ok());
     CHECK(got == want);
   }
-  builder::allocations_left = -1;
+  failing_malloc::allocations_left = -1;
   CHECK(arena.used() == 0);
 }
 

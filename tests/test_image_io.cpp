@@ -1,16 +1,6 @@
 // Decoding through stb_image. Whole corpora, against Pillow: tests/python/test_image.py.
-#include <cstdlib>
+#include "failing_malloc.hpp"
 
-namespace {
-int allocations_left = -1;  // before the next one fails; negative: none fails
-void* test_malloc(std::size_t bytes) {
-  if (allocations_left == 0) return nullptr;
-  if (allocations_left > 0) --allocations_left;
-  return std::malloc(bytes);
-}
-}  // namespace
-#define FACENET_MALLOC(bytes) test_malloc(bytes)
-#define FACENET_FREE(pointer) std::free(pointer)
 #include "facenet/image_io.hpp"
 
 #include <doctest/doctest.h>
@@ -106,11 +96,13 @@ TEST_CASE("every allocation may fail: an error, no crash, no leak") {
   for (const Data& d : pictures) {
     int failures = 0;
     for (int n = 0;; ++n) {
-      allocations_left = n;
-      const auto image = decode_image(span(d));
-      allocations_left = -1;
-      if (image.ok()) break;
-      CHECK(image.status().code() == Errc::out_of_memory);
+      const long before = failing_malloc::blocks_alive;
+      failing_malloc::allocations_left = n;
+      const Errc code = decode_image(span(d)).status().code();
+      failing_malloc::allocations_left = -1;
+      CHECK(failing_malloc::blocks_alive == before);
+      if (code == Errc::ok) break;
+      CHECK(code == Errc::out_of_memory);
       ++failures;
     }
     CHECK(failures >= 3);

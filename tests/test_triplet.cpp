@@ -1,12 +1,6 @@
 // Triplet loss, gradient and mining against definitions written out in double. Against PyTorch's autograd and
 // pytorch-metric-learning: tests/python/test_triplet.py.
-#include <cstdlib>
-
-namespace {
-bool memory_is_gone = false;
-}
-#define FACENET_MALLOC(bytes) (memory_is_gone ? nullptr : std::malloc(bytes))
-#define FACENET_FREE(pointer) std::free(pointer)
+#include "failing_malloc.hpp"
 
 #include <doctest/doctest.h>
 
@@ -227,10 +221,10 @@ TEST_CASE("what is wrong is an error") {
     CHECK(squared_distances(broken.view()).status().code() == Errc::invalid_argument);
   }
   std::vector<float> gradient(b.values.size());
-  memory_is_gone = true;
+  failing_malloc::allocations_left = 0;
   const Errc codes[] = {squared_distances(b.view()).status().code(),
                         mine(b.view(), d->span(), Mining::batch_hard, 0.2f).status().code(),
                         triplet_loss(b.view(), d->span(), {}, 0.2f, Reduction::sum, gradient.data()).status().code()};
-  memory_is_gone = false;
+  failing_malloc::allocations_left = -1;
   for (Errc code : codes) CHECK(code == Errc::out_of_memory);
 }

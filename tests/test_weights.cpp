@@ -751,8 +751,8 @@ TEST_CASE("a failing allocation is an error, leaks nothing, and the next call wo
     const std::string bytes = file.bytes();
     int failures = 0;
     for (long k = 0;; ++k) {
-      const long before = builder::blocks_alive;
-      builder::allocations_left = k;
+      const long before = failing_malloc::blocks_alive;
+      failing_malloc::allocations_left = k;
       Errc code;
       {
         auto reader = open(bytes);
@@ -760,8 +760,8 @@ TEST_CASE("a failing allocation is an error, leaks nothing, and the next call wo
         if (reader.ok())
           code = reader->for_each_layer(toy, [](int, Span<const float>, Span<const float>) { return Status(); }).code();
       }
-      builder::allocations_left = -1;
-      CHECK(builder::blocks_alive == before);
+      failing_malloc::allocations_left = -1;
+      CHECK(failing_malloc::blocks_alive == before);
       if (code == Errc::ok) break;
       CHECK(code == Errc::out_of_memory);
       ++failures;

@@ -9,22 +9,7 @@
 #include <utility>
 #include <vector>
 
-namespace builder {
-inline long allocations_left = -1;  // until one fails, and all after it; negative: none does
-inline long blocks_alive = 0;
-inline void* failing_malloc(std::size_t bytes) {
-  if (allocations_left == 0) return nullptr;
-  if (allocations_left > 0) --allocations_left;
-  ++blocks_alive;
-  return std::malloc(bytes);
-}
-inline void counting_free(void* p) {
-  --blocks_alive;
-  std::free(p);
-}
-}  // namespace builder
-#define FACENET_MALLOC(bytes) builder::failing_malloc(bytes)
-#define FACENET_FREE(pointer) builder::counting_free(pointer)
+#include "failing_malloc.hpp"
 
 #include "facenet/weights.hpp"
 

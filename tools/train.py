@@ -68,10 +68,13 @@ def parse_arguments() -> argparse.Namespace:
     held_out.add_argument("--validate", metavar="DIR", help="crops of other people")
     held_out.add_argument("--validation-share", type=float, default=0.2, help="of FACES' people; 0: none (%(default)s)")
 
+    parser.add_argument("--keep", choices=("best", "last"), default="best", help="which epoch's weights RUN/best.pt has; last: "
+                        "where the score of people held out is to be reported, and so must not choose (%(default)s)")  # fmt: skip
+
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     machine.add_argument("--precision", choices=("single", "double", "mixed"), default="single", help="(%(default)s)")
-    machine.add_argument("--threads", type=int, default=0, help="of PyTorch (as many as CPUs)")
+    machine.add_argument("--threads", type=int, default=0, help="of PyTorch (the CPUs, shared by the processes)")
     machine.add_argument("--save-every", type=int, metavar="STEPS", help="also within an epoch")
     machine.add_argument("--tensorboard", action="store_true", help="also log to RUN/tensorboard")
     arguments = parser.parse_args()
@@ -136,8 +139,7 @@ def train(a: argparse.Namespace) -> int:
     device = a.device if a.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise ToolError("--device cuda: PyTorch finds no such device here; use --device cpu.")
-    if a.threads:
-        torch.set_num_threads(a.threads)
+    torch.set_num_threads(a.threads or parallel.share_of_cpus())
     folder = pathlib.Path(a.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +163,7 @@ def train(a: argparse.Namespace) -> int:
         margin=DEFAULT_MARGIN[a.loss] if a.margin is None else a.margin, scale=a.scale, centre_weight=a.centre_weight,
         people=a.people, pictures=a.pictures, epochs=a.epochs, steps=a.steps or max(1, len(faces.paths) // batch),
         rate=a.rate, schedule=a.schedule, warmup=a.warmup, decay=a.decay, optimiser=a.optimiser, dropout=a.dropout,
-        augment=a.augment, precision=a.precision, seed=a.seed,
+        augment=a.augment, keep=a.keep, precision=a.precision, seed=a.seed,
     )  # fmt: skip
     trainer = loop.Trainer(options, state, faces, held_out, folder, group, device, a.tensorboard)
     say(f"{len(faces.paths)} pictures of {len(faces.people)} people, held out: "
@@ -185,7 +187,7 @@ def train(a: argparse.Namespace) -> int:
     finally:
         group.close()
     if trainer.best is not None:
-        print(f"best: {trainer.best.line()}")
+        print(f"{a.keep}: {trainer.best.line()}")
     return 0
 
 

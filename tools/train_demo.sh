@@ -38,7 +38,7 @@ main() {
   [[ -n $folder ]] || die "name the folder to work in; see tools/train_demo.sh --help."
   local facenet=${FACENET:-$tools/../build/release/facenet}
   [[ -x $facenet ]] || die "$facenet is not built; run cmake --preset release && cmake --build --preset release."
-  local people=240 pictures=12 network=(--width 0.25 --dim 128 --epochs 24)
+  local people=240 pictures=12 network=(--width 0.25 --dim 128 --epochs 30)
   ((!short)) || { people=24 pictures=8 network=(--width 0.0625 --dim 32 --people 8 --epochs 3); }
   mkdir -p "$folder"
   cd "$folder"
@@ -46,7 +46,7 @@ main() {
   # Some faces are hidden so well that the detector does not find them: one in seventeen.
   "$facenet" align --min-face 60 --detector "$tools/../weights/mtcnn.safetensors" photographs crops | sed -n 1p
   [[ -d sets/test ]] || { rm -rf sets.new; "$tools/face_data.py" split crops sets.new; mv sets.new sets; }
-  "$tools/train.py" sets/train --validate sets/test -o run --resume --loss arcface --augment 0.6 "${network[@]}"
+  "$tools/train.py" sets/train --validate sets/test -o run --resume --loss arcface --augment 0.6 --keep last "${network[@]}"
   "$tools/convert_weights.py" run/best.pt -o faces.safetensors --dataset rendered --licence "MIT; trained on rendered faces"
   "$facenet" selftest faces.safetensors | tail -n 1
   "$facenet" evaluate --weights faces.safetensors --pairs run/pairs.txt --images sets/test --aligned --html evaluation.html

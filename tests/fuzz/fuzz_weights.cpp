@@ -156,12 +156,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Span<const std::uint8_t> file = {data + 1, size - 1};
   const bool verify = (data[0] & 1) != 0;
   const int fail_at = (data[0] & 2) != 0 ? data[0] >> 2 : -1;
-  const long before = builder::blocks_alive;
-  builder::allocations_left = fail_at;
+  const long before = failing_malloc::blocks_alive;
+  failing_malloc::allocations_left = fail_at;
   const Status s = use(file, verify);
-  const bool failed = builder::allocations_left == 0;
-  builder::allocations_left = -1;
-  require(builder::blocks_alive == before);
+  const bool failed = failing_malloc::allocations_left == 0;
+  failing_malloc::allocations_left = -1;
+  require(failing_malloc::blocks_alive == before);
   require(s.code() != Errc::out_of_memory || failed);
   char text[128];
   s.print(text, sizeof text);

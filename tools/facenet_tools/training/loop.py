@@ -54,6 +54,7 @@ class Options:
     optimiser: str
     dropout: float
     augment: float
+    keep: str
     precision: str
     seed: int
 
@@ -289,7 +290,7 @@ class Trainer:
         self._board(row, "held out")
         bar.write(f"epoch {epoch}: {score.line()}", file=sys.stderr)
         # AUC still tells epochs apart where accuracies are equal.
-        if self.best is None or score.accuracy + score.auc > self.best.accuracy + self.best.auc:
+        if self.options.keep == "last" or self.best is None or score.accuracy + score.auc > self.best.accuracy + self.best.auc:
             self.best = score
             self.keep()
             columns = io.StringIO()

@@ -13,6 +13,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
+def share_of_cpus() -> int:
+    """This process's share of the machine's CPUs, 1 at least. torch's own default may be 1 where there are more."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cpus // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
 class Group:
     """This process's place among those that torchrun started; alone without torchrun."""
 
