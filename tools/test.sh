@@ -45,13 +45,13 @@ summaries=()
 
 # runner NAME LAST-LINES COMMAND... : runs tests with their output shown, keeps the runner's closing lines.
 runner() {
-  local name=$1 lines=$2 output status=0
+  local name=$1 lines=$2 began=$EPOCHREALTIME output status=0
   shift 2
   output=build/${name//[^A-Za-z0-9]/-}.log
   printf '\n%s: %s\n' "$program" "$name" >&2
   { "$@" 2>&1 || status=$?; echo "$status" >build/runner.status; } | tee "$output"
   read -r status <build/runner.status
-  summaries+=("$name" "$(grep -E "$lines" "$output" | tail -n 2 || true)")
+  summaries+=("$name, $(printf '%.0f s' "$(seconds_since "$began")")" "$(grep -E "$lines" "$output" | tail -n 2 || true)")
   ((status == 0)) || failures+=("$name")
 }
 
@@ -62,12 +62,12 @@ readonly PYTEST_LINES='(passed|failed|error|skipped).* in [0-9.]+s'
 run_ctest() {  # PRESET [ARGUMENT...]
   local preset=$1
   shift
-  runner "ctest, $preset" "$CTEST_LINES" ctest --preset "$preset" --no-tests=error "$@"
+  runner "ctest, $preset" "$CTEST_LINES" ctest --preset "$preset" --no-tests=error -j "$(nproc)" "$@"
 }
 run_pytest() {  # NAME [ARGUMENT...]
   local name=$1
   shift
-  runner "$name" "$PYTEST_LINES" .venv/bin/python -m pytest -ra "$@"
+  runner "$name" "$PYTEST_LINES" .venv/bin/python -m pytest -ra --numprocesses "$(nproc)" --dist loadfile "$@"
 }
 
 # What the golden files depend on: the tools, and the pictures they are made of.
@@ -133,7 +133,7 @@ quick() {
 sanitizers() {
   local targets
   step "build asan" "the last lines above name the cause" build asan
-  run_ctest asan -j "$(nproc)"
+  run_ctest asan
   FACENET_BUILD=build/asan run_pytest "pytest, asan" tests/python/test_image.py
 
   mapfile -t targets < <(find tests -name 'test_*.cpp' -printf '%f\n' | sed 's/\.cpp$//' | grep -xE "$TSAN_TESTS")

@@ -333,6 +333,16 @@ def test_bench_by_layers(weights):
 # ---- files and streams -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("call", "option"), [
+    (("embed", "--aligned", "--out", "", "one.png"), "--out"), (("detect", "--crops", "", "one.png"), "--crops"),
+    (("embed", "--weights", "", "one.png"), "--weights"), (("info", ""), "FILE"), (("detect", "one.png", ""), "IMAGE"),
+    (("gallery", "rename", "a.gallery", "Ada", ""), "NAME"),
+])  # fmt: skip
+def test_an_empty_word_is_not_an_option_left_out(call, option):
+    """Such as embed --out "$unset", which would print to standard output."""
+    assert_sentence(facenet(*call), option, "empty")
+
+
 def test_out_is_whole_or_absent(weights, faces, tmp_path):
     out = tmp_path / "faces.jsonl"
     result = facenet("embed", "--json", "--aligned", "-w", weights, "--out", out, faces / "one.png", faces / "two.png")

@@ -201,6 +201,12 @@ def test_several_pictures_are_drawn_into_a_folder(detector, scenes, tmp_path):
     assert (tmp_path / "c" / "one.png").exists()
 
 
+def test_a_detectors_file_does_not_say_how_to_crop(detector, scenes, tmp_path):
+    for call in (("detect", "--crops", tmp_path, scenes / "one.png"), ("align", scenes, tmp_path / "out")):
+        assert_sentence(facenet(*call, *detector, "--weights", detector[1]), detector[1], "detector's weights", "--detector")
+    assert not list(tmp_path.iterdir())
+
+
 def test_outputs_that_cannot_be_written(detector, scenes, tmp_path):
     (tmp_path / "file").touch()
     one = scenes / "one.png"

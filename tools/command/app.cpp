@@ -247,6 +247,7 @@ class App {
   int run(int argc, char** argv) {
     try {
       app_.parse(argc, argv);
+      refuse_empty_words(app_);
     } catch (const CLI::ParseError& e) {
       if (e.get_exit_code() != 0) {
         int first = 1;  // the word that should be a command
@@ -281,6 +282,14 @@ class App {
   struct Generated {
     std::string text;
   };
+  /// A script's unset variable, which would pass for an option that was left out.
+  static void refuse_empty_words(const CLI::App& a) {
+    for (const CLI::Option* option : a.get_options())
+      for (const std::string& word : option->results())
+        if (word.empty()) throw CLI::ValidationError(option->get_name(), "the value is an empty word; give one or leave it out");
+    for (const CLI::App* sub : a.get_subcommands()) refuse_empty_words(*sub);
+  }
+
   static int print(std::string lines) {
     if (!lines.empty() && lines.back() == '\n') lines.pop_back();
     Output out;

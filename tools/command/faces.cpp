@@ -82,6 +82,10 @@ bool choose_crop(const CropOptions& options, facenet::ModelInfo& model) {
       say(reader.status(), file, Subject::weights);
       return false;
     }
+    if (std::strcmp(reader->metadata().architecture, "mtcnn") == 0) {
+      say(file + ": holds a detector's weights; --weights names an embedder's, --detector the detector's.");
+      return false;
+    }
     model.crop = reader->metadata().crop;
     model.image_size = reader->metadata().image_size;
     model.margin = reader->metadata().margin;
