@@ -21,13 +21,12 @@ files (build/golden, made again when the tools that make them change), runs ctes
 cores from nothing, 4 when set up.
 
 Options:
-  --all    also: each layer's instructions against the recorded ones, address and undefined-behaviour sanitizers over
-           the suite and the command, the thread sanitizer over the tests with threads, kernels and plan for other CPUs
-           (NEON, WebAssembly, old x86-64) in emulators, kernels and weight files for other machines (32-bit ARM,
-           RISC-V, big-endian s390x, i386) in emulators, the JavaScript package in Node, in Chromium and under wasmtime,
-           builds without exceptions, threads, files, malloc or SIMD, and for musl, Windows and macOS (build/places.md),
-           the suite on the one file of tools/amalgamate.py, packages and their consumers, 30 seconds of fuzzing for
-           each target
+  --all    also: each layer's instructions against the recorded ones; address and undefined-behaviour sanitizers over
+           the suite (on the one file of tools/amalgamate.py) and the command; the thread sanitizer over the tests with
+           threads; kernels and plan for other CPUs (NEON, WebAssembly, old x86-64), kernels and weight files for other
+           machines (32-bit ARM, RISC-V, big-endian s390x, i386), in emulators; the JavaScript package in Node, in
+           Chromium and under wasmtime; builds without exceptions, threads, files, malloc or SIMD, and for musl, Windows
+           and macOS (build/places.md); packages and their consumers; 30 seconds of fuzzing for each target
   --help   this text
 
 Exit status: 0 all passed, 1 a test failed, 2 something could not be set up or built.
@@ -51,7 +50,7 @@ runner() {
   printf '\n%s: %s\n' "$program" "$name" >&2
   { "$@" 2>&1 || status=$?; echo "$status" >build/runner.status; } | tee "$output"
   read -r status <build/runner.status
-  summaries+=("$name, $(printf '%.0f s' "$(seconds_since "$began")")" "$(grep -E "$lines" "$output" | tail -n 2 || true)")
+  summaries+=("$name, $(printf '%.0f s' "$(seconds_since "$began")")" "$(grep -E "$lines" "$output" | tail -n 4 || true)")
   ((status == 0)) || failures+=("$name")
 }
 
@@ -242,33 +241,37 @@ web() {
   run_pytest "web module under wasmtime" tests/web
 }
 
-# Every place the engine is meant for, each built, run and compared, with a table; and the suite on the one file.
+# Every place the engine is meant for, each built, run and compared, with a table.
 constrained() {
-  step "build one-file" "the last lines above name the cause" build one-file
-  run_ctest one-file
   runner "places" '^(skipped|places):' .venv/bin/python tools/places.py
 }
 
-build_fuzzer() {  # SOURCE PROGRAM
-  "$FUZZ_COMPILER" -std=c++17 -O1 -g1 -ffp-contract=off -fsanitize=fuzzer,address,undefined \
-    -fno-sanitize-recover=all -Iinclude -isystem .deps/include "$1" -o "$2"
+build_fuzzers() {  # NAME...
+  printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} "$FUZZ_COMPILER" -std=c++17 -O1 -g1 -ffp-contract=off \
+    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Iinclude -isystem .deps/include tests/fuzz/{}.cpp -o build/fuzz/{}
 }
 
-# Seeds, where tests/python has a maker for them, then a short run from them.
+# A short run from the seeds, where tests/python has a maker for them.
+fuzz_one() {  # NAME
+  local work=build/fuzz/$1.work maker=tests/python/make_${1#fuzz_}_corpus.py
+  mkdir -p "$work/corpus" "$work/found"
+  {
+    [[ ! -f $maker ]] || .venv/bin/python "$maker" "$work/corpus"
+    "build/fuzz/$1" -max_total_time="$FUZZ_SECONDS" -max_len=8192 -timeout=20 -print_final_stats=0 -verbosity=0 \
+      -artifact_prefix="$work/found/" "$work/corpus"
+  } 2>&1 | sed -u "s/^/$1: /"
+}
+export -f fuzz_one
+export FUZZ_SECONDS
+
 fuzz() {
-  local source name work maker
+  local names
   command -v "$FUZZ_COMPILER" >/dev/null || die "$FUZZ_COMPILER is not installed; run tools/bootstrap.sh --all."
-  for source in tests/fuzz/fuzz_*.cpp; do
-    [[ -f $source ]] || continue
-    name=$(basename "$source" .cpp)
-    work=build/fuzz/$name
-    mkdir -p "$work/corpus" "$work/found"
-    step "build $name" "the last lines above name the cause" build_fuzzer "$source" "$work/$name"
-    maker=tests/python/make_${name#fuzz_}_corpus.py
-    [[ ! -f $maker ]] || step "seeds for $name" "the last lines above name the cause" .venv/bin/python "$maker" "$work/corpus"
-    runner "$name" '^Done' "$work/$name" -max_total_time="$FUZZ_SECONDS" -max_len=8192 -timeout=20 -print_final_stats=0 \
-      -verbosity=0 -artifact_prefix="$work/found/" "$work/corpus"
-  done
+  mapfile -t names < <(find tests/fuzz -name 'fuzz_*.cpp' -printf '%f\n' | sed 's/\.cpp$//' | sort)
+  mkdir -p build/fuzz
+  step "build fuzz targets" "the last lines above name the cause" build_fuzzers "${names[@]}"
+  runner "fuzz targets" '^fuzz_[a-z]*: Done' xargs -P "$(nproc)" -I{} bash -euo pipefail -c 'fuzz_one {}' \
+    < <(printf '%s\n' "${names[@]}")
 }
 
 main() {

@@ -133,7 +133,7 @@ bool BulkEmbedder::hire(int count, std::vector<Worker>& workers) {
   }
   facenet::Status status;
   while (status.ok() && workers.size() < static_cast<std::size_t>(count)) {
-    auto embedder = embedder_.fork(1, 1);
+    auto embedder = fork_embedder(embedder_);
     auto source = source_.fork();
     if (!embedder) status = embedder.status();
     if (!source) status = source.status();
@@ -164,7 +164,7 @@ EmbeddedPicture BulkEmbedder::embed(Worker& worker, const std::string& name) {
   }
   for (std::size_t i = 0; status.ok() && i < faces.size(); ++i) {
     std::vector<float> embedding(static_cast<std::size_t>(worker.embedder.dim()));
-    status = worker.embedder.embed(faces[i].crop, embedding.data());
+    status = embed_crop(worker.embedder, faces[i].crop, embedding.data());
     result.faces.push_back({faces[i].face, std::move(embedding)});
   }
   if (!status.ok()) {

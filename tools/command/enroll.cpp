@@ -132,7 +132,7 @@ class Enrolment {
       for (int i = 0; i < 4; ++i) t.box[i] = static_cast<double>(box[i]);
       t.score = static_cast<double>(first.face.score);
       t.embedding.resize(static_cast<std::size_t>(embedder_.dim()));
-      FACENET_TRY(embedder_.embed(first.crop, t.embedding.data()));
+      FACENET_TRY(embed_crop(embedder_, first.crop, t.embedding.data()));
       add(t);
     }
     return {};

@@ -83,7 +83,7 @@ class Identification {
   }
 
   facenet::Status look_up(const std::string& picture, std::size_t number, const CutFace& face) {
-    FACENET_TRY(embedder_.embed(face.crop, embedding_.data()));
+    FACENET_TRY(embed_crop(embedder_, face.crop, embedding_.data()));
     int count = 0;
     FACENET_TRY(known_.index.identify(embedding_.data(), 1, options_.top, threshold_, matches_.data(), &count));
     warn_untrained(embedder_.info());

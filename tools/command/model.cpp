@@ -75,6 +75,12 @@ facenet::Result<facenet::Embedder> load(const ModelOptions& options, int batch) 
   return embedder;
 }
 
+facenet::Status embed_crop(facenet::Embedder& embedder, const facenet::Image& crop, float* embedding) {
+  return embedder.embed(crop, embedding);
+}
+
+facenet::Result<facenet::Embedder> fork_embedder(const facenet::Embedder& embedder) { return embedder.fork(1, 1); }
+
 void warn_untrained(const facenet::ModelInfo& info) {
   static bool warned = false;
   if (!info.trained && !std::exchange(warned, true))

@@ -24,6 +24,12 @@ bool weights_named(const std::string& option);
 /// A loaded embedder with a workspace for `batch`, or the failure, said.
 facenet::Result<facenet::Embedder> load(const ModelOptions& options, int batch = 1);
 
+/// Compiled once, in model.cpp: a unit with the network's kernels takes 20 seconds, and 90 with sanitizers.
+facenet::Status embed_crop(facenet::Embedder& embedder, const facenet::Image& crop, float* embedding);
+
+/// Another one over the same weights, for one picture at a time on one thread.
+facenet::Result<facenet::Embedder> fork_embedder(const facenet::Embedder& embedder);
+
 /// Says once that distances mean nothing when the weights are not trained.
 void warn_untrained(const facenet::ModelInfo& info);
 

@@ -22,7 +22,7 @@ ExitStatus embed_one(facenet::Embedder& embedder, FaceSource& source, const std:
     return no;
   }
   embedding.resize(static_cast<std::size_t>(embedder.dim()));
-  if (status.ok()) status = embedder.embed(faces[0].crop, embedding.data());
+  if (status.ok()) status = embed_crop(embedder, faces[0].crop, embedding.data());
   if (!status.ok()) {
     say(status, name, Subject::picture);
     return failed;
