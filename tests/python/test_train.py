@@ -207,6 +207,22 @@ def test_frozen_stages_stay_to_the_bit(crops: pathlib.Path, tmp_path: pathlib.Pa
     assert_one_error(wrong, "has --dim 16 --width 0.0625")
 
 
+def test_which_epoch_is_kept(crops: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> None:
+    """The second of three epochs is called the best: one keeps it, the other the last."""
+    kept = {}
+    for keep in ("best", "last"):
+        scores = iter([0.5, 0.9, 0.7])
+        empty = np.zeros(0)
+        monkeypatch.setattr(loop.Trainer, "validate", lambda _self, scores=scores: protocol.Score(next(scores), 0, 0.5, 0.5, 0, 1, empty, empty))
+        monkeypatch.setattr(loop.Trainer, "baselines", lambda _self: {})
+        run = tmp_path / keep
+        result = train(crops, run, "--epochs", 3, "--steps", 1, "--keep", keep)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.startswith(f"{keep}: accuracy 0.{'9' if keep == 'best' else '7'}")
+        kept[keep] = torch.load(run / "best.pt")["last_linear.weight"], torch.load(run / "last.pt")["model"]["last_linear.weight"]
+    assert torch.equal(*kept["last"]) and not torch.equal(*kept["best"])
+
+
 def test_collapse_is_seen_and_explained() -> None:
     watch = loop.CollapseWatch(0.2)
     for _ in range(200):  # far apart, or only just begun: nothing to say
