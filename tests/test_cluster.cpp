@@ -12,13 +12,13 @@ namespace {
 
 constexpr std::size_t z(int n) { return static_cast<std::size_t>(n); }
 
-struct Faces {
+struct Points {
   std::vector<float> e;
   int n, dim;
   double d(Metric metric, int i, int j) const { return distance(metric, e.data() + i * dim, e.data() + j * dim, dim); }
 };
 
-std::vector<int> textbook_dbscan(const Faces& f, Metric metric, double eps, int min_samples) {
+std::vector<int> textbook_dbscan(const Points& f, Metric metric, double eps, int min_samples) {
   std::vector<std::vector<int>> near(z(f.n));
   for (int i = 0; i < f.n; ++i)
     for (int j = 0; j < f.n; ++j)
@@ -54,7 +54,7 @@ std::vector<int> by_appearance(std::vector<int> label) {
 }
 
 /// Merges the two clusters whose pairs have the least mean distance, all of them averaged anew each time.
-std::vector<int> textbook_average(const Faces& f, Metric metric, double threshold) {
+std::vector<int> textbook_average(const Points& f, Metric metric, double threshold) {
   std::vector<std::vector<int>> clusters;
   for (int i = 0; i < f.n; ++i) clusters.push_back({i});
   for (;;) {
@@ -87,7 +87,7 @@ ClusterOptions options(Metric metric, double threshold, int threads) {
 }
 
 /// The distance that a given part of all pairs is within: thresholds that split the data, whatever its scale.
-double quantile(const Faces& f, Metric metric, double part) {
+double quantile(const Points& f, Metric metric, double part) {
   std::vector<double> all;
   for (int i = 0; i < f.n; ++i)
     for (int j = 0; j < i; ++j) all.push_back(f.d(metric, i, j));
@@ -115,7 +115,7 @@ TEST_CASE("DBSCAN is that of the textbook, a threshold on a pair's very distance
     for (Metric metric : {Metric::euclidean, Metric::cosine})
       for (int threads : recognition::thread_counts) {
         if (threads > 1 && n < 191) continue;
-        const Faces f{recognition::faces(n, 24, 12, 0.35, z(n)), n, 24};
+        const Points f{recognition::faces(n, 24, 12, 0.35, z(n)), n, 24};
         for (double part : {0.0, 0.02, 0.06, 0.3, 1.0})
           for (int min_samples : {1, 2, 4}) {
             const double eps = quantile(f, metric, part);
@@ -131,7 +131,7 @@ TEST_CASE("DBSCAN is that of the textbook, a threshold on a pair's very distance
 
 TEST_CASE("faces that float cannot tell from the threshold are decided in double") {
   // Points on a line, 1 apart to a last bit or two, with an offset that makes their squares large.
-  Faces f{{}, 90, 3};
+  Points f{{}, 90, 3};
   float x = 0;
   for (int i = 0; i < f.n; ++i) {
     x = i % 3 == 0 ? std::nextafter(x + 1, 1e9f) : x + 1;
@@ -149,7 +149,7 @@ TEST_CASE("average link is that of averaging all pairs, for every number of thre
   for (int n : {1, 2, 3, 40, 90})
     for (Metric metric : {Metric::euclidean, Metric::cosine})
       for (double part : {0.0, 0.05, 0.2, 0.6, 1.0}) {
-        const Faces f{recognition::faces(n, 16, 9, 0.5, z(n) + 7), n, 16};
+        const Points f{recognition::faces(n, 16, 9, 0.5, z(n) + 7), n, 16};
         const double threshold = quantile(f, metric, part) * 1.000123;
         const std::vector<int> want = textbook_average(f, metric, threshold);
         for (int threads : recognition::thread_counts) {
@@ -164,7 +164,7 @@ TEST_CASE("average link is that of averaging all pairs, for every number of thre
 
 TEST_CASE("Chinese whispers: components stay apart, complete ones are one cluster, the same for all threads and one seed") {
   const int n = 250;
-  const Faces f{recognition::faces(n, 32, 10, 0.1, 5), n, 32};
+  const Points f{recognition::faces(n, 32, 10, 0.1, 5), n, 32};
   // Persons are far apart beside the noise, so the graph is one complete component a person: the textbook's with min_samples 1.
   const double threshold = quantile(f, Metric::euclidean, 0.09);
   const std::vector<int> want = by_appearance(textbook_dbscan(f, Metric::euclidean, threshold, 1));
@@ -176,7 +176,7 @@ TEST_CASE("Chinese whispers: components stay apart, complete ones are one cluste
     }
 
   // A tangle, where the result depends on the order: the same seed gives the same labels, and clusters are connected.
-  const Faces tangle{recognition::faces(n, 8, 30, 0.6, 6), n, 8};
+  const Points tangle{recognition::faces(n, 8, 30, 0.6, 6), n, 8};
   const ClusterOptions loose = options(Metric::cosine, quantile(tangle, Metric::cosine, 0.04), 1);
   std::vector<int> first(z(n)), again(z(n));
   REQUIRE(chinese_whispers(tangle.e.data(), n, 8, loose, 30, 7, first.data()).ok());
@@ -213,7 +213,7 @@ TEST_CASE("thresholds of 0 and infinity, zero vectors, equal faces") {
   std::vector<float> e = recognition::faces(70, 6, 70, 1, 8);
   std::fill(e.begin() + 6 * 10, e.begin() + 6 * 13, 0.0f);
   std::copy(e.begin(), e.begin() + 6, e.begin() + 6 * 69);
-  const Faces f{e, 70, 6};
+  const Points f{e, 70, 6};
   std::vector<int> label(70);
   for (Metric metric : {Metric::euclidean, Metric::cosine})
     for (double eps : {0.0, 1.0, 1e300, HUGE_VAL}) {

@@ -523,7 +523,8 @@ TEST_CASE("int8 weights that stay int8 give the bits of their floats, for any nu
       for (std::size_t i = 0; i < kept->steps().size(); ++i)
         CHECK(kept->executed_macs(kept->steps()[i]) == expanded->executed_macs(expanded->steps()[i]));
       const auto want = run(*expanded, 1, 1, pictures);
-      for (const auto& [threads, batch] : {std::pair{1, 1}, std::pair{3, 2}, std::pair{8, 3}}) {
+      for (const auto& run_as : {std::pair{1, 1}, std::pair{3, 2}, std::pair{8, 3}}) {
+        const int threads = run_as.first, batch = run_as.second;
         if (whole && slow && threads > 1) continue;
         CAPTURE(threads);
         const auto got = run(*kept, threads, batch, pictures);

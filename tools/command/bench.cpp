@@ -122,8 +122,8 @@ bool print_json(Output& out, const Report& r) {
 
 bool print_text(Output& out, const Report& r) {
   char text[256];
-  const auto put = [&](auto... values) {
-    std::snprintf(text, sizeof text, values...);
+  const auto put = [&](const char* format, auto... values) {
+    std::snprintf(text, sizeof text, format, values...);
     return out.line(text);
   };
   bool ok = put("engine   facenet %s, %s, tile %s, %s, %s weights", facenet::version, facenet::isa_name, r.tile.c_str(),
@@ -136,7 +136,7 @@ bool print_text(Output& out, const Report& r) {
   double total = 0;
   for (const StepTime& s : r.steps) total += s.median_s;
   ok = ok && out.line("") &&
-       put("Each step within the run, whole batch. GFLOP/s: direct-equivalent, and as executed (Winograd's products);") &&
+       out.line("Each step within the run, whole batch. GFLOP/s: direct-equivalent, and as executed (Winograd's products);") &&
        put("peak: executed over %.1f GFLOP/s; flop/byte: executed over weights and activations", r.peak) &&
        put("%-30s %-13s %9s %9s %6s %9s %9s %5s %9s", "step", "algorithm", "min ms", "median", "share", "direct", "executed",
            "peak", "flop/byte");
