@@ -92,7 +92,7 @@ def test_short_recipe(tmp_path: pathlib.Path) -> None:
     assert losses[-5:].mean() < losses[:5].mean()
 
 
-@pytest.mark.skipif("FACENET_RECIPE" not in os.environ, reason="half an hour; FACENET_RECIPE=FOLDER runs it there")
+@pytest.mark.skipif("FACENET_RECIPE" not in os.environ, reason="a quarter of an hour; FACENET_RECIPE=FOLDER runs it there")
 def test_recipe_reaches_what_it_promises() -> None:
     folder = pathlib.Path(os.environ["FACENET_RECIPE"])
     said = recipe(folder)
