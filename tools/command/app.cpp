@@ -560,13 +560,13 @@ class App {
 
   int refuse(const CLI::ParseError& e, const std::string& first) const {
     const auto chosen = app_.get_subcommands();
-    if (chosen.empty()) {
+    if (chosen.empty() && dynamic_cast<const CLI::ValidationError*>(&e) == nullptr) {
       const char* what = !first.empty() && first[0] == '-' ? "an option of facenet itself" : "a command";
       say((first.empty() ? "no command was given" : "'" + first + "' is not " + what) +
           "; give detect, align, embed, verify, enroll, identify, gallery, evaluate, calibrate, cluster, info, selftest or bench, see 'facenet --help'.");
       return failed;
     }
-    const std::string name = "facenet " + chosen.front()->get_name();
+    const std::string name = chosen.empty() ? "facenet" : "facenet " + chosen.front()->get_name();
     std::string text = e.what();
     while (!text.empty() && (text.back() == '.' || text.back() == '\n')) text.pop_back();
     say(text + "; see '" + name + " --help'.");
