@@ -2,11 +2,35 @@
 // One module holds one embedder, one detector and one picture; an instance is thrown away to free them.
 #include <new>
 
+#if defined(FACENET_PARALLEL_HOST)
+#  include <atomic>
+#  include <cstdlib>
+// WASI's malloc knows of no threads, and each thread of the detector has lists that grow.
+static void* malloc_in_turn(std::size_t bytes) noexcept;
+static void free_in_turn(void* memory) noexcept;
+#  define FACENET_MALLOC(bytes) malloc_in_turn(bytes)
+#  define FACENET_FREE(memory) free_in_turn(memory)
+#endif
 #include "facenet/align.hpp"
 #include "facenet/detector.hpp"
 #include "facenet/image_scan.hpp"
 
 #define FACENET_EXPORT(name) extern "C" __attribute__((export_name(#name), visibility("default")))
+
+#if defined(FACENET_PARALLEL_HOST)
+static std::atomic_flag allocating = ATOMIC_FLAG_INIT;
+static void* malloc_in_turn(std::size_t bytes) noexcept {
+  while (allocating.test_and_set(std::memory_order_acquire)) {}
+  void* memory = std::malloc(bytes);
+  allocating.clear(std::memory_order_release);
+  return memory;
+}
+static void free_in_turn(void* memory) noexcept {
+  while (allocating.test_and_set(std::memory_order_acquire)) {}
+  std::free(memory);
+  allocating.clear(std::memory_order_release);
+}
+#endif
 
 namespace {
 
@@ -85,6 +109,19 @@ Status embed(bool whole) noexcept {
 }
 
 }  // namespace
+
+#if defined(FACENET_PARALLEL_HOST)
+/// Says how many threads there are, the caller included: before all else.
+FACENET_EXPORT(facenet_threads) void facenet_threads(int threads) { facenet::HostThreads::get().expect(threads); }
+/// The end of a stack for another thread, which grows downwards; null when there is no memory.
+FACENET_EXPORT(facenet_stack) void* facenet_stack() {
+  constexpr std::size_t bytes = 256 << 10;  // a convolution's chunk takes 3 KB, the most of all
+  void* memory = facenet::detail::allocate(bytes);
+  return memory == nullptr ? nullptr : static_cast<char*>(memory) + bytes;
+}
+/// What that thread does until it is ended. Members are numbered from 1.
+FACENET_EXPORT(facenet_serve) void facenet_serve(int member) { facenet::HostThreads::get().serve(member); }
+#endif
 
 /// `bytes` of memory for a weight file; what it held stays, as far as it fits. Null when there is no memory.
 FACENET_EXPORT(facenet_reserve) void* facenet_reserve(std::size_t bytes) {
