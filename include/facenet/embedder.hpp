@@ -170,6 +170,7 @@ class Embedder {
 
     PlanOptions plan_options;
     plan_options.half_weights = options.half_weights;
+    plan_options.threads = options.threads == 0 ? default_threads() : options.threads;
     auto plan = Plan::compile(network, reader, plan_options);
     if (!plan) return plan.status();
     void* memory = detail::allocate(sizeof(Model));

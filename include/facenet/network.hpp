@@ -12,13 +12,13 @@ struct Name {
   int length = 0;
 
   constexpr Name() noexcept = default;
-  constexpr Name(const char* s) noexcept {
+  FACENET_NOINLINE constexpr Name(const char* s) noexcept {
     while (*s != 0) push(*s++);
   }
   constexpr void push(char c) noexcept {
     if (length < capacity) text[length++] = c;
   }
-  constexpr Name operator/(const char* child) const noexcept {
+  FACENET_NOINLINE constexpr Name operator/(const char* child) const noexcept {
     Name n = *this;
     if (n.length != 0) n.push('.');
     while (*child != 0) n.push(*child++);

@@ -30,6 +30,8 @@ class WeightSource {
     return *this;
   }
   std::int64_t size() const noexcept { return size_; }
+  /// The bytes from `offset` on where they lie in memory, else null: read() copies them.
+  const std::uint8_t* at(std::int64_t offset) const noexcept { return memory_ != nullptr ? memory_ + offset : nullptr; }
 
 #if !defined(FACENET_NO_STDIO)
   ~WeightSource() {

@@ -49,7 +49,7 @@ struct Module {
   int width = 0, height = 0;
   bool has_detector = false;
   float face[face_floats];
-  float embedding[facenet::SafetensorsLimits::value];
+  facenet::Buffer<float> embedding;  // on the heap: zeros of static memory would lie in the module
   char text[512] = "";
   Errc code = Errc::ok;
 };
@@ -84,8 +84,9 @@ Status load(std::size_t bytes, int threads, const char* sha256) noexcept {
   auto embedder = facenet::Embedder::load(*reader, options);
   if (!embedder) return embedder.status();
   m.embedder = std::move(*embedder);
-  if (static_cast<std::size_t>(m.embedder.dim()) > sizeof m.embedding / sizeof m.embedding[0])
-    return {Errc::unsupported, "the embedding has more than 4096 numbers"};
+  auto embedding = facenet::Buffer<float>::make(static_cast<std::size_t>(m.embedder.dim()));
+  if (!embedding) return embedding.status();
+  m.embedding = std::move(*embedding);
 
   if (!reader->holds("mtcnn.")) return {};
   facenet::DetectorOptions detector_options;
@@ -100,12 +101,12 @@ Status load(std::size_t bytes, int threads, const char* sha256) noexcept {
 Status embed(bool whole) noexcept {
   Module& m = module();
   if (m.width == 0) return {Errc::invalid_argument, "there is no picture"};
-  if (whole) return m.embedder.embed(picture(), m.embedding);
+  if (whole) return m.embedder.embed(picture(), m.embedding.data());
   facenet::Face found;
   std::memcpy(static_cast<void*>(&found), m.face, sizeof found);
   auto crop = facenet::crop_face(picture(), found, m.embedder.info());
   if (!crop) return crop.status();
-  return m.embedder.embed(*crop, m.embedding);
+  return m.embedder.embed(*crop, m.embedding.data());
 }
 
 }  // namespace
@@ -207,7 +208,7 @@ FACENET_EXPORT(facenet_face) float* facenet_face(int index) {
 /// Embeds the face whose floats are in facenet_face(-1), or the `whole` picture as one crop. The embedding, or null with
 /// the sentence in facenet_text().
 FACENET_EXPORT(facenet_embed) float* facenet_embed(int whole) {
-  return keep(embed(whole != 0)) == 0 ? module().embedding : nullptr;
+  return keep(embed(whole != 0)) == 0 ? module().embedding.data() : nullptr;
 }
 
 /// 512 bytes: the last sentence, and where an argument that is text is put.
