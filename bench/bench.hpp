@@ -167,7 +167,7 @@ inline std::string text(Shape s) {
 }
 /// The name of an algorithm without what a --benchmark_filter would take for an operator.
 inline const char* slug(ConvAlgorithm a) noexcept {
-  constexpr const char* names[] = {"automatic", "direct", "F4x4_3x3", "F4_1x7", "F4_7x1"};
+  constexpr const char* names[] = {"automatic", "direct", "F4x4_3x3", "F4_1x7", "F4_7x1", "F6x6_3x3", "F3x3_stride_2"};
   return names[static_cast<std::size_t>(a)];
 }
 

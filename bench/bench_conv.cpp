@@ -49,10 +49,12 @@ int main(int argc, char** argv) {
     const int times = has_weights(op) ? occurrences(i) : 0;
     if (times == 0) continue;
     const bool plain_relu = op.kind == OpKind::conv && op.skip < 0 && op.act == relu;
-    const ConvAlgorithm fast = winograd_for({network[op.inputs[0]].out, op.out, op.window, plain_relu});
+    const ConvShape shape = {network[op.inputs[0]].out, op.out, op.window, plain_relu};
     for (bool cold : {true, false}) {
       add(op, ConvAlgorithm::direct, cold, times);
-      if (is_winograd(fast)) add(op, fast, cold, times);
+      for (auto a : {ConvAlgorithm::winograd_4x4_3x3, ConvAlgorithm::winograd_4_1x7, ConvAlgorithm::winograd_4_7x1,
+                     ConvAlgorithm::winograd_6x6_3x3, ConvAlgorithm::winograd_3x3_stride_2})
+        if (can_run(a, shape)) add(op, a, cold, times);
     }
   }
   return bench::run(argc, argv);

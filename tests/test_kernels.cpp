@@ -134,7 +134,8 @@ void check_winograd(int cin, int cout, int h, int w, int pad_h, int pad_w, int n
   using Y = typename T::Rows;
   using X = typename T::Columns;
   Random random(seed);
-  const int oh = h + 2 * pad_h - Y::taps + 1, ow = w + 2 * pad_w - X::taps + 1, pc = cin + simd::width, opc = cout + 3;
+  const int oh = (h + 2 * pad_h - Y::taps) / Y::stride + 1, ow = (w + 2 * pad_w - X::taps) / X::stride + 1;
+  const int pc = cin + simd::width, opc = cout + 3;
   std::vector<float> in(z(std::int64_t{n} * h * w * pc)), out(z(std::int64_t{n} * oh * ow * opc), untouched);
   random.fill(in);
   // Each panel's biases, and behind them its slopes.
@@ -192,7 +193,7 @@ void check_winograd(int cin, int cout, int h, int w, int pad_h, int pad_w, int n
     for (int y = 0; y < oh; ++y)
       for (int x = 0; x < ow; ++x) {
         for (int c = 0; c < cout; ++c) {
-          const auto s = reference::conv_at(g.in, i, weight.data(), bias.data(), Y::taps, X::taps, 1, pad_h, pad_w, y, x, c);
+          const auto s = reference::conv_at(g.in, i, weight.data(), bias.data(), Y::taps, X::taps, X::stride, pad_h, pad_w, y, x, c);
           const double got = static_cast<double>(out[z((std::int64_t{i} * oh * ow + y * ow + x) * opc + c)]);
           const double tolerance = growth * (half ? 0x1p-11 * s.magnitude : 0) + growth * sum_tolerance(terms, s.magnitude + cin);
           const double error = std::fabs(got - (s.value > 0 ? s.value : s.value * static_cast<double>(slope[z(c)])));
@@ -262,7 +263,13 @@ TEST_CASE("Winograd: every form, ragged edges, padding, batches, half weights") 
     check_winograd<kernels::F4_1x7>(2 * v, 3 * v, 3, size, 0, 3, 2, size == 8 && simd::half_in_memory, seed++);
     check_winograd<kernels::F4_7x1>(2 * v, 3 * v, size, 3, 3, 0, 2, size == 8 && simd::half_in_memory, seed++);
   }
+  for (int size : {3, 6, 8, 13, 17}) {
+    const bool half = size == 8 && simd::half_in_memory;
+    check_winograd<kernels::F6x6_3x3>(2 * v, 3 * v, size + 2, size, 0, 1, 2, half, seed++);
+    for (int pad : {0, 1}) check_winograd<kernels::F3x3_stride_2>(2 * v, 3 * v, size + 3, size, 1, pad, 2, half, seed++);
+  }
   check_winograd<kernels::F4x4_3x3>(80, 192, 38, 38, 0, 0, 1, false, seed++);
+  check_winograd<kernels::F3x3_stride_2>(192, 64, 36, 36, 0, 0, 1, false, seed++);
   for (bool half : {false, simd::half_in_memory})
     check_winograd<kernels::F4x4_3x3>(2 * v, 3 * v, 9, 7, 1, 1, 2, half, seed++, true);
   check_winograd<kernels::F4_1x7>(2 * v, 2 * simd::panel + v, 3, 9, 0, 3, 1, false, seed++, true);

@@ -13,6 +13,14 @@ static void* counted_malloc(std::size_t bytes) {
   ++allocations;
   return refuse ? nullptr : std::malloc(bytes);
 }
+#if defined(__has_feature)  // Clang's way to say what GCC defines
+#  if __has_feature(address_sanitizer)
+#    define __SANITIZE_ADDRESS__ 1
+#  endif
+#  if __has_feature(thread_sanitizer)
+#    define __SANITIZE_THREAD__ 1
+#  endif
+#endif
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 // The program's own malloc: what the standard library, libgomp or a C function allocates counts too.
 extern "C" {
@@ -93,7 +101,8 @@ constexpr Network inception = models::inception_resnet_v1();
 
 constexpr ConvAlgorithm every_algorithm[] = {ConvAlgorithm::automatic, ConvAlgorithm::direct,
                                              ConvAlgorithm::winograd_4x4_3x3, ConvAlgorithm::winograd_4_1x7,
-                                             ConvAlgorithm::winograd_4_7x1};
+                                             ConvAlgorithm::winograd_4_7x1, ConvAlgorithm::winograd_6x6_3x3,
+                                             ConvAlgorithm::winograd_3x3_stride_2};
 
 /// The operator alone, behind one that makes a residual's trunk.
 Network alone(const Network& from, const Op& op) {
@@ -373,9 +382,14 @@ TEST_CASE("no step writes over what a later step reads, and run() is the sequenc
 TEST_CASE("decisions") {
   using A = ConvAlgorithm;
   const int v = simd::width, wide = 64;
-  CHECK(choose_conv({{79, 79, wide}, {77, 77, wide}, k(3), true}, A::automatic) == A::winograd_4x4_3x3);
+  const bool large = simd::large_winograd_tiles <= 36;  // WebAssembly
+  CHECK(choose_conv({{79, 79, wide}, {77, 77, wide}, k(3), true}, A::automatic) ==
+        (large ? A::winograd_6x6_3x3 : A::winograd_4x4_3x3));
+  CHECK(choose_conv({{36, 36, wide}, {17, 17, wide}, k(3).stride(2), true}, A::automatic) ==
+        (large ? A::winograd_3x3_stride_2 : A::direct));
+  CHECK(choose_conv({{36, 36, wide}, {17, 17, wide}, k(3).stride(2), true}, A::winograd_6x6_3x3) == A::direct);
   CHECK(choose_conv({{79, 79, wide}, {77, 77, wide}, k(3), true}, A::direct) == A::direct);
-  CHECK(choose_conv({{79, 79, wide}, {39, 39, wide}, k(3).stride(2), true}, A::automatic) == A::direct);
+  CHECK(choose_conv({{79, 79, wide}, {39, 39, wide}, k(3).stride(2), true}, A::direct) == A::direct);
   CHECK(choose_conv({{79, 79, wide}, {77, 77, wide}, k(3), false}, A::automatic) == A::direct);
   CHECK(choose_conv({{8, 8, wide}, {8, 8, wide}, k(3).pad(1, 1), true}, A::automatic) ==
         (simd::winograd_tiles > 4 ? A::direct : A::winograd_4x4_3x3));

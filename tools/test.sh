@@ -231,7 +231,7 @@ web() {
     summaries+=("$name" "skipped: build/web/node_modules is not there (tools/bootstrap.sh --all, with npm)")
     return 0
   fi
-  for preset in wasm wasm-threads wasm-scalar wasi wasi-relaxed; do
+  for preset in wasm wasm-threads wasm-scalar wasi wasi-relaxed wasi-threads wasi-relaxed-threads; do
     step "build $preset" "the last lines above name the cause" build "$preset"
   done
   step "what the web tests compare with" "the last lines above name the cause" \

@@ -4,6 +4,7 @@
 //   FACENET_SCALAR            no SIMD, no xsimd: plain C++ loops behind the same names
 //   FACENET_PARALLEL_SERIAL   one thread, no <thread>
 //   FACENET_PARALLEL_POOL     std::thread workers even where OpenMP is on
+//   FACENET_PARALLEL_HOST     WebAssembly without <thread>: workers that the program around the module starts (HostThreads)
 //   FACENET_NO_STDIO          no files and no <cstdio>: weights and pictures from memory, no Plan::describe
 //   FACENET_MALLOC(bytes), FACENET_FREE(pointer)   where memory comes from; Embedder also takes an Arena
 #pragma once
@@ -47,6 +48,8 @@
 
 #if defined(FACENET_PARALLEL_SERIAL)
 #  define FACENET_PARALLEL serial
+#elif defined(FACENET_PARALLEL_HOST)
+#  define FACENET_PARALLEL host
 #elif defined(FACENET_PARALLEL_POOL)
 #  define FACENET_PARALLEL pool
 #elif defined(_OPENMP)
@@ -100,6 +103,6 @@ FACENET_BEGIN
 
 constexpr const char* version = FACENET_VERSION;
 constexpr const char* isa_name = FACENET_STRING_(FACENET_ISA);            // "avx2", "neon64", …
-constexpr const char* parallel_name = FACENET_STRING_(FACENET_PARALLEL);  // "openmp", "pool" or "serial"
+constexpr const char* parallel_name = FACENET_STRING_(FACENET_PARALLEL);  // "openmp", "pool", "host" or "serial"
 
 FACENET_END

@@ -210,6 +210,7 @@ class Embedder {
     plan_options.half_weights = options.half_weights;
     plan_options.int8_weights = options.int8_weights;
     plan_options.arena = options.arena;
+    plan_options.threads = threads_or_default(options.threads, options.arena);
     auto plan = Plan::compile(network, reader, plan_options);
     if (!plan) return plan.status();
     Embedder e;
@@ -244,9 +245,13 @@ class Embedder {
     return i;
   }
 
+  /// Starting threads and counting CPUs allocates, which an arena's user does not want unless he says so.
+  static int threads_or_default(int threads, const Arena* arena) noexcept {
+    return threads != 0 ? threads : arena != nullptr ? 1 : default_threads();
+  }
   Status prepare(int threads, int batch) noexcept {
     if (threads < 0) return {Errc::invalid_argument, "threads must be 1 to 256"};
-    if (threads == 0) threads = memory_.arena != nullptr ? 1 : default_threads();
+    threads = threads_or_default(threads, memory_.arena);
     auto workspace = plan().workspace(batch, threads);
     if (!workspace) return workspace.status();
     const auto count = static_cast<std::size_t>(batch);

@@ -268,6 +268,7 @@ class Gallery {
     if (n < 1 || k < 1 || out == nullptr || found == nullptr)
       return {Errc::invalid_argument, "there must be at least one query, and k must be 1 or more"};
     FACENET_TRY(detail::check_embeddings(queries, static_cast<std::size_t>(n), dim()));
+    if (size_ == 0) return std::memset(found, 0, static_cast<std::size_t>(n) * sizeof *found), Status{};
     const std::size_t most = static_cast<std::size_t>(k) < size_ ? static_cast<std::size_t>(k) : size_;
     const auto members = static_cast<std::size_t>(team_->size()), row = static_cast<std::size_t>(dim());
     Pass pass{};

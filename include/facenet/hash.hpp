@@ -170,7 +170,9 @@ class Sha256 {
     }
     std::uint32_t a = state_[0], b = state_[1], c = state_[2], d = state_[3];
     std::uint32_t e = state_[4], f = state_[5], g = state_[6], h = state_[7];
+#if !defined(__wasm__)  // 4 KB of a module that is downloaded
     FACENET_UNROLL
+#endif
     for (int i = 0; i < 64; ++i) {
       const std::uint32_t t = h + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & f) ^ (~e & g)) + k[i] + w[i];
       const std::uint32_t u = (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));

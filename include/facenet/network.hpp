@@ -12,7 +12,7 @@ struct Name {
   int length = 0;
 
   constexpr Name() noexcept = default;
-  constexpr Name(const char* s) noexcept {
+  FACENET_NOINLINE constexpr Name(const char* s) noexcept {
     while (*s != 0) push(*s++);
   }
   constexpr void push(char c) noexcept {

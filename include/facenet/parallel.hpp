@@ -1,5 +1,5 @@
-// The only place that knows of threads: a Team over OpenMP, std::thread workers, or nothing. Layer 1.
-// Chosen at compile time (config.hpp); all three give the same bits, since a chunk's work never depends on who does it.
+// The only place that knows of threads: a Team over OpenMP, std::thread workers, a host's workers, or nothing. Layer 1.
+// Chosen at compile time (config.hpp); all give the same bits, since a chunk's work never depends on who does it.
 #pragma once
 
 #include <atomic>
@@ -9,7 +9,7 @@
 #if defined(FACENET_PARALLEL_OPENMP)
 #  include <omp.h>
 #endif
-#if !defined(FACENET_PARALLEL_SERIAL)
+#if !defined(FACENET_PARALLEL_SERIAL) && !defined(FACENET_PARALLEL_HOST)
 #  include <condition_variable>
 #  include <mutex>
 #  include <thread>
@@ -23,6 +23,11 @@
 #    include <cstdio>
 #    define FACENET_CGROUPS 1
 #  endif
+#endif
+
+#if defined(FACENET_PARALLEL_HOST)
+/// Lets others run for some 50 us, where the thread that calls may wait: a page's main thread may not.
+extern "C" __attribute__((import_module("env"), import_name("pause"))) void facenet_host_pause() noexcept;
 #endif
 
 FACENET_BEGIN
@@ -114,7 +119,7 @@ inline int cgroup_cpus(const char* root, const char* membership) noexcept {
 /// the control groups around it pay for (FACENET_NO_STDIO: no file is read, so no quota is seen).
 inline int default_threads(const char* cgroup_root = "/sys/fs/cgroup",
                            const char* cgroup_membership = "/proc/self/cgroup") noexcept {
-#if defined(FACENET_PARALLEL_SERIAL)
+#if defined(FACENET_PARALLEL_SERIAL) || defined(FACENET_PARALLEL_HOST)
   (void)cgroup_root, (void)cgroup_membership;
   return 1;
 #else
@@ -134,12 +139,14 @@ inline int default_threads(const char* cgroup_root = "/sys/fs/cgroup",
 
 namespace detail {
 
-/// One turn of waiting for another thread: spins for about 20 us, then lets others run. Emscripten's yield does nothing, and
-/// its pause is none, so there it is ten times the turns and then a sleep: with both cores wanted by others, two threads that
-/// only spun took five times as long as one.
+/// One turn of waiting for another thread: spins for about 20 us, then lets others run. WebAssembly has no pause, and
+/// Emscripten's yield does nothing, so there it is ten times the turns and then a sleep: with both cores wanted by others, two
+/// threads that only spun took five times as long as one.
 inline void wait_a_turn(int turn) noexcept {
 #if defined(__EMSCRIPTEN_PTHREADS__)
   if (turn >= 10000) emscripten_thread_sleep(0.05);
+#elif defined(FACENET_PARALLEL_HOST)
+  if (turn >= 10000) facenet_host_pause();
 #elif !defined(FACENET_PARALLEL_SERIAL)
   turn < 1000 ? simd::pause() : std::this_thread::yield();
 #else
@@ -206,6 +213,50 @@ class ChunkQueue {
   int members_ = 1;
 };
 
+#if defined(FACENET_PARALLEL_HOST)
+/// Workers that the host starts, since a WebAssembly module cannot, and that all Teams of the module share: before anything is
+/// run the host says how many with expect(), and each calls serve() on a stack of its own and stays there until it is ended.
+class HostThreads {
+ public:
+  static HostThreads& get() noexcept {
+    static HostThreads all;
+    return all;
+  }
+  void expect(int threads) noexcept { count_ = threads; }
+  int size() const noexcept { return count_; }
+
+  void run(void (*call)(const void*, int, int), const void* object) noexcept {
+    call_ = call;
+    object_ = object;
+    done_.store(0, std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_release);
+    __builtin_wasm_memory_atomic_notify(word(), static_cast<unsigned>(count_));
+    call(object, 0, count_);
+    for (int turn = 0; done_.load(std::memory_order_acquire) != count_ - 1; ++turn) detail::wait_a_turn(turn);
+  }
+
+  /// All take part in each run, so one who comes late finds the first still waiting for it.
+  [[noreturn]] void serve(int member) noexcept {
+    for (unsigned seen = 0;; ++seen) {
+      for (int spins = 0; spins < 10000 && generation_.load(std::memory_order_acquire) == seen; ++spins) {}
+      while (generation_.load(std::memory_order_acquire) == seen) 
+        __builtin_wasm_memory_atomic_wait32(word(), static_cast<int>(seen), -1);
+      call_(object_, member, count_);
+      done_.fetch_add(1, std::memory_order_release);
+    }
+  }
+
+ private:
+  int* word() noexcept { return reinterpret_cast<int*>(&generation_); }
+
+  alignas(cache_line) std::atomic<unsigned> generation_{0};
+  alignas(cache_line) std::atomic<int> done_{0};
+  void (*call_)(const void*, int, int) = nullptr;
+  const void* object_ = nullptr;
+  int count_ = 1;
+};
+#endif
+
 /// A fixed number of threads that run one function together. run() is not re-entrant; one Team serves one caller.
 class Team {
  public:
@@ -213,12 +264,17 @@ class Team {
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
-  /// Starts threads - 1 workers (the caller is member 0). Errors: invalid_argument, out_of_memory.
+  /// Starts threads - 1 workers (the caller is member 0). Errors: invalid_argument, also where the host's workers are not as
+  /// many; out_of_memory.
   Status start(int threads) noexcept {
     if (threads < 1 || threads > max_threads) return {Errc::invalid_argument, "threads must be 1 to 256"};
     stop();
 #if defined(FACENET_PARALLEL_SERIAL)
     threads = 1;
+#endif
+#if defined(FACENET_PARALLEL_HOST)
+    if (threads != 1 && threads != HostThreads::get().size())
+      return {Errc::invalid_argument, "the host has started another number of threads"};
 #endif
     count_ = threads;
 #if defined(FACENET_PARALLEL_POOL)
@@ -264,6 +320,9 @@ class Team {
       barrier_.reset(omp_get_num_threads());
       job(omp_get_thread_num(), omp_get_num_threads());
     }
+#elif defined(FACENET_PARALLEL_HOST)
+    HostThreads::get().run([](const void* object, int member,
+                              int members) { (*static_cast<decltype(&job)>(object))(member, members); }, &job);
 #elif defined(FACENET_PARALLEL_POOL)
     call_ = [](const void* object, int member, int members) { (*static_cast<decltype(&job)>(object))(member, members); };
     object_ = &job;

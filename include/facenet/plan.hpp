@@ -20,10 +20,19 @@ FACENET_BEGIN
 
 // ---- Decisions: pure functions of shapes, tested by tables -----------------------------------------------------------
 
-enum class ConvAlgorithm : std::uint8_t { automatic, direct, winograd_4x4_3x3, winograd_4_1x7, winograd_4_7x1 };
+enum class ConvAlgorithm : std::uint8_t {
+  automatic,
+  direct,
+  winograd_4x4_3x3,
+  winograd_4_1x7,
+  winograd_4_7x1,
+  winograd_6x6_3x3,
+  winograd_3x3_stride_2
+};
 
 inline const char* name(ConvAlgorithm a) noexcept {
-  constexpr const char* names[] = {"automatic", "direct", "F(4x4, 3x3)", "F(4, 1x7)", "F(4, 7x1)"};
+  constexpr const char* names[] = {"automatic", "direct",       "F(4x4, 3x3)", "F(4, 1x7)",
+                                   "F(4, 7x1)", "F(6x6, 3x3)", "F(3x3, 3x3/2)"};
   return names[static_cast<std::size_t>(a)];
 }
 
@@ -33,6 +42,8 @@ constexpr double rounding_factor(ConvAlgorithm a) noexcept {
     case ConvAlgorithm::winograd_4x4_3x3: return 3.3 / 2.7;
     case ConvAlgorithm::winograd_4_1x7:
     case ConvAlgorithm::winograd_4_7x1: return 1.7 / 0.39;
+    case ConvAlgorithm::winograd_6x6_3x3: return 6.9 / 2.7;
+    case ConvAlgorithm::winograd_3x3_stride_2: return 3.0 / 2.7;
     default: return 1;
   }
 }
@@ -44,34 +55,58 @@ struct ConvShape {
   bool plain_relu = true;  // ends in bias and ReLU or PReLU, without a residual
 };
 
-/// The Winograd form of a convolution, or direct where there is none.
-constexpr ConvAlgorithm winograd_for(const ConvShape& s) noexcept {
-  const Window& w = s.window;
-  if (w.stride_ != 1 || !s.plain_relu || s.in.c % simd::width != 0 || s.out.c % simd::width != 0)
-    return ConvAlgorithm::direct;
-  if (w.kh == 3 && w.kw == 3) return ConvAlgorithm::winograd_4x4_3x3;
-  if (w.kh == 1 && w.kw == 7) return ConvAlgorithm::winograd_4_1x7;
-  if (w.kh == 7 && w.kw == 1) return ConvAlgorithm::winograd_4_7x1;
-  return ConvAlgorithm::direct;
-}
 /// Calls f with the kernels::Transform of a Winograd algorithm.
 template <class F>
 constexpr auto with_transform(ConvAlgorithm a, F&& f) noexcept {
-  if (a == ConvAlgorithm::winograd_4_1x7) return f(kernels::F4_1x7{});
-  if (a == ConvAlgorithm::winograd_4_7x1) return f(kernels::F4_7x1{});
-  return f(kernels::F4x4_3x3{});
+  switch (a) {
+    case ConvAlgorithm::winograd_4_1x7: return f(kernels::F4_1x7{});
+    case ConvAlgorithm::winograd_4_7x1: return f(kernels::F4_7x1{});
+    case ConvAlgorithm::winograd_6x6_3x3: return f(kernels::F6x6_3x3{});
+    case ConvAlgorithm::winograd_3x3_stride_2: return f(kernels::F3x3_stride_2{});
+    default: return f(kernels::F4x4_3x3{});
+  }
 }
 constexpr bool is_winograd(ConvAlgorithm a) noexcept { return a > ConvAlgorithm::direct; }
 
-/// The algorithm for a convolution; `wanted` is returned where it can run, else the best that can.
-/// Winograd needs fewer products but larger weights, which come from memory: it pays where simd::winograd_tiles share
-/// them. Of this network's layers the 25 tiles of a 17x17 output win, the 4 of an 8x8 do not; none lies between.
+/// Whether a Winograd form can compute this convolution.
+constexpr bool can_run(ConvAlgorithm a, const ConvShape& s) noexcept {
+  if (!s.plain_relu || s.in.c % simd::width != 0 || s.out.c % simd::width != 0) return false;
+  return with_transform(a, [&](auto t) {
+    using Y = typename decltype(t)::Rows;
+    using X = typename decltype(t)::Columns;
+    constexpr int stride = Y::stride > X::stride ? Y::stride : X::stride;
+    return s.window.kh == Y::taps && s.window.kw == X::taps && s.window.stride_ == stride;
+  });
+}
+
+/// The algorithm for a convolution; `wanted` is returned where it can run, else the direct one; `automatic` takes the fewest
+/// products. Winograd's weights are larger and come from memory: a form pays where enough tiles share them. Of this network's
+/// layers the 25 tiles of F(4x4, 3x3) over 17x17 win, the 4 over 8x8 do not; none lies between.
 constexpr ConvAlgorithm choose_conv(const ConvShape& s, ConvAlgorithm wanted) noexcept {
-  const ConvAlgorithm fast = winograd_for(s);
-  if (wanted != ConvAlgorithm::automatic) return wanted == fast ? fast : ConvAlgorithm::direct;
-  if (!is_winograd(fast)) return ConvAlgorithm::direct;
-  const int tiles = with_transform(fast, [&](auto t) { return kernels::winograd_tiles<decltype(t)>(s.out); });
-  return tiles >= simd::winograd_tiles ? fast : ConvAlgorithm::direct;
+  using A = ConvAlgorithm;
+  if (wanted != A::automatic) return is_winograd(wanted) && can_run(wanted, s) ? wanted : A::direct;
+  struct Form {
+    A algorithm;
+    int least;  // tiles
+  };
+  constexpr Form forms[] = {{A::winograd_4x4_3x3, simd::winograd_tiles},
+                            {A::winograd_4_1x7, simd::winograd_tiles},
+                            {A::winograd_4_7x1, simd::winograd_tiles},
+                            {A::winograd_6x6_3x3, simd::large_winograd_tiles},
+                            {A::winograd_3x3_stride_2, simd::strided_winograd_tiles}};
+  A best = A::direct;
+  std::int64_t fewest = INT64_MAX;
+  for (const Form& f : forms) {
+    if (!can_run(f.algorithm, s)) continue;
+    const auto [tiles, products] = with_transform(f.algorithm, [&](auto t) {
+      const int n = kernels::winograd_tiles<decltype(t)>(s.out);
+      return std::pair<int, std::int64_t>(n, std::int64_t{n} * decltype(t)::points);
+    });
+    if (tiles < f.least || products >= fewest) continue;
+    best = f.algorithm;
+    fewest = products;
+  }
+  return best;
 }
 
 /// Channels in one panel of packed weights: a single vector where a full tile's width would compute over a tenth more.
@@ -143,6 +178,7 @@ struct PlanOptions {
   bool int8_weights = false;
   ConvAlgorithm conv = ConvAlgorithm::automatic;
   Arena* arena = nullptr;  // where plan and workspaces are made; null: malloc
+  int threads = 1;         // that pack the weights; the bits do not depend on it
 };
 
 /// One image for run(): bytes to be standardised, or ready NHWC floats.
@@ -197,12 +233,14 @@ class Workspace {
 class Plan {
  public:
   /// Reads all weights through `reader` and packs them; int8 weights that stay in the caller's memory must outlive the plan.
-  /// Errors: those of the reader, out_of_memory, unsupported, invalid_argument.
+  /// Errors: those of the reader, out_of_memory, unsupported, invalid_argument (also for the number of threads).
   static Result<Plan> compile(const Network& network, WeightsReader& reader, PlanOptions options = {}) noexcept {
     Plan p;
     FACENET_TRY(p.layout(network, options, reader.from_memory()));
+    auto team = SharedTeam::make(options.threads, p.memory_);
+    if (!team) return team.status();
     if (p.memory_.measuring()) FACENET_TRY(reader.measure_layers(network, options.int8_weights));
-    else FACENET_TRY(p.pack(reader));
+    else FACENET_TRY(p.pack(reader, *team));
     return p;
   }
   /// The same without a file: fill(op, weights, bias) is called for each weighted operator and fills OIHW
@@ -212,6 +250,8 @@ class Plan {
   static Result<Plan> compile_with(const Network& network, PlanOptions options, F&& fill) noexcept {
     Plan p;
     FACENET_TRY(p.layout(network, options));
+    auto team = SharedTeam::make(options.threads);
+    if (!team) return team.status();
     for (int i = 0; i < network.size(); ++i) {
       const Op& op = network[i];
       if (!has_weights(op)) continue;
@@ -220,7 +260,7 @@ class Plan {
       if (!w) return w.status();
       if (!b) return b.status();
       fill(i, w->span(), b->span());
-      p.pack_layer(i, w->data(), b->data());
+      p.pack_layer(i, w->data(), b->data(), *team);
     }
     return p;
   }
@@ -666,7 +706,7 @@ class Plan {
     return {};
   }
 
-  Status pack(WeightsReader& reader) noexcept {
+  Status pack(WeightsReader& reader, SharedTeam& team) noexcept {
     if (options_.int8_weights)
       return reader.for_each_int8_layer(
           network(), [&](int op) { return int8_[static_cast<std::size_t>(op)].copy; },
@@ -675,9 +715,9 @@ class Plan {
             return {};
           });
     return reader.for_each_layer(network(), [&](int op, Span<const float> weight, Span<const float> bias) -> Status {
-      pack_layer(op, weight.data(), bias.data());
+      pack_layer(op, weight.data(), bias.data(), team);
       return {};
-    });
+    }, &team);
   }
 
   /// Floats of biases for one panel; PReLU's slopes lie behind them.
@@ -685,14 +725,14 @@ class Plan {
     return network()[s.op].act == Act::prelu ? 2 * simd::panel : simd::panel;
   }
 
-  void pack_layer(int index, const float* oihw, const float* bias) noexcept {
+  void pack_layer(int index, const float* oihw, const float* bias, SharedTeam& team) noexcept {
     const Op& op = network()[index];
     const Segment at = segment_of(index);
     pack_biases(*at.step, op, at.channel, bias);
     unsigned char* to = weights_.data() + at.step->weights;
     if constexpr (simd::half_in_memory)
-      if (options_.half_weights) return pack_weights(*at.step, op, at.channel, oihw, reinterpret_cast<Half*>(to));
-    pack_weights(*at.step, op, at.channel, oihw, reinterpret_cast<float*>(to));
+      if (options_.half_weights) return pack_weights(*at.step, op, at.channel, oihw, reinterpret_cast<Half*>(to), team);
+    pack_weights(*at.step, op, at.channel, oihw, reinterpret_cast<float*>(to), team);
   }
   void keep_layer(int index, const std::int8_t* weights, Span<const float> scales, Span<const float> bias) noexcept {
     const Segment at = segment_of(index);
@@ -723,14 +763,18 @@ class Plan {
     }
   }
   template <class T>
-  void pack_weights(const Step& s, const Op& op, int channel, const float* oihw, T* to) noexcept {
+  void pack_weights(const Step& s, const Op& op, int channel, const float* oihw, T* to, SharedTeam& team) noexcept {
     const int cin = in_channels(network(), op);
     if (is_winograd(s.algorithm))
       return with_transform(s.algorithm, [&](auto t) {
-        kernels::pack_winograd<decltype(t)>(oihw, op.out.c, cin, op.scale, to);
+        team.for_chunks(kernels::panels(op.out.c), [&](int, int panel) {
+          kernels::pack_winograd_panel<decltype(t)>(oihw, op.out.c, cin, op.scale, to, panel);
+        });
       });
-    kernels::pack_panels(oihw, op.out.c, cin, op.window.kh, op.window.kw, op.scale,
-                         to + std::int64_t{channel} * s.run_count * s.run_length, s.panel);
+    to += std::int64_t{channel} * s.run_count * s.run_length;
+    team.for_chunks(kernels::panels(op.out.c, s.panel), [&](int, int panel) {
+      kernels::pack_panel(oihw, op.out.c, cin, op.window.kh, op.window.kw, op.scale, to, s.panel, panel);
+    });
   }
 
   // -- run ----------------------------------------------------------------------------------------------------------

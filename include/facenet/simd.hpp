@@ -52,10 +52,12 @@ constexpr int register_count = 16, tile_rows = 6, tile_vectors = 2;
 
 // Winograd's larger weights come from memory: tiles that must share them before it pays. Without FMA at four lanes
 // arithmetic is so slow that the 4 tiles of an 8x8 output win too (mixed_7a's 3x3: 2.5 -> 1.2 ms).
+// Forms with yet fewer products and yet larger weights: F(6x6, 3x3), and stride 2 (5.4 times the weights: 17x17 outputs win,
+// 6.5 -> 6.1 ms with FMA and 7.9 -> 7.1 without, 8x8 outputs lose a fifth).
 #if defined(FACENET_ISA_WASM)
-constexpr int winograd_tiles = 4;
+constexpr int winograd_tiles = 4, large_winograd_tiles = 9, strided_winograd_tiles = 36;
 #else
-constexpr int winograd_tiles = 16;
+constexpr int winograd_tiles = 16, large_winograd_tiles = 1 << 30, strided_winograd_tiles = 1 << 30;
 #endif
 
 #if !defined(FACENET_SCALAR)

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "facenet/network.hpp"
+#include "facenet/parallel.hpp"
 #include "facenet/weight_data.hpp"
 #include "facenet/weight_metadata.hpp"
 
@@ -164,16 +165,18 @@ class WeightsReader {
   /// `Status f(int op, Span<const float> weight, Span<const float> bias)` once for every convolution and linear layer
   /// as soon as its tensors are there: weight is [O][I][kh][kw] or [O][I], batch norm folded; both are only valid
   /// inside f. The order of the calls is the file's. Until this returns ok the data's hash is unknown: drop what was
-  /// built if not. Once it is known to agree, a reader of bytes in memory reads a further network's tensors alone. Errors: weights_mismatch, corrupt, truncated, io_error, out_of_memory, and what f returns.
+  /// built if not. Once it is known to agree, a reader of bytes in memory reads a further network's tensors alone. A `team`
+  /// folds on all its threads, in its floating-point mode. Errors: weights_mismatch, corrupt, truncated, io_error,
+  /// out_of_memory, and what f returns.
   template <class F>
-  Status for_each_layer(const Network& network, F&& f) {
+  Status for_each_layer(const Network& network, F&& f, SharedTeam* team = nullptr) {
     using Function = std::remove_reference_t<F>;
     Sink sink;
     sink.call = [](void* self, int op, Span<const float> weight, Span<const float> bias) -> Status {
       return (*static_cast<Function*>(self))(op, weight, bias);
     };
     sink.self = const_cast<void*>(static_cast<const void*>(&f));
-    return in_file(read_layers(network, sink));
+    return in_file(read_layers(network, sink, team));
   }
   /// The same with int8 weights as they are: f(op, const std::int8_t* weight, Span<const float> scale,
   /// Span<const float> bias). A reader from memory hands out the caller's bytes; one of a file copies them to
@@ -191,13 +194,13 @@ class WeightsReader {
       return (*static_cast<Both*>(self)->f)(op, weight, scale, bias);
     };
     sink.self = &both;
-    return in_file(read_layers(network, sink));
+    return in_file(read_layers(network, sink, nullptr));
   }
   /// Whether the bytes are the caller's, and so need no copy.
   bool from_memory() const noexcept { return source_.bytes(0) != nullptr; }
   /// Counts in an arena that measures what for_each_layer() or for_each_int8_layer() takes.
   Status measure_layers(const Network& network, bool int8) noexcept {
-    Job job = {network, {}, {}, {}, {}, {}, -1};
+    Job job = {network, {}, nullptr, {}, {}, {}, {}, -1};
     if (int8) job.sink.place = [](void*, int) -> std::int8_t* { return nullptr; };
     return in_file(assign(job));
   }
@@ -227,6 +230,7 @@ class WeightsReader {
   struct Job {
     const Network& network;
     Sink sink;
+    SharedTeam* team;
     Buffer<Role> roles;    // by tensor
     Buffer<Layer> layers;  // by operator
     Buffer<float> stash, weight;
@@ -382,10 +386,21 @@ class WeightsReader {
     for (std::int64_t done = 0; done < t.bytes;) {
       const std::size_t n = chunk_at(done, t.bytes), count = n / static_cast<std::size_t>(item);
       float* const to = out == nullptr ? nullptr : out + done / item;
-      std::uint8_t* const raw = in_place ? reinterpret_cast<std::uint8_t*>(to) : chunk_.data();
-      Status s = source_.read(data_start_ + t.offset + done, raw, n);
-      if (!s.ok()) return s.in(t.name);
+      std::uint8_t* const own = in_place ? reinterpret_cast<std::uint8_t*>(to) : chunk_.data();
+      const std::uint8_t* raw = t.dtype == Dtype::f32 ? nullptr : source_.bytes(data_start_ + t.offset + done);
+      if (raw == nullptr) {
+        Status s = source_.read(data_start_ + t.offset + done, own, n);
+        if (!s.ok()) return s.in(t.name);
+        raw = own;
+      }
       if (hash != nullptr) hash->update(raw, n);
+      if constexpr (detail::big_endian) {
+        if (t.dtype == Dtype::f32)
+          for (std::size_t i = 0; i < count; ++i) {
+            const std::uint32_t v = detail::load_le<std::uint32_t>(own + 4 * i);
+            std::memcpy(own + 4 * i, &v, sizeof v);
+          }
+      }
       const std::size_t bad = convert(t.dtype, raw, to, count);
       if (bad != count)
         return Status(Errc::corrupt,
@@ -412,17 +427,9 @@ class WeightsReader {
     return {};
   }
   /// Returns the index of the first value that must not be, or `count`.
-  std::size_t convert(Dtype dtype, std::uint8_t* raw, float* to, std::size_t count) const noexcept {
+  std::size_t convert(Dtype dtype, const std::uint8_t* raw, float* to, std::size_t count) const noexcept {
     switch (dtype) {
-      case Dtype::f32: {
-        if constexpr (detail::big_endian) {
-          for (std::size_t i = 0; i < count; ++i) {
-            const std::uint32_t v = detail::load_le<std::uint32_t>(raw + 4 * i);
-            std::memcpy(raw + 4 * i, &v, sizeof v);
-          }
-        }
-        return detail::first_non_finite_f32(reinterpret_cast<const float*>(raw), count);
-      }
+      case Dtype::f32: return detail::first_non_finite_f32(reinterpret_cast<const float*>(raw), count);
       case Dtype::f16:
         if (to != nullptr) detail::expand_f16(raw, to, count);
         return detail::first_non_finite_f16(raw, count);
@@ -455,8 +462,8 @@ class WeightsReader {
     return imported() || part.slot != detail::slot_scale || (weight >= 0 && header_[weight].dtype == Dtype::i8);
   }
 
-  Status read_layers(const Network& network, const Sink& sink) noexcept {
-    Job job = {network, sink, {}, {}, {}, {}, -1};
+  Status read_layers(const Network& network, const Sink& sink, SharedTeam* team) noexcept {
+    Job job = {network, sink, team, {}, {}, {}, {}, -1};
     FACENET_TRY(assign(job));
     Xxh64 hash;
     for (int i = 0; i < size(); ++i) {
@@ -644,16 +651,20 @@ class WeightsReader {
       return job.sink.call_int8(job.sink.self, index, layer.bytes, {scale, outputs}, {bias, bias_count(op)});
     }
     if (batch_norm || t.dtype == Dtype::i8) {
-      for (std::size_t o = 0; o < outputs; ++o) {
+      std::atomic<bool> finite{true};
+      const auto fold = [&](std::size_t o) noexcept {
         double s = static_cast<double>(scale[o]);
         if (batch_norm) {
           s /= std::sqrt(static_cast<double>(variance[o]) + detail::batch_norm_eps);
           bias[o] = static_cast<float>(static_cast<double>(bias[o]) - static_cast<double>(mean[o]) * s);
         }
         detail::scale_f64(weight + o * row, row, s);
-      }
-      if (detail::first_non_finite_f32(weight, count) != count ||
-          detail::first_non_finite_f32(bias, outputs) != outputs)
+        if (detail::first_non_finite_f32(weight + o * row, row) != row) finite.store(false, std::memory_order_relaxed);
+      };
+      if (job.team != nullptr) job.team->for_chunks(op.out.c, [&](int, int o) { fold(static_cast<std::size_t>(o)); });
+      else
+        for (std::size_t o = 0; o < outputs; ++o) fold(o);
+      if (!finite.load(std::memory_order_relaxed) || detail::first_non_finite_f32(bias, outputs) != outputs)
         return Status(Errc::corrupt, "a value becomes infinite when its scale is applied").in(t.name);
     }
     return job.sink.call(job.sink.self, index, {weight, count}, {bias, bias_count(op)});

@@ -19,6 +19,14 @@ const blank = (request, response, name) => {
     response.setHeader('Content-Type', 'image/png');
     fs.createReadStream(path.join(FIXTURES, path.basename(name))).pipe(response);
   } else if (name === '/blank.html') response.setHeader('Content-Type', 'text/html').end('<!doctype html><title>test</title>');
+  else if (name === '/worker.test.js') response.setHeader('Content-Type', 'text/javascript').end(`
+    import {FaceNet} from '/facenet/index.js';
+    onmessage = async ({data: build}) => {
+      const net = await FaceNet.load({weights: '/weights/facenet_i8.safetensors', build, threads: 2});
+      const data = Uint8Array.from({length: 160 * 160 * 3}, (_, i) => 128 + 100 * Math.sin(i / 97));
+      postMessage([...await net.embed({data, width: 160, height: 160}, {aligned: true})]);
+      net.dispose();
+    };`);
   else if (name === '/html/facenet-simd.wasm') response.setHeader('Content-Type', 'text/html').end('<!doctype html><p>all routes</p>');
   else if (name === '/weights/slow.safetensors') response.writeHead(200, {'Content-Length': 1e7}).write(Buffer.alloc(1e6, 32));
   else return false;
@@ -74,11 +82,11 @@ const whole = async ({weights, options, names}) => {
 };
 
 const names = Object.keys(expected.pictures);
-const builds = [['scalar', names.slice(0, 1)], ['simd', names], ...(built('relaxed') ? [['relaxed', names]] : []), ['threads', names]];
+const builds = [['scalar', names.slice(0, 1)], ['simd', names], ['threads', names], ...['relaxed', 'relaxed-threads'].filter(built).map((name) => [name, names])];
 for (const [build, which] of builds)
   test(`${build}: embeddings and faces are the native command's`, async () => {
     const {context, run} = await blankPage(isolated);
-    const got = await run(whole, {weights: '/weights/facenet_i8.safetensors', names: which, options: {build, threads: build === 'threads' ? 2 : 1}});
+    const got = await run(whole, {weights: '/weights/facenet_i8.safetensors', names: which, options: {build, threads: build.endsWith('threads') ? 2 : 1}});
     assert.equal(got.isolated, true);
     assert.equal(got.info.build, build);
     for (const name of which) {
@@ -90,7 +98,7 @@ for (const [build, which] of builds)
   });
 
 test('the best build is chosen, with and without isolation, and in a module worker', async () => {
-  for (const [server, wanted] of [[isolated, 'threads'], [open, built('relaxed') ? 'relaxed' : 'simd']]) {
+  for (const [server, wanted] of [[isolated, built('relaxed-threads') ? 'relaxed-threads' : 'threads'], [open, built('relaxed') ? 'relaxed' : 'simd']]) {
     const {context, run} = await blankPage(server);
     const got = await run(async () => {
       const {FaceNet, features} = await import('/facenet/index.js');
@@ -174,6 +182,43 @@ test('errors say what is wrong', async () => {
   const code = await noThreads.run(async () => (await import('/facenet/index.js')).FaceNet.load({weights: '/x', build: 'threads'}).catch((e) => e.code));
   assert.equal(code, 'unsupported');
   await noThreads.context.close();
+  await page.route('**/thread.js', (route) => route.abort());
+  const noThread = await run(async () => {
+    const {FaceNet} = await import('/facenet/index.js');
+    return FaceNet.load({weights: '/weights/small.safetensors', threads: 2}).then(() => ({}), (e) => ({code: e.code, message: e.message}));
+  });
+  assert.equal(noThread.code, 'threads', JSON.stringify(noThread));
+  assert.match(noThread.message, /thread\.js/);
+  await context.close();
+});
+
+test('threads: the same bits on one, two and three, in the page and in a worker, and dispose ends them', async () => {
+  const {context, page, run} = await blankPage(isolated);
+  for (const build of ['threads', 'relaxed-threads'].filter(built)) {
+    const inPage = await run(async (build) => {
+      const {FaceNet} = await import('/facenet/index.js');
+      const data = Uint8Array.from({length: 160 * 160 * 3}, (_, i) => 128 + 100 * Math.sin(i / 97));
+      const out = [];
+      for (const threads of [1, 2, 3]) {
+        const net = await FaceNet.load({weights: '/weights/facenet_i8.safetensors', build, threads});
+        out.push([...await net.embed({data, width: 160, height: 160}, {aligned: true})]);
+        net.dispose();
+      }
+      return out;
+    }, build);
+    assert.deepEqual(inPage[1], inPage[0]);
+    assert.deepEqual(inPage[2], inPage[0]);
+    // A module worker may wait, where the page's main thread must spin.
+    const inWorker = await run((build) => new Promise((resolve, reject) => {
+      const worker = new Worker('/worker.test.js', {type: 'module'});
+      worker.onmessage = ({data}) => resolve(data);
+      worker.onerror = (e) => reject(new Error(e.message));
+      worker.postMessage(build);
+    }), build);
+    assert.deepEqual(inWorker, inPage[0]);
+  }
+  await page.waitForFunction(() => true);
+  assert.deepEqual(page.workers().filter((w) => w.url().endsWith('/thread.js')).length, 0);
   await context.close();
 });
 
@@ -227,7 +272,7 @@ const small = (handle) => async () => {
 
 test('page: two photographs, verdict, choice of a face', small(async (server) => {
   const {context, page, faults} = await openPage({}, server);
-  assert.match(await page.textContent('#status'), /dlib_resnet, threads build/);
+  assert.match(await page.textContent('#status'), /dlib_resnet, (relaxed-)?threads build/);
   assert.match(await page.textContent('#untrained'), /No FaceNet weights are served here/);
   const inputs = page.locator('#compare input[type=file]');
   await inputs.nth(0).setInputFiles(file('astronaut'));

@@ -1,17 +1,22 @@
 // The package in Node: every build that was made, against the native command on the same pixels.
 import assert from 'node:assert/strict';
+import {execFile} from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
+import os from 'node:os';
 import path from 'node:path';
 import test from 'node:test';
 import {pathToFileURL} from 'node:url';
 
 import {FaceNet, FaceNetError, features} from '../../examples/web/facenet/index.js';
-import {DIST, FIXTURES, TOLERANCE, built, expected, maxDifference, sameFaces, weights} from './support.mjs';
+import * as pthreads from './pthreads.mjs';
+import {DIST, FIXTURES, PIXELS, TOLERANCE, built, expected, maxDifference, sameFaces, weights} from './support.mjs';
 
 const facenet = pathToFileURL(weights('facenet_i8')).href, small = pathToFileURL(weights('small')).href;
 const can = features();
-const builds = ['scalar', 'simd', ...(can.relaxed && built('relaxed') ? ['relaxed'] : []), 'threads'];
+const relaxed = ['relaxed', 'relaxed-threads'].filter((name) => can.relaxed && built(name));
+const builds = ['scalar', 'simd', 'threads', ...relaxed];
+const threaded = builds.filter((name) => name.endsWith('threads'));
 const picture = (name) => ({
   data: new Uint8Array(fs.readFileSync(path.join(FIXTURES, `${name}.rgb`))),
   width: name.endsWith('_crop') ? 160 : expected.pictures[name].width,
@@ -25,10 +30,10 @@ const code = (wanted, pattern = /./) => (e) => {
 
 for (const build of builds) {
   test(`${build}: embeddings and faces are the native command's`, async () => {
-    const net = await FaceNet.load({weights: facenet, build, threads: build === 'threads' ? 3 : 1});
+    const net = await FaceNet.load({weights: facenet, build, threads: threaded.includes(build) ? 3 : 1});
     try {
       assert.equal(net.info.build, build);
-      assert.equal(net.info.threads, build === 'threads' ? 3 : 1);
+      assert.equal(net.info.threads, threaded.includes(build) ? 3 : 1);
       assert.equal(net.info.trained, false);
       for (const [name, want] of Object.entries(expected.pictures)) {
         const e = await net.embed(picture(`${name}_crop`), {aligned: true});
@@ -45,9 +50,81 @@ for (const build of builds) {
 
 test('sizes before compression: a module at most 200 KB, JavaScript at most 30 KB', (t) => {
   const size = (...names) => names.reduce((sum, n) => sum + fs.statSync(path.join(DIST, n)).size, 0);
-  for (const build of ['scalar', 'simd', 'threads']) assert.ok(size(`facenet-${build}.wasm`) <= 200_000, build);
+  for (const file of fs.readdirSync(DIST).filter((name) => name.endsWith('.wasm'))) assert.ok(size(file) <= 200_000, file);
+  assert.ok(size('../index.js', '../thread.js') <= 30_000);
   if (!fs.existsSync(path.join(DIST, '../facenet.min.js'))) return t.skip('there was no terser when the package was built');
-  assert.ok(size('../facenet.min.js', 'facenet-threads.mjs', 'facenet-threads.worker.js') <= 30_000);
+  assert.ok(size('../facenet.min.js', '../thread.js') <= 30_000);
+});
+
+for (const build of threaded)
+  test(`${build}: the same bits on one, two and three threads, in many calls and without growth`, async () => {
+    const crop = picture('astronaut_crop'), whole = picture('group');
+    let first;
+    for (const threads of [1, 2, 3]) {
+      const net = await FaceNet.load({weights: facenet, build, threads});
+      assert.equal(net.info.threads, threads);
+      const got = {embedding: await net.embed(crop, {aligned: true}), faces: await net.detect(whole)};
+      first ??= got;
+      assert.deepEqual(got, first, `${threads} threads`);
+      const {memory} = net;
+      for (let i = 0; i < 20; i++) assert.deepEqual(await net.embed(crop, {aligned: true}), first.embedding);
+      assert.deepEqual(await net.detect(whole), first.faces);
+      assert.equal(net.memory, memory);
+      net.dispose();
+    }
+  });
+
+test('dispose ends the workers, and a process that forgot it ends too', async () => {
+  const run = (text) => new Promise((resolve) => {
+    const module = JSON.stringify(pathToFileURL(path.join(DIST, '../index.js')).href);
+    const source = `import {FaceNet} from ${module};
+      const net = await FaceNet.load({weights: ${JSON.stringify(small)}, threads: 3});
+      ${text}`;
+    execFile(process.execPath, ['--input-type=module', '-e', source], {timeout: 60_000}, (error, out) => resolve([error, out.trim()]));
+  });
+  const threads = `(await import('node:fs')).readdirSync('/proc/self/task').length`;
+  const [error, counts] = await run(`const before = ${threads}; net.dispose(); await new Promise((done) => setTimeout(done, 500));
+    console.log(before - ${threads});`);
+  assert.equal(error, null);
+  if (fs.existsSync('/proc/self/task')) assert.ok(Number(counts) >= 2, counts);
+  assert.deepEqual(await run(`console.log(net.info.build);`), [null, can.relaxed && built('relaxed-threads') ? 'relaxed-threads' : 'threads']);
+});
+
+test('a thread that cannot be started is an error that names its file', async () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'facenet-'));
+  try {
+    fs.copyFileSync(path.join(DIST, '../index.js'), path.join(folder, 'index.mjs'));
+    const {FaceNet: Without} = await import(pathToFileURL(path.join(folder, 'index.mjs')).href);
+    const options = {weights: small, wasm: pathToFileURL(`${DIST}/`).href, build: 'threads'};
+    await assert.rejects(Without.load({...options, threads: 2}), code('threads', /thread\.js/));
+    (await Without.load({...options, threads: 1})).dispose();
+  } finally {
+    fs.rmSync(folder, {recursive: true});
+  }
+});
+
+test('std::thread by Emscripten: embeddings and faces are the native command\'s', {skip: !pthreads.built && 'the preset wasm-threads was not built'}, async () => {
+  const engine = await pthreads.start(2), {exports: e} = engine;
+  const bytes = (pointer, length) => new Uint8Array(engine.memory.buffer, pointer >>> 0, length);
+  const floats = (pointer, length) => [...new Float32Array(engine.memory.buffer, pointer >>> 0, length)];
+  const place = ({data, width, height}) => {
+    const to = bytes(e.facenet_picture(width, height), width * height * 4).fill(255);
+    for (let i = 0; i < width * height; i++) to.set(data.subarray(3 * i, 3 * i + 3), 4 * i);
+    e.facenet_opaque();
+  };
+  const file = fs.readFileSync(weights('facenet_i8'));
+  bytes(e.facenet_reserve(file.length), file.length).set(file);
+  bytes(e.facenet_text(), 1)[0] = 0;
+  assert.equal(e.facenet_load(file.length, 2), 0);
+  e.facenet_release();
+  for (const [name, want] of Object.entries(expected.pictures)) {
+    place(picture(`${name}_crop`));
+    assert.ok(maxDifference(floats(e.facenet_embed(1), want.crop.length), want.crop) <= TOLERANCE);
+    place(picture(name));
+    assert.equal(e.facenet_detect(20, 0), want.faces.length);
+    want.faces.forEach((face, i) => assert.ok(maxDifference(floats(e.facenet_face(i), 4), face.box) <= PIXELS));
+  }
+  engine.stop();
 });
 
 test('a trained model: a picture to its embedding, and verdicts', async () => {

@@ -26,7 +26,7 @@ export interface Face {
   landmarks: [number, number][];
 }
 
-export type Build = 'threads' | 'relaxed' | 'simd' | 'scalar';
+export type Build = 'relaxed-threads' | 'threads' | 'relaxed' | 'simd' | 'scalar';
 
 export interface LoadOptions {
   /** A weight file: its address, what fetch() returned, a file, or its bytes. tools/convert_weights.py --with-mtcnn makes it. */

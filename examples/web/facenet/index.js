@@ -43,7 +43,8 @@ async function processors() {
 function candidates(can, threads, wanted) {
   if (wanted !== undefined) return [wanted];
   if (!can.simd) return ['scalar'];
-  return [...(threads > 1 ? ['threads'] : []), ...(can.relaxed ? ['relaxed'] : []), 'simd', 'scalar'];
+  const relaxed = can.relaxed ? ['relaxed'] : [], all = [...relaxed, 'simd', 'scalar'];
+  return threads > 1 ? [...relaxed.map((name) => `${name}-threads`), 'threads', ...all] : all;
 }
 
 // ---- files ----------------------------------------------------------------------------------------------------------
@@ -98,59 +99,63 @@ async function openCache() {
 
 // ---- one instance of the module -------------------------------------------------------------------------------------
 
+const threaded = (build) => build.endsWith('threads');
+
 class Engine {
+  workers = [];
+
   static async start(build, base, threads, memoryLimit, signal) {
     const url = new URL(`facenet-${build}.wasm`, base);
     const module = await compile(url, signal);
     const engine = new Engine();
     engine.build = build;
-    engine.threads = build === 'threads' ? threads : 1;
+    const shared = threaded(build);
+    engine.threads = shared ? threads : 1;
     const maximum = Math.floor(Math.min(Math.max(memoryLimit, INITIAL_MEMORY), MAXIMUM_MEMORY) / PAGE);
-    const shared = build === 'threads';
-    // A shared memory must state the module's own limit, so there it is kept by the heap's size, which pages reserve only.
     engine.memory = new WebAssembly.Memory({initial: INITIAL_MEMORY / PAGE, maximum, shared});
-    if (shared) await engine.#startThreads(module, base);
-    else engine.#startAlone(module);
+    engine.#instantiate(module);
+    if (shared) engine.#startThreads(module);
     return engine;
   }
 
-  #startAlone(module) {
-    // What a C library imports beside memory: calls that this module never makes, and the news that memory has grown.
+  #instantiate(module) {
+    // A page's main thread may not wait: there the engine goes on looking.
+    const cell = threaded(this.build) && typeof document !== 'object' ? new Int32Array(new SharedArrayBuffer(4)) : undefined;
+    const pause = () => cell && Atomics.wait(cell, 0, 0, 0.05);
+    // What a C library imports beside: calls that this module never makes, and the news that memory has grown.
     const imports = {};
     for (const {module: from, name, kind} of WebAssembly.Module.imports(module))
-      (imports[from] ??= {})[name] = kind === 'memory' ? this.memory : () => 52;
+      (imports[from] ??= {})[name] = kind === 'memory' ? this.memory : name === 'pause' ? pause : () => 52;
     this.exports = new WebAssembly.Instance(module, imports).exports;
     (this.exports._initialize ?? this.exports.__wasm_call_ctors)?.();
   }
 
-  async #startThreads(module, base) {
-    const globals = ['require', '__dirname'].filter((name) => node && !(name in globalThis));
-    if (node) {  // Emscripten's glue is written for CommonJS there
-      const {createRequire} = await import(/* webpackIgnore: true */ /* @vite-ignore */ 'node:module');
-      const {fileURLToPath} = await import(/* webpackIgnore: true */ /* @vite-ignore */ 'node:url');
-      globalThis.require ??= createRequire(import.meta.url);
-      globalThis.__dirname ??= fileURLToPath(base);
-    }
-    try {
-      const {default: createModule} = await import(/* webpackIgnore: true */ /* @vite-ignore */ new URL('facenet-threads.mjs', base).href);
-      this.glue = await new Promise((resolve, reject) => {
-        createModule({
-          workers: 2 * (this.threads - 1),  // the embedder's and the detector's
-          wasmMemory: this.memory,
-          INITIAL_MEMORY,
-          locateFile: (name) => (node ? globalThis.require('node:url').fileURLToPath(new URL(name, base)) : new URL(name, base).href),
-          instantiateWasm: (imports, done) => {
-            WebAssembly.instantiate(module, imports).then((instance) => done(instance, module), reject);
-            return {};
-          },
-          onAbort: (why) => reject(new FaceNetError('threads', `The threads could not be started: ${why}`)),
-        }).then(resolve, reject);
-      });
-      // Emscripten gives the module's own exports short names.
-      this.exports = Object.fromEntries(Object.entries(this.glue).map(([name, f]) => [name.replace(/^_/, ''), f]));
-    } finally {
-      for (const name of globals) delete globalThis[name];
-    }
+  /** Starts a worker for each thread beside the caller's. `ready` is kept when all are there: they start while weights arrive. */
+  #startThreads(module) {
+    this.exports.facenet_threads(this.threads);
+    this.ready = Promise.all(Array.from({length: this.threads - 1}, async (_, i) => {
+      const stack = this.exports.facenet_stack() >>> 0;
+      if (stack === 0) throw new FaceNetError('out_of_memory', 'There is not enough memory for another thread.');
+      const url = new URL('thread.js', import.meta.url);
+      try {
+        const Kind = node ? (await import(/* webpackIgnore: true */ /* @vite-ignore */ 'node:worker_threads')).Worker : Worker;
+        await new Promise((resolve, reject) => {
+          const worker = new Kind(url);
+          if (this.stopped) return resolve(worker.terminate());
+          this.workers.push(worker);
+          const on = (event, f) => (node ? worker.once(event, f) : worker.addEventListener(event, f, {once: true}));
+          on('message', resolve);
+          on('error', reject);
+          on('messageerror', reject);
+          worker.postMessage({module, memory: this.memory, stack, member: i + 1});
+          if (node) worker.once('message', () => worker.unref());
+        });
+      } catch (e) {
+        throw new FaceNetError('threads', `A thread could not be started: is ${plain(url)} there, and does the page's ` +
+          'Content-Security-Policy allow it as worker-src?', e);
+      }
+    }));
+    this.ready.catch((e) => { this.fault = e; });
   }
 
   bytes(pointer, length) {
@@ -175,8 +180,10 @@ class Engine {
     return pointer;
   }
   stop() {
-    this.glue?.stop();
-    this.glue = this.exports = this.memory = undefined;
+    this.stopped = true;
+    for (const worker of this.workers) worker.terminate();
+    this.workers = [];
+    this.exports = this.memory = undefined;
   }
 }
 
@@ -195,8 +202,9 @@ async function receive(engine, response, name, {signal, onProgress}) {
       signal?.throwIfAborted();
       throw new FaceNetError('network', `The download of ${name} broke off after ${size} bytes${total ? ` of ${total}` : ''}: try again.`, e);
     }
-    if (signal?.aborted) await reader.cancel().catch(() => {});
+    if (signal?.aborted || engine.fault) await reader.cancel().catch(() => {});
     signal?.throwIfAborted();
+    if (engine.fault) throw engine.fault;
     if (chunk.done) return size;
     if (size === 0 && isPage(chunk.value)) {
       await reader.cancel().catch(() => {});
@@ -304,7 +312,7 @@ export class FaceNet {
     signal?.throwIfAborted();
     const can = features();
     const wanted = can.threads ? threads ?? Math.min(4, await processors()) : 1;
-    if (build === 'threads' && !can.threads)
+    if (build !== undefined && threaded(build) && !can.threads)
       throw new FaceNetError('unsupported', 'Threads need a page that is isolated from other origins: serve it with COOP and COEP headers (README.md).');
     if (build !== undefined && build !== 'scalar' && !can.simd)
       throw new FaceNetError('unsupported', 'This browser has no WebAssembly SIMD: leave "build" out, or say "scalar".');
@@ -328,6 +336,7 @@ export class FaceNet {
     try {
       const {response, name, key, cached = false} = await opening;
       const size = await receive(engine, response, name, options);
+      await engine.ready;
       const e = engine.exports;
       // What is cached by digest has been checked before it was put there.
       const check = !cached && sha256 ? sha256 : '';

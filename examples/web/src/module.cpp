@@ -2,11 +2,35 @@
 // One module holds one embedder, one detector and one picture; an instance is thrown away to free them.
 #include <new>
 
+#if defined(FACENET_PARALLEL_HOST)
+#  include <atomic>
+#  include <cstdlib>
+// WASI's malloc knows of no threads, and each thread of the detector has lists that grow.
+static void* malloc_in_turn(std::size_t bytes) noexcept;
+static void free_in_turn(void* memory) noexcept;
+#  define FACENET_MALLOC(bytes) malloc_in_turn(bytes)
+#  define FACENET_FREE(memory) free_in_turn(memory)
+#endif
 #include "facenet/align.hpp"
 #include "facenet/detector.hpp"
 #include "facenet/image_scan.hpp"
 
 #define FACENET_EXPORT(name) extern "C" __attribute__((export_name(#name), visibility("default")))
+
+#if defined(FACENET_PARALLEL_HOST)
+static std::atomic_flag allocating = ATOMIC_FLAG_INIT;
+static void* malloc_in_turn(std::size_t bytes) noexcept {
+  while (allocating.test_and_set(std::memory_order_acquire)) {}
+  void* memory = std::malloc(bytes);
+  allocating.clear(std::memory_order_release);
+  return memory;
+}
+static void free_in_turn(void* memory) noexcept {
+  while (allocating.test_and_set(std::memory_order_acquire)) {}
+  std::free(memory);
+  allocating.clear(std::memory_order_release);
+}
+#endif
 
 namespace {
 
@@ -25,7 +49,7 @@ struct Module {
   int width = 0, height = 0;
   bool has_detector = false;
   float face[face_floats];
-  float embedding[facenet::SafetensorsLimits::value];
+  facenet::Buffer<float> embedding;  // on the heap: zeros of static memory would lie in the module
   char text[512] = "";
   Errc code = Errc::ok;
 };
@@ -60,8 +84,9 @@ Status load(std::size_t bytes, int threads, const char* sha256) noexcept {
   auto embedder = facenet::Embedder::load(*reader, options);
   if (!embedder) return embedder.status();
   m.embedder = std::move(*embedder);
-  if (static_cast<std::size_t>(m.embedder.dim()) > sizeof m.embedding / sizeof m.embedding[0])
-    return {Errc::unsupported, "the embedding has more than 4096 numbers"};
+  auto embedding = facenet::Buffer<float>::make(static_cast<std::size_t>(m.embedder.dim()));
+  if (!embedding) return embedding.status();
+  m.embedding = std::move(*embedding);
 
   if (!reader->holds("mtcnn.")) return {};
   facenet::DetectorOptions detector_options;
@@ -76,15 +101,28 @@ Status load(std::size_t bytes, int threads, const char* sha256) noexcept {
 Status embed(bool whole) noexcept {
   Module& m = module();
   if (m.width == 0) return {Errc::invalid_argument, "there is no picture"};
-  if (whole) return m.embedder.embed(picture(), m.embedding);
+  if (whole) return m.embedder.embed(picture(), m.embedding.data());
   facenet::Face found;
   std::memcpy(static_cast<void*>(&found), m.face, sizeof found);
   auto crop = facenet::crop_face(picture(), found, m.embedder.info());
   if (!crop) return crop.status();
-  return m.embedder.embed(*crop, m.embedding);
+  return m.embedder.embed(*crop, m.embedding.data());
 }
 
 }  // namespace
+
+#if defined(FACENET_PARALLEL_HOST)
+/// Says how many threads there are, the caller included: before all else.
+FACENET_EXPORT(facenet_threads) void facenet_threads(int threads) { facenet::HostThreads::get().expect(threads); }
+/// The end of a stack for another thread, which grows downwards; null when there is no memory.
+FACENET_EXPORT(facenet_stack) void* facenet_stack() {
+  constexpr std::size_t bytes = 256 << 10;  // a convolution's chunk takes 3 KB, the most of all
+  void* memory = facenet::detail::allocate(bytes);
+  return memory == nullptr ? nullptr : static_cast<char*>(memory) + bytes;
+}
+/// What that thread does until it is ended. Members are numbered from 1.
+FACENET_EXPORT(facenet_serve) void facenet_serve(int member) { facenet::HostThreads::get().serve(member); }
+#endif
 
 /// `bytes` of memory for a weight file; what it held stays, as far as it fits. Null when there is no memory.
 FACENET_EXPORT(facenet_reserve) void* facenet_reserve(std::size_t bytes) {
@@ -170,7 +208,7 @@ FACENET_EXPORT(facenet_face) float* facenet_face(int index) {
 /// Embeds the face whose floats are in facenet_face(-1), or the `whole` picture as one crop. The embedding, or null with
 /// the sentence in facenet_text().
 FACENET_EXPORT(facenet_embed) float* facenet_embed(int whole) {
-  return keep(embed(whole != 0)) == 0 ? module().embedding : nullptr;
+  return keep(embed(whole != 0)) == 0 ? module().embedding.data() : nullptr;
 }
 
 /// 512 bytes: the last sentence, and where an argument that is text is put.

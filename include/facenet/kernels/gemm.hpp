@@ -18,24 +18,31 @@ using simd::vf;
 /// one vector (simd::width) where that wastes less: MTCNN's 10 and 28 channels, the 80 of conv2d_3b.
 constexpr int panels(int n, int width = simd::panel) noexcept { return (n + width - 1) / width; }
 
-/// Packs OIHW weights [n][cin][kh][kw] as panels of T (float or Half), each multiplied by `scale` (a residual's).
-/// out: panels(n, width) * kh * kw * cin * width elements.
+/// Packs panel p of OIHW weights [n][cin][kh][kw] as T (float or Half), each multiplied by `scale` (a residual's).
+/// out: the panels, kh * kw * cin * width elements each. One call a panel: a WebAssembly engine that compiles while it
+/// runs changes to better code at the next call only.
+template <class T>
+FACENET_NOINLINE inline void pack_panel(const float* oihw, int n, int cin, int kh, int kw, float scale, T* out, int width,
+                                        int p) noexcept {
+  const int taps = kh * kw;
+  const std::int64_t row = std::int64_t{cin} * taps;  // weights of one output channel
+  out += p * row * width;
+  for (int c = 0; c < cin; ++c)  // the source is read front to back: 94 MB are packed at every load
+    for (int t = 0; t < taps; ++t) {
+      T* to = out + (std::int64_t{t} * cin + c) * width;
+      const float* from = oihw + std::int64_t{p} * width * row + std::int64_t{c} * taps + t;
+      for (int j = 0; j < width; ++j) {
+        const float w = p * width + j < n ? from[j * row] * scale : 0.0f;
+        if constexpr (std::is_same_v<T, Half>) to[j] = simd::float_to_half(w);
+        else to[j] = w;
+      }
+    }
+}
+/// All panels of a layer.
 template <class T>
 inline void pack_panels(const float* oihw, int n, int cin, int kh, int kw, float scale, T* out,
                         int width = simd::panel) noexcept {
-  const int taps = kh * kw;
-  const std::int64_t row = std::int64_t{cin} * taps;  // weights of one output channel
-  for (int p = 0; p < panels(n, width); ++p, out += row * width)
-    for (int c = 0; c < cin; ++c)  // the source is read front to back: 94 MB are packed at every load
-      for (int t = 0; t < taps; ++t) {
-        T* to = out + (std::int64_t{t} * cin + c) * width;
-        const float* from = oihw + std::int64_t{p} * width * row + std::int64_t{c} * taps + t;
-        for (int j = 0; j < width; ++j) {
-          const float w = p * width + j < n ? from[j * row] * scale : 0.0f;
-          if constexpr (std::is_same_v<T, Half>) to[j] = simd::float_to_half(w);
-          else to[j] = w;
-        }
-      }
+  for (int p = 0; p < panels(n, width); ++p) pack_panel(oihw, n, cin, kh, kw, scale, out, width, p);
 }
 
 // ---- Epilogues ----------------------------------------------------------------------------------------------------

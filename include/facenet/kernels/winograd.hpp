@@ -1,4 +1,4 @@
-// Winograd convolution, stride 1: F(4x4, 3x3) does 36 products where a direct convolution does 144, F(4, 7) along one
+// Winograd convolution: F(4x4, 3x3) does 36 products where a direct convolution does 144, F(4, 7) along one
 // axis 10 for 28. Layer 2. Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015:
 //   Y = At [ (G g Gt) . (Bt d B) ] A
 // Each axis is an F(m, r) of its own or the identity, so 3x3, 1x7 and 7x1 are one piece of code.
@@ -20,7 +20,8 @@ using Array = T[static_cast<std::size_t>(N)];
 /// are e for 0, x * e for infinity, and (x*x ± p*x) * e / (x*x - p*p) for ±p: sums of even and of odd terms are shared.
 template <class Points>
 struct Toom {
-  static constexpr int outputs = Points::outputs, taps = Points::taps, points = outputs + taps - 1, pairs = points / 2 - 1;
+  static constexpr int outputs = Points::outputs, taps = Points::taps, stride = 1;
+  static constexpr int points = outputs + taps - 1, pairs = points / 2 - 1;
   static_assert(points == 2 * pairs + 2, "one of each sign, zero and infinity");
 
   /// Coefficients of e(x) without the pair `leave_out` (or with all for -1), in powers of x*x.
@@ -124,7 +125,7 @@ struct Toom {
 
 /// An axis along which nothing is convolved.
 struct Identity {
-  static constexpr int outputs = 1, taps = 1, points = 1;
+  static constexpr int outputs = 1, taps = 1, stride = 1, points = 1;
   struct Matrix {
     double at[1][1];
   };
@@ -143,6 +144,44 @@ struct Points47 {
   static constexpr int outputs = 4, taps = 7;
   static constexpr double p[] = {0.5, 0.75, 1.25, 2.5};
 };
+struct Points63 {
+  static constexpr int outputs = 6, taps = 3;
+  static constexpr double p[] = {0.5, 1, 2};
+};
+struct Points32 {
+  static constexpr int outputs = 3, taps = 2;
+  static constexpr double p[] = {1};
+};
+
+/// Stride 2: the outer taps of three meet the even inputs, which is F(3, 2), and the middle tap the odd ones, a product for
+/// each output. So 7 inputs and 7 products give 3 outputs, which take 9 products directly; in the plane 49 for 81.
+struct Strided {
+  using Even = Toom<Points32>;
+  static constexpr int outputs = 3, taps = 3, stride = 2, points = 7;
+  struct Matrix {
+    Array<Array<double, taps>, points> at;
+  };
+  static constexpr Matrix g() noexcept {
+    constexpr typename Even::Matrix even = Even::g();
+    Matrix m{};
+    for (int i = 0; i < Even::points; ++i) {
+      m.at[i][0] = even.at[i][0];
+      m.at[i][2] = even.at[i][1];
+    }
+    for (int i = Even::points; i < points; ++i) m.at[i][1] = 1;
+    return m;
+  }
+  FACENET_INLINE static void bt(const vf* d, vf* t) noexcept {
+    const vf even[] = {d[0], d[2], d[4], d[6]};
+    Even::bt(even, t);
+    t[4] = d[1], t[5] = d[3], t[6] = d[5];
+  }
+  FACENET_INLINE static void at(const vf* m, vf* y) noexcept {
+    Even::at(m, y);
+    FACENET_UNROLL
+    for (int r = 0; r < outputs; ++r) y[r] = simd::add(y[r], m[Even::points + r]);
+  }
+};
 
 template <class Y, class X>
 struct Transform {
@@ -151,6 +190,8 @@ struct Transform {
   static constexpr int points = Y::points * X::points;
 };
 using F4x4_3x3 = Transform<Toom<Points43>, Toom<Points43>>;
+using F6x6_3x3 = Transform<Toom<Points63>, Toom<Points63>>;
+using F3x3_stride_2 = Transform<Strided, Strided>;
 using F4_1x7 = Transform<Identity, Toom<Points47>>;
 using F4_7x1 = Transform<Toom<Points47>, Identity>;
 
@@ -174,10 +215,11 @@ constexpr int winograd_tiles(Shape out, int n = 1) noexcept {
   return n * ((out.h + T::Rows::outputs - 1) / T::Rows::outputs) * ((out.w + T::Columns::outputs - 1) / T::Columns::outputs);
 }
 /// Tiles in one chunk at the most: the transformed input then takes about 300 KB, but a chunk is never less than two
-/// register tiles.
+/// register tiles, or twelve rows: each chunk reads all weights.
 constexpr int winograd_block(int points, int cin) noexcept {
   const int fit = 300 * 1024 / (points * cin * 4) / simd::tile_rows * simd::tile_rows;
-  return fit < 2 * simd::tile_rows + 2 ? 2 * simd::tile_rows + 2 : fit > 96 ? 96 : fit;
+  constexpr int least = 2 * simd::tile_rows + 2 < 12 ? 12 : 2 * simd::tile_rows + 2;
+  return fit < least ? least : fit > 96 ? 96 : fit;
 }
 /// Floats of scratch memory a chunk needs: a zero pixel, the transformed input, and the products of one panel; with int8
 /// weights also winograd_expanded().
@@ -191,56 +233,66 @@ constexpr std::int64_t winograd_expanded(int points, int taps, int cin) noexcept
   return std::int64_t{points + taps} * cin * simd::panel;
 }
 
-/// U = Gy g Gxt of one input channel and a panel of output channels, in double: g[tap][simd::panel] -> U[point], `stride`
-/// elements apart, simd::panel each.
+/// A weight of each output channel of a panel: side by side, so that loops over them are vectors.
+using Lanes = Array<double, simd::panel>;
+
+/// U = Gy g Gxt of one input channel and a panel of output channels, in double: g[tap] -> U[point], `stride` elements apart,
+/// simd::panel each.
 template <class T, class W>
-inline void winograd_weights(const float* g, W* u, std::int64_t stride) noexcept {
+inline void winograd_weights(const Array<Lanes, T::Rows::taps * T::Columns::taps>& g, W* u, std::int64_t stride) noexcept {
   using Y = typename T::Rows;
   using X = typename T::Columns;
-  constexpr typename Y::Matrix gy = Y::g();
-  constexpr typename X::Matrix gx = X::g();
-  Array<double, simd::panel> part[static_cast<std::size_t>(Y::points)][static_cast<std::size_t>(X::taps)] = {};
-  for (int y = 0; y < Y::points; ++y)
+  static constexpr typename Y::Matrix gy = Y::g();
+  static constexpr typename X::Matrix gx = X::g();
+  const auto add_product = [](Lanes& sum, double factor, const Lanes& x) {
+    for (int j = 0; j < simd::panel; ++j) sum[j] += factor * x[j];
+  };
+  for (int y = 0; y < Y::points; ++y) {
+    Array<Lanes, X::taps> part = {};
     for (int k = 0; k < Y::taps; ++k)
-      for (int x = 0; x < X::taps; ++x)
-        for (int j = 0; j < simd::panel; ++j)
-          part[y][x][j] += gy.at[y][k] * static_cast<double>(g[(k * X::taps + x) * simd::panel + j]);
-  for (int y = 0; y < Y::points; ++y)
+      for (int x = 0; x < X::taps; ++x) add_product(part[x], gy.at[y][k], g[k * X::taps + x]);
     for (int x = 0; x < X::points; ++x, u += stride) {
-      Array<double, simd::panel> sum = {};
-      for (int k = 0; k < X::taps; ++k)
-        for (int j = 0; j < simd::panel; ++j) sum[j] += part[y][k][j] * gx.at[x][k];
+      Lanes sum = {};
+      for (int k = 0; k < X::taps; ++k) add_product(sum, gx.at[x][k], part[k]);
       for (int j = 0; j < simd::panel; ++j) {
         if constexpr (std::is_same_v<W, Half>) u[j] = simd::float_to_half(static_cast<float>(sum[j]));
         else u[j] = static_cast<float>(sum[j]);
       }
     }
+  }
 }
 
-/// Transforms OIHW weights, packed [panel][point][cin][simd::panel].
+/// Transforms panel p of OIHW weights, packed [panel][point][cin][simd::panel].
+template <class T, class W>
+FACENET_NOINLINE inline void pack_winograd_panel(const float* oihw, int n, int cin, float scale, W* out, int p) noexcept {
+  constexpr int taps = T::Rows::taps * T::Columns::taps;
+  const std::int64_t row = std::int64_t{cin} * taps;  // weights of one output channel
+  const float* from = oihw + std::int64_t{p} * simd::panel * row;
+  W* to = out + std::int64_t{p} * T::points * cin * simd::panel;
+  for (int c = 0; c < cin; ++c, from += taps, to += simd::panel) {
+    Array<Lanes, taps> g = {};
+    for (int j = 0; j < simd::panel && p * simd::panel + j < n; ++j)
+      for (int k = 0; k < taps; ++k) g[k][j] = static_cast<double>(from[j * row + k] * scale);
+    winograd_weights<T>(g, to, std::int64_t{cin} * simd::panel);
+  }
+}
+/// All panels of a layer.
 template <class T, class W>
 inline void pack_winograd(const float* oihw, int n, int cin, float scale, W* out) noexcept {
-  constexpr int taps = T::Rows::taps * T::Columns::taps;
-  for (int p = 0; p < panels(n); ++p)
-    for (int c = 0; c < cin; ++c) {
-      Array<float, taps * simd::panel> g;
-      for (int t = 0; t < taps; ++t)
-        for (int j = 0; j < simd::panel; ++j) {
-          const int o = p * simd::panel + j;
-          g[t * simd::panel + j] = o < n ? oihw[(std::int64_t{o} * cin + c) * taps + t] * scale : 0.0f;
-        }
-      winograd_weights<T>(g, out + (std::int64_t{p} * T::points * cin + c) * simd::panel, std::int64_t{cin} * simd::panel);
-    }
+  for (int p = 0; p < panels(n); ++p) pack_winograd_panel<T>(oihw, n, cin, scale, out, p);
 }
 
-/// The same of one panel of int8 weights; g: taps * cin * simd::panel floats of scratch memory.
+/// The same of one panel of int8 weights; floats: taps * cin * simd::panel of scratch memory.
 template <class T>
-inline void expand_winograd(const Int8Weights& w, int panel, float* g, float* out) noexcept {
+inline void expand_winograd(const Int8Weights& w, int panel, float* floats, float* out) noexcept {
   constexpr int taps = T::Rows::taps * T::Columns::taps;
-  expand_panel({w.at, w.scale, w.n, w.cin * taps, 1}, panel * simd::panel, simd::panel, 1, g);
-  for (int c = 0; c < w.cin; ++c)
-    winograd_weights<T>(g + std::int64_t{c} * taps * simd::panel, out + std::int64_t{c} * simd::panel,
-                        std::int64_t{w.cin} * simd::panel);
+  expand_panel({w.at, w.scale, w.n, w.cin * taps, 1}, panel * simd::panel, simd::panel, 1, floats);
+  for (int c = 0; c < w.cin; ++c) {
+    Array<Lanes, taps> g;
+    for (int k = 0; k < taps; ++k)
+      for (int j = 0; j < simd::panel; ++j) g[k][j] = static_cast<double>(*floats++);
+    winograd_weights<T>(g, out + std::int64_t{c} * simd::panel, std::int64_t{w.cin} * simd::panel);
+  }
 }
 
 namespace detail {
@@ -313,7 +365,7 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
     Array<const float*, T::points> pixel;
     for (int y = 0; y < Y::points; ++y)
       for (int x = 0; x < X::points; ++x) {
-        const int yy = Y::outputs * at.y + y - g.pad_h, xx = X::outputs * at.x + x - g.pad_w;
+        const int yy = Y::stride * Y::outputs * at.y + y - g.pad_h, xx = X::stride * X::outputs * at.x + x - g.pad_w;
         const bool inside = yy >= 0 && xx >= 0 && yy < g.in.shape.h && xx < g.in.shape.w;
         pixel[X::points * y + x] = inside ? g.in.pixel(at.image, yy, xx) : zeros;
       }
