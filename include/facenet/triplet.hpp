@@ -89,12 +89,12 @@ void for_each_triplet(const EmbeddingBatch& b, const float* distances, Mining mi
     const auto positive = [&](int i) { return i != a && b.labels[i] == b.labels[a]; };
     const auto negative = [&](int i) { return b.labels[i] != b.labels[a]; };
     if (mining == Mining::batch_hard) {
-      int far = -1, near = -1;
+      int farthest = -1, nearest = -1;
       for (int i = 0; i < b.count; ++i) {
-        if (positive(i) && (far < 0 || d[i] > d[far])) far = i;
-        if (negative(i) && (near < 0 || d[i] < d[near])) near = i;
+        if (positive(i) && (farthest < 0 || d[i] > d[farthest])) farthest = i;
+        if (negative(i) && (nearest < 0 || d[i] < d[nearest])) nearest = i;
       }
-      if (far >= 0 && near >= 0) visit(Triplet{a, far, near});
+      if (farthest >= 0 && nearest >= 0) visit(Triplet{a, farthest, nearest});
       continue;
     }
     for (int p = 0; p < b.count; ++p) {
