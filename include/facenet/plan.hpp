@@ -50,6 +50,7 @@ struct ConvShape {
   Shape in, out;
   Window window;
   bool plain_relu = true;  // ends in bias and ReLU or PReLU, without a residual
+  bool prelu = false;
 };
 
 /// Calls f with the kernels::Transform of a Winograd algorithm.
@@ -72,6 +73,7 @@ constexpr bool can_run(ConvAlgorithm a, const ConvShape& s) noexcept {
     using Y = typename decltype(t)::Rows;
     using X = typename decltype(t)::Columns;
     constexpr int stride = Y::stride > X::stride ? Y::stride : X::stride;
+    if (s.prelu && !decltype(t)::prelu) return false;
     return s.window.kh == Y::taps && s.window.kw == X::taps && s.window.stride_ == stride;
   });
 }
@@ -445,7 +447,8 @@ class Plan {
         case OpKind::linear:
           s.kind = StepKind::conv;
           s.algorithm = choose_conv(
-              {n[op.inputs[0]].out, op.out, op.window, op.kind == OpKind::conv && op.skip < 0 && op.act != Act::none},
+              {n[op.inputs[0]].out, op.out, op.window, op.kind == OpKind::conv && op.skip < 0 && op.act != Act::none,
+               op.act == Act::prelu},
               options_.conv);
           for (int j = i; j < n.size() && s.segment_count < kernels::ConvArgs::max_segments; ++j) {
             if (j != i && (done[j] || !siblings(i, j) || s.channels % simd::panel != 0)) continue;

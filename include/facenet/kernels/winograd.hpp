@@ -188,10 +188,16 @@ struct Transform {
   using Rows = Y;
   using Columns = X;
   static constexpr int points = Y::points * X::points;
+  static constexpr bool prelu = true;  // as well as ReLU
+};
+/// A form that ends in ReLU only: networks with PReLU are too small for it, and its code is some kilobytes.
+template <class Y, class X>
+struct ReluTransform : Transform<Y, X> {
+  static constexpr bool prelu = false;
 };
 using F4x4_3x3 = Transform<Toom<Points43>, Toom<Points43>>;
-using F6x6_3x3 = Transform<Toom<Points63>, Toom<Points63>>;
-using F3x3_stride_2 = Transform<Strided, Strided>;
+using F6x6_3x3 = ReluTransform<Toom<Points63>, Toom<Points63>>;
+using F3x3_stride_2 = ReluTransform<Strided, Strided>;
 using F4_1x7 = Transform<Identity, Toom<Points47>>;
 using F4_7x1 = Transform<Toom<Points47>, Identity>;
 
@@ -205,7 +211,7 @@ struct WinogradArgs {
   bool half = false;
   const float* bias = nullptr;    // bias_stride floats a panel: its biases, and behind them PReLU's slopes
   int bias_stride = simd::panel;
-  Fuse fuse = Fuse::bias_relu;    // or bias_prelu
+  Fuse fuse = Fuse::bias_relu;    // or bias_prelu where the form has that
 };
 
 /// Tiles of outputs that n images of `out` take.
@@ -226,34 +232,44 @@ constexpr std::int64_t winograd_scratch(int points, int cin) noexcept {
          std::int64_t{points} * winograd_block(points, cin) * (cin + simd::panel);
 }
 
+/// G of one axis, row by row: what pack_winograd_panel() knows of a form, so that all share its code.
+struct AxisFactors {
+  const double* g;
+  int points, taps;
+};
+
 /// Transforms panel p of OIHW weights in double: U = Gy g Gxt, packed [panel][point][cin][simd::panel]. A panel's output
 /// channels lie side by side, so that the loops over them are vectors.
-template <class T, class W>
-FACENET_NOINLINE inline void pack_winograd_panel(const float* oihw, int n, int cin, float scale, W* out, int p) noexcept {
-  using Y = typename T::Rows;
-  using X = typename T::Columns;
+template <class W>
+FACENET_NOINLINE inline void pack_winograd_panel(AxisFactors gy, AxisFactors gx, const float* oihw, int n, int cin, float scale,
+                                                 W* out, int p) noexcept {
   using Lanes = Array<double, simd::panel>;
-  static constexpr typename Y::Matrix gy = Y::g();
-  static constexpr typename X::Matrix gx = X::g();
-  const std::int64_t row = std::int64_t{cin} * Y::taps * X::taps;  // weights of one output channel
+  constexpr int most_taps = 7;
+  const int taps = gy.taps * gx.taps;
+  const std::int64_t row = std::int64_t{cin} * taps;  // weights of one output channel
   const float* from = oihw + std::int64_t{p} * simd::panel * row;
-  W* to = out + std::int64_t{p} * T::points * cin * simd::panel;
-  const auto add_product = [](Lanes& sum, double factor, const Lanes& x) {
-    for (int j = 0; j < simd::panel; ++j) sum[j] += factor * x[j];
+  W* to = out + std::int64_t{p} * gy.points * gx.points * cin * simd::panel;
+  // sum = g[0] x[0] + g[1] x[step] + …, in that order.
+  const auto dot = [](const double* g, const Lanes* x, int count, int step, Lanes& sum) {
+    FACENET_UNROLL
+    for (int j = 0; j < simd::panel; ++j) sum[j] = 0;
+    for (int k = 0; k < count; ++k, x += step) {
+      FACENET_UNROLL
+      for (int j = 0; j < simd::panel; ++j) sum[j] += g[k] * (*x)[j];
+    }
   };
-  for (int c = 0; c < cin; ++c, from += Y::taps * X::taps, to += simd::panel) {
-    Array<Array<Lanes, X::taps>, Y::taps> g = {};
+  Array<Lanes, most_taps + 2> w = {};  // 3x3 or 7
+  for (int c = 0; c < cin; ++c, from += taps, to += simd::panel) {
     for (int j = 0; j < simd::panel && p * simd::panel + j < n; ++j)
-      for (int k = 0; k < Y::taps * X::taps; ++k)
-        g[k / X::taps][k % X::taps][j] = static_cast<double>(from[j * row + k] * scale);
-    for (int y = 0; y < Y::points; ++y) {
-      Array<Lanes, X::taps> part = {};
-      for (int k = 0; k < Y::taps; ++k)
-        for (int x = 0; x < X::taps; ++x) add_product(part[x], gy.at[y][k], g[k][x]);
-      for (int x = 0; x < X::points; ++x) {
-        Lanes u = {};
-        for (int k = 0; k < X::taps; ++k) add_product(u, gx.at[x][k], part[k]);
-        W* point = to + std::int64_t{y * X::points + x} * cin * simd::panel;
+      for (int k = 0; k < taps; ++k) w[k][j] = static_cast<double>(from[j * row + k] * scale);
+    for (int y = 0; y < gy.points; ++y) {
+      Array<Lanes, most_taps> part;
+      for (int x = 0; x < gx.taps; ++x) dot(gy.g + y * gy.taps, w + x, gy.taps, gx.taps, part[x]);
+      for (int x = 0; x < gx.points; ++x) {
+        Lanes u;
+        dot(gx.g + x * gx.taps, part, gx.taps, 1, u);
+        W* point = to + std::int64_t{y * gx.points + x} * cin * simd::panel;
+        FACENET_UNROLL
         for (int j = 0; j < simd::panel; ++j) {
           if constexpr (std::is_same_v<W, Half>) point[j] = simd::float_to_half(static_cast<float>(u[j]));
           else point[j] = static_cast<float>(u[j]);
@@ -261,6 +277,14 @@ FACENET_NOINLINE inline void pack_winograd_panel(const float* oihw, int n, int c
       }
     }
   }
+}
+template <class T, class W>
+inline void pack_winograd_panel(const float* oihw, int n, int cin, float scale, W* out, int p) noexcept {
+  using Y = typename T::Rows;
+  using X = typename T::Columns;
+  static constexpr typename Y::Matrix gy = Y::g();
+  static constexpr typename X::Matrix gx = X::g();
+  pack_winograd_panel({&gy.at[0][0], Y::points, Y::taps}, {&gx.at[0][0], X::points, X::taps}, oihw, n, cin, scale, out, p);
 }
 /// All panels of a layer.
 template <class T, class W>
@@ -366,7 +390,9 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
     for (int t = 0; t < tiles; ++t, to.next()) {
       const int y = Y::outputs * to.y, x = X::outputs * to.x, rows = g.out.shape.h - y, columns = g.out.shape.w - x;
       for (int j = 0; j < simd::panel && j < left; j += simd::width) {
-        const auto output = g.fuse == Fuse::bias_prelu ? winograd_output<T, BiasPRelu> : winograd_output<T, BiasRelu>;
+        auto output = winograd_output<T, BiasRelu>;
+        if constexpr (T::prelu)
+          if (g.fuse == Fuse::bias_prelu) output = winograd_output<T, BiasPRelu>;
         output(m + std::int64_t{t} * simd::panel + j, std::int64_t{tiles} * simd::panel, g.bias + p * g.bias_stride + j,
                g.out.pixel(to.image, y, x) + channel + j, g.out.row_stride, g.out.pixel_stride,
                rows < Y::outputs ? rows : Y::outputs, columns < X::outputs ? columns : X::outputs);
