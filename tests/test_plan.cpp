@@ -461,7 +461,8 @@ TEST_CASE("every algorithm computes every convolution of every network, as the r
         for (auto algorithm : every_algorithm) {
           CAPTURE(half);
           CAPTURE(std::string(name(algorithm)));
-          const ConvAlgorithm chosen = choose_conv({in, op.out, w, op.skip < 0 && op.act != Act::none}, algorithm);
+          const ConvAlgorithm chosen = 
+              choose_conv({in, op.out, w, op.skip < 0 && op.act != Act::none, op.act == Act::prelu}, algorithm);
           if (!done.insert(chosen).second) continue;  // forced where it cannot run: the direct one again
           PlanOptions options;
           options.conv = algorithm;

@@ -53,6 +53,7 @@ struct ConvShape {
   Shape in, out;
   Window window;
   bool plain_relu = true;  // ends in bias and ReLU or PReLU, without a residual
+  bool prelu = false;
 };
 
 /// Calls f with the kernels::Transform of a Winograd algorithm.
@@ -75,6 +76,7 @@ constexpr bool can_run(ConvAlgorithm a, const ConvShape& s) noexcept {
     using Y = typename decltype(t)::Rows;
     using X = typename decltype(t)::Columns;
     constexpr int stride = Y::stride > X::stride ? Y::stride : X::stride;
+    if (s.prelu && !decltype(t)::prelu) return false;
     return s.window.kh == Y::taps && s.window.kw == X::taps && s.window.stride_ == stride;
   });
 }
@@ -491,7 +493,8 @@ class Plan {
         case OpKind::linear:
           s.kind = StepKind::conv;
           s.algorithm = choose_conv(
-              {n[op.inputs[0]].out, op.out, op.window, op.kind == OpKind::conv && op.skip < 0 && op.act != Act::none},
+              {n[op.inputs[0]].out, op.out, op.window, op.kind == OpKind::conv && op.skip < 0 && op.act != Act::none,
+               op.act == Act::prelu},
               options_.conv);
           for (int j = i; j < n.size() && s.segment_count < kernels::ConvArgs::max_segments; ++j) {
             if (j != i && (done[j] || !siblings(i, j) || s.channels % simd::panel != 0)) continue;
@@ -768,7 +771,7 @@ class Plan {
     if (is_winograd(s.algorithm))
       return with_transform(s.algorithm, [&](auto t) {
         team.for_chunks(kernels::panels(op.out.c), [&](int, int panel) {
-          kernels::pack_winograd_panel<decltype(t)>(oihw, op.out.c, cin, op.scale, to, panel);
+          kernels::pack_winograd_panel(kernels::winograd_factors<decltype(t)>(), oihw, op.out.c, cin, op.scale, to, panel);
         });
       });
     to += std::int64_t{channel} * s.run_count * s.run_length;

@@ -175,6 +175,12 @@ inline std::size_t first_non_finite_f16(const std::uint8_t* raw, std::size_t cou
   return i;
 }
 
+inline void scale_f32(float* x, std::size_t count, float s) noexcept {
+  std::size_t i = 0;
+  for (; i + raw_block <= count; i += raw_block)
+    for (std::size_t j = 0; j < raw_block; ++j) x[i + j] *= s;
+  for (; i < count; ++i) x[i] *= s;
+}
 /// x = x * s, each product rounded once from double.
 inline void scale_f64(float* x, std::size_t count, double s) noexcept {
   std::size_t i = 0;

@@ -658,8 +658,10 @@ class WeightsReader {
           s /= std::sqrt(static_cast<double>(variance[o]) + detail::batch_norm_eps);
           bias[o] = static_cast<float>(static_cast<double>(bias[o]) - static_cast<double>(mean[o]) * s);
         }
-        detail::scale_f64(weight + o * row, row, s);
-        if (detail::first_non_finite_f32(weight + o * row, row) != row) finite.store(false, std::memory_order_relaxed);
+        float* const w = weight + o * row;
+        if (batch_norm) detail::scale_f64(w, row, s);
+        else detail::scale_f32(w, row, scale[o]);  // a byte times a float: double would round to the same
+        if (detail::first_non_finite_f32(w, row) != row) finite.store(false, std::memory_order_relaxed);
       };
       if (job.team != nullptr) job.team->for_chunks(op.out.c, [&](int, int o) { fold(static_cast<std::size_t>(o)); });
       else

@@ -140,7 +140,7 @@ class Engine {
       try {
         const Kind = node ? (await import(/* webpackIgnore: true */ /* @vite-ignore */ 'node:worker_threads')).Worker : Worker;
         await new Promise((resolve, reject) => {
-          const worker = new Kind(url);
+          const worker = new Kind(url, {execArgv: []});  // Node's own options, such as --input-type, are not for it
           if (this.stopped) return resolve(worker.terminate());
           this.workers.push(worker);
           const on = (event, f) => (node ? worker.once(event, f) : worker.addEventListener(event, f, {once: true}));

@@ -188,10 +188,16 @@ struct Transform {
   using Rows = Y;
   using Columns = X;
   static constexpr int points = Y::points * X::points;
+  static constexpr bool prelu = true;  // as well as ReLU
+};
+/// A form that ends in ReLU only: networks with PReLU are too small for it, and its code is some kilobytes.
+template <class Y, class X>
+struct ReluTransform : Transform<Y, X> {
+  static constexpr bool prelu = false;
 };
 using F4x4_3x3 = Transform<Toom<Points43>, Toom<Points43>>;
-using F6x6_3x3 = Transform<Toom<Points63>, Toom<Points63>>;
-using F3x3_stride_2 = Transform<Strided, Strided>;
+using F6x6_3x3 = ReluTransform<Toom<Points63>, Toom<Points63>>;
+using F3x3_stride_2 = ReluTransform<Strided, Strided>;
 using F4_1x7 = Transform<Identity, Toom<Points47>>;
 using F4_7x1 = Transform<Toom<Points47>, Identity>;
 
@@ -206,7 +212,7 @@ struct WinogradArgs {
   Int8Weights int8;               // used instead where set
   const float* bias = nullptr;    // bias_stride floats a panel: its biases, and behind them PReLU's slopes
   int bias_stride = simd::panel;
-  Fuse fuse = Fuse::bias_relu;    // or bias_prelu
+  Fuse fuse = Fuse::bias_relu;    // or bias_prelu where the form has that
 };
 
 /// Tiles of outputs that n images of `out` take.
@@ -235,25 +241,45 @@ constexpr std::int64_t winograd_expanded(int points, int taps, int cin) noexcept
 
 /// A weight of each output channel of a panel: side by side, so that loops over them are vectors.
 using Lanes = Array<double, simd::panel>;
+constexpr int most_winograd_taps = 9;  // 3x3
+
+/// G of both axes, row by row: what winograd_weights() knows of a form, so that all share its code.
+struct WinogradFactors {
+  const double *y, *x;
+  int y_points, y_taps, x_points, x_taps;
+  constexpr int taps() const noexcept { return y_taps * x_taps; }
+  constexpr int points() const noexcept { return y_points * x_points; }
+};
+template <class T>
+inline WinogradFactors winograd_factors() noexcept {
+  using Y = typename T::Rows;
+  using X = typename T::Columns;
+  static_assert(Y::taps * X::taps <= most_winograd_taps, "winograd_weights() has room for these");
+  static constexpr typename Y::Matrix gy = Y::g();
+  static constexpr typename X::Matrix gx = X::g();
+  return {&gy.at[0][0], &gx.at[0][0], Y::points, Y::taps, X::points, X::taps};
+}
 
 /// U = Gy g Gxt of one input channel and a panel of output channels, in double: g[tap] -> U[point], `stride` elements apart,
 /// simd::panel each.
-template <class T, class W>
-inline void winograd_weights(const Array<Lanes, T::Rows::taps * T::Columns::taps>& g, W* u, std::int64_t stride) noexcept {
-  using Y = typename T::Rows;
-  using X = typename T::Columns;
-  static constexpr typename Y::Matrix gy = Y::g();
-  static constexpr typename X::Matrix gx = X::g();
-  const auto add_product = [](Lanes& sum, double factor, const Lanes& x) {
-    for (int j = 0; j < simd::panel; ++j) sum[j] += factor * x[j];
+template <class W>
+FACENET_NOINLINE inline void winograd_weights(const WinogradFactors& f, const Lanes* g, W* u, std::int64_t stride) noexcept {
+  // sum = row[0] x[0] + row[1] x[step] + …, in that order.
+  const auto dot = [](const double* row, const Lanes* x, int count, int step, Lanes& sum) {
+    FACENET_UNROLL
+    for (int j = 0; j < simd::panel; ++j) sum[j] = 0;
+    for (int k = 0; k < count; ++k, x += step) {
+      FACENET_UNROLL
+      for (int j = 0; j < simd::panel; ++j) sum[j] += row[k] * (*x)[j];
+    }
   };
-  for (int y = 0; y < Y::points; ++y) {
-    Array<Lanes, X::taps> part = {};
-    for (int k = 0; k < Y::taps; ++k)
-      for (int x = 0; x < X::taps; ++x) add_product(part[x], gy.at[y][k], g[k * X::taps + x]);
-    for (int x = 0; x < X::points; ++x, u += stride) {
-      Lanes sum = {};
-      for (int k = 0; k < X::taps; ++k) add_product(sum, gx.at[x][k], part[k]);
+  for (int y = 0; y < f.y_points; ++y) {
+    Array<Lanes, most_winograd_taps> part;
+    for (int x = 0; x < f.x_taps; ++x) dot(f.y + y * f.y_taps, g + x, f.y_taps, f.x_taps, part[x]);
+    for (int x = 0; x < f.x_points; ++x, u += stride) {
+      Lanes sum;
+      dot(f.x + x * f.x_taps, &part[0], f.x_taps, 1, sum);
+      FACENET_UNROLL
       for (int j = 0; j < simd::panel; ++j) {
         if constexpr (std::is_same_v<W, Half>) u[j] = simd::float_to_half(static_cast<float>(sum[j]));
         else u[j] = static_cast<float>(sum[j]);
@@ -263,35 +289,35 @@ inline void winograd_weights(const Array<Lanes, T::Rows::taps * T::Columns::taps
 }
 
 /// Transforms panel p of OIHW weights, packed [panel][point][cin][simd::panel].
-template <class T, class W>
-FACENET_NOINLINE inline void pack_winograd_panel(const float* oihw, int n, int cin, float scale, W* out, int p) noexcept {
-  constexpr int taps = T::Rows::taps * T::Columns::taps;
-  const std::int64_t row = std::int64_t{cin} * taps;  // weights of one output channel
+template <class W>
+FACENET_NOINLINE inline void pack_winograd_panel(const WinogradFactors& f, const float* oihw, int n, int cin, float scale, W* out,
+                                                 int p) noexcept {
+  const std::int64_t row = std::int64_t{cin} * f.taps();  // weights of one output channel
   const float* from = oihw + std::int64_t{p} * simd::panel * row;
-  W* to = out + std::int64_t{p} * T::points * cin * simd::panel;
-  for (int c = 0; c < cin; ++c, from += taps, to += simd::panel) {
-    Array<Lanes, taps> g = {};
+  W* to = out + std::int64_t{p} * f.points() * cin * simd::panel;
+  Array<Lanes, most_winograd_taps> g = {};
+  for (int c = 0; c < cin; ++c, from += f.taps(), to += simd::panel) {
     for (int j = 0; j < simd::panel && p * simd::panel + j < n; ++j)
-      for (int k = 0; k < taps; ++k) g[k][j] = static_cast<double>(from[j * row + k] * scale);
-    winograd_weights<T>(g, to, std::int64_t{cin} * simd::panel);
+      for (int k = 0; k < f.taps(); ++k) g[k][j] = static_cast<double>(from[j * row + k] * scale);
+    winograd_weights(f, &g[0], to, std::int64_t{cin} * simd::panel);
   }
 }
 /// All panels of a layer.
 template <class T, class W>
 inline void pack_winograd(const float* oihw, int n, int cin, float scale, W* out) noexcept {
-  for (int p = 0; p < panels(n); ++p) pack_winograd_panel<T>(oihw, n, cin, scale, out, p);
+  for (int p = 0; p < panels(n); ++p) pack_winograd_panel(winograd_factors<T>(), oihw, n, cin, scale, out, p);
 }
 
 /// The same of one panel of int8 weights; floats: taps * cin * simd::panel of scratch memory.
 template <class T>
 inline void expand_winograd(const Int8Weights& w, int panel, float* floats, float* out) noexcept {
-  constexpr int taps = T::Rows::taps * T::Columns::taps;
-  expand_panel({w.at, w.scale, w.n, w.cin * taps, 1}, panel * simd::panel, simd::panel, 1, floats);
+  const WinogradFactors f = winograd_factors<T>();
+  expand_panel({w.at, w.scale, w.n, w.cin * f.taps(), 1}, panel * simd::panel, simd::panel, 1, floats);
   for (int c = 0; c < w.cin; ++c) {
-    Array<Lanes, taps> g;
-    for (int k = 0; k < taps; ++k)
+    Array<Lanes, most_winograd_taps> g;
+    for (int k = 0; k < f.taps(); ++k)
       for (int j = 0; j < simd::panel; ++j) g[k][j] = static_cast<double>(*floats++);
-    winograd_weights<T>(g, out + std::int64_t{c} * simd::panel, std::int64_t{w.cin} * simd::panel);
+    winograd_weights(f, &g[0], out + std::int64_t{c} * simd::panel, std::int64_t{w.cin} * simd::panel);
   }
 }
 
@@ -399,7 +425,9 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
     for (int t = 0; t < tiles; ++t, to.next()) {
       const int y = Y::outputs * to.y, x = X::outputs * to.x, rows = g.out.shape.h - y, columns = g.out.shape.w - x;
       for (int j = 0; j < simd::panel && j < left; j += simd::width) {
-        const auto output = g.fuse == Fuse::bias_prelu ? winograd_output<T, BiasPRelu> : winograd_output<T, BiasRelu>;
+        auto output = winograd_output<T, BiasRelu>;
+        if constexpr (T::prelu)
+          if (g.fuse == Fuse::bias_prelu) output = winograd_output<T, BiasPRelu>;
         output(m + std::int64_t{t} * simd::panel + j, std::int64_t{tiles} * simd::panel, g.bias + p * g.bias_stride + j,
                g.out.pixel(to.image, y, x) + channel + j, g.out.row_stride, g.out.pixel_stride,
                rows < Y::outputs ? rows : Y::outputs, columns < X::outputs ? columns : X::outputs);
