@@ -114,11 +114,10 @@ inline void softmax(const float* x, float* y, int n) noexcept {
 inline void convert_row(const std::uint8_t* bytes, int width, const float (*value)[256], bool swap,
                         float* out) noexcept {
   if (value == nullptr && !swap) {
-    int i = 0;
-    for (const simd::vf half = simd::set1(-127.5f / 128), scale = simd::set1(1.0f / 128); i + simd::width <= 3 * width;
-         i += simd::width)
-      simd::store(out + i, simd::fma(simd::load(bytes + i), scale, half));
-    for (; i < 3 * width; ++i) out[i] = (static_cast<float>(bytes[i]) - 127.5f) / 128;
+    const simd::vf half = simd::set1(-127.5f / 128), scale = simd::set1(1.0f / 128);
+    const int count = 3 * width, rest = count % simd::width;
+    for (int i = 0; i < count - rest; i += simd::width) simd::store(out + i, simd::fma(simd::load(bytes + i), scale, half));
+    for (int i = count - rest; i < count; ++i) out[i] = (static_cast<float>(bytes[i]) - 127.5f) / 128;
     return;
   }
   for (int x = 0; x < width; ++x)
