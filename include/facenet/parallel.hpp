@@ -215,7 +215,7 @@ class ChunkQueue {
 
 #if defined(FACENET_PARALLEL_HOST)
 /// Workers that the host starts, since a WebAssembly module cannot, and that all Teams of the module share: before anything is
-/// run the host says how many with expect(), and each calls serve() on a stack of its own and stays there until it is ended.
+/// run the host says how many with expect(), and each calls serve() on a stack of its own and stays there until stop().
 class HostThreads {
  public:
   static HostThreads& get() noexcept {
@@ -229,24 +229,34 @@ class HostThreads {
     call_ = call;
     object_ = object;
     done_.store(0, std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-    __builtin_wasm_memory_atomic_notify(word(), static_cast<unsigned>(count_));
+    wake();
     call(object, 0, count_);
     for (int turn = 0; done_.load(std::memory_order_acquire) != count_ - 1; ++turn) detail::wait_a_turn(turn);
   }
 
+  /// Sends the workers out of serve(); nothing may be run afterwards.
+  void stop() noexcept {
+    call_ = nullptr;
+    wake();
+  }
+
   /// All take part in each run, so one who comes late finds the first still waiting for it.
-  [[noreturn]] void serve(int member) noexcept {
+  void serve(int member) noexcept {
     for (unsigned seen = 0;; ++seen) {
       for (int spins = 0; spins < 10000 && generation_.load(std::memory_order_acquire) == seen; ++spins) {}
       while (generation_.load(std::memory_order_acquire) == seen) 
         __builtin_wasm_memory_atomic_wait32(word(), static_cast<int>(seen), -1);
+      if (call_ == nullptr) return;
       call_(object_, member, count_);
       done_.fetch_add(1, std::memory_order_release);
     }
   }
 
  private:
+  void wake() noexcept {
+    generation_.fetch_add(1, std::memory_order_release);
+    __builtin_wasm_memory_atomic_notify(word(), static_cast<unsigned>(count_));
+  }
   int* word() noexcept { return reinterpret_cast<int*>(&generation_); }
 
   alignas(cache_line) std::atomic<unsigned> generation_{0};

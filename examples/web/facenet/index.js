@@ -181,6 +181,7 @@ class Engine {
   }
   stop() {
     this.stopped = true;
+    this.exports?.facenet_stop?.();  // browsers end a worker that waits after two seconds only
     for (const worker of this.workers) worker.terminate();
     this.workers = [];
     this.exports = this.memory = undefined;

@@ -125,8 +125,9 @@ FACENET_EXPORT(facenet_stack) void* facenet_stack() {
   void* memory = facenet::detail::allocate(bytes);
   return memory == nullptr ? nullptr : static_cast<char*>(memory) + bytes;
 }
-/// What that thread does until it is ended. Members are numbered from 1.
+/// What that thread does until facenet_stop(), after which there are no threads any more. Members are numbered from 1.
 FACENET_EXPORT(facenet_serve) void facenet_serve(int member) { facenet::HostThreads::get().serve(member); }
+FACENET_EXPORT(facenet_stop) void facenet_stop() { facenet::HostThreads::get().stop(); }
 #endif
 
 /// `bytes` of memory for a weight file; what it held stays, as far as it fits. Null when there is no memory.
