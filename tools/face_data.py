@@ -41,16 +41,20 @@ def read_embeddings(path: str) -> Embedded:
     """The command's JSON lines. Pictures without a face are left out; several faces of one are an error."""
     paths, vectors, untrained = [], [], False
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 try:
                     row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise ValueError("no object")
                     if "embedding" not in row:
                         continue
                     if row.get("face", 0) != 0:
                         raise ToolError(f"{path}: line {number}: {row['image']} has several faces; embed crops with --aligned.")
                     paths.append(pathlib.Path(row["image"]))
                     vectors.append(np.array(row["embedding"], np.float32))
+                    if vectors[-1].ndim != 1 or not np.isfinite(vectors[-1]).all():
+                        raise ValueError("an embedding is a list of finite numbers")
                     untrained |= row.get("trained") is False
                 except (ValueError, KeyError, TypeError) as error:
                     raise ToolError(f"{path}: line {number} is not what `facenet embed --json` writes ({error}).") from error
@@ -74,19 +78,22 @@ def distances(vectors: np.ndarray, others: np.ndarray):
 
 def split(arguments: argparse.Namespace) -> None:
     """OUT/train and OUT/test: whole people each, pictures as hard links (copies where the file system has none)."""
+    root, inside = pathlib.Path(arguments.faces).resolve(), pathlib.Path(arguments.output).resolve()
+    if root in (inside, *inside.parents):
+        raise ToolError(f"{arguments.output}: lies in {arguments.faces}, where its folders would be people; choose another folder.")
     faces, findings = data.scan(arguments.faces)
     for line in findings.lines():
         print(f"face_data.py: {arguments.faces}: {line}", file=sys.stderr)
     out = pathlib.Path(arguments.output)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ToolError(f"{out}: is there already; choose a folder that is not, so that no split is mixed with another.")
-    for name, part in zip(("train", "test"), data.split(faces, arguments.share, arguments.seed)):
+    for name, part in zip(("train", "test"), data.split(faces, arguments.share, arguments.seed, "--share")):
         for path, label in zip(part.paths, part.labels):
             target = out / name / part.people[label] / path.name
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
-                    os.link(path, target)
+                    os.link(path.resolve(), target)  # of a symbolic link, what it points to
                 except OSError:
                     shutil.copy2(path, target)
             except OSError as error:

@@ -9,6 +9,7 @@ machine, and person 7 is the same whatever --people says.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import functools
 import io
 import multiprocessing
@@ -30,7 +31,7 @@ def render(number: int, folder: pathlib.Path, pictures: int, seed: int) -> int:
     made = 0
     for index in range(pictures):
         path = folder / f"person{number:04}" / f"person{number:04}_{index + 1:04}.png"
-        if path.exists():
+        if path.exists() and path.stat().st_size > 0:
             continue
         file = io.BytesIO()
         pixels = rendered_faces.picture(person, np.random.default_rng([seed, number, index + 1]))
@@ -42,6 +43,19 @@ def render(number: int, folder: pathlib.Path, pictures: int, seed: int) -> int:
         cli.write_atomically(str(path), [file.getvalue()])
         made += 1
     return made
+
+
+def check_seed(folder: pathlib.Path, seed: int) -> None:
+    """OUT/.seed: a folder holds people of one seed, as pictures that are there are left."""
+    path, text = folder / ".seed", f"{seed}\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            cli.write_atomically(str(path), [text.encode()])
+        if (other := path.read_text()) != text:
+            raise ToolError(f"{folder}: holds people of --seed {other.strip()}; give that seed, or choose another folder.")
+    except OSError as error:
+        raise ToolError(f"{folder}: cannot be made ({error.strerror}); choose a folder that can be.") from error
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -69,10 +83,15 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    one = functools.partial(render, folder=pathlib.Path(arguments.output), pictures=arguments.pictures, seed=arguments.seed)
-    with multiprocessing.Pool(arguments.jobs) as pool:
-        turns = pool.imap_unordered(one, range(arguments.people))
-        made = sum(tqdm(turns, total=arguments.people, unit="person", disable=None))
+    folder = pathlib.Path(arguments.output)
+    check_seed(folder, arguments.seed)
+    one = functools.partial(render, folder=folder, pictures=arguments.pictures, seed=arguments.seed)
+    try:
+        with concurrent.futures.ProcessPoolExecutor(arguments.jobs) as pool:
+            turns = pool.map(one, range(arguments.people))
+            made = sum(tqdm(turns, total=arguments.people, unit="person", disable=None))
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise ToolError(f"{folder}: a process was killed (too little memory?); run again, it goes on; fewer --jobs need less.") from error
     wanted = arguments.people * arguments.pictures
     print(f"{wanted} pictures of {arguments.people} people: {made} made, {wanted - made} were there")
 

@@ -9,6 +9,10 @@ validation are never trained on.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
+import math
+import os
 import pathlib
 import sys
 
@@ -48,8 +52,8 @@ def parse_arguments() -> argparse.Namespace:
     loss.add_argument("--loss", choices=losses.LOSSES, default="triplet", help="softmax: with centre loss (%(default)s)")
     loss.add_argument("--mining", choices=losses.MININGS, default="semi_hard", help="of triplets (%(default)s)")
     loss.add_argument("--margin", type=float, help="triplet: of squared distances (0.2); arcface: of angles, radians (0.3)")
-    loss.add_argument("--scale", type=float, default=16.0, help="of softmax's and arcface's logits (%(default)s)")
-    loss.add_argument("--centre-weight", type=float, default=0.1, help="of softmax's centre loss (%(default)s)")
+    loss.add_argument("--scale", type=float, help="of softmax's and arcface's logits (16)")
+    loss.add_argument("--centre-weight", type=float, help="of softmax's centre loss (0.1)")
 
     steps = parser.add_argument_group("steps")
     steps.add_argument("--people", type=int, default=16, metavar="P", help="in a batch (%(default)s)")
@@ -87,10 +91,21 @@ def check(parser: argparse.ArgumentParser, a: argparse.Namespace) -> None:
         parser.error("--width must be a multiple of 1/16 from 0.0625 to 4, so that every layer has whole channels")
     if a.people < 2 or a.pictures < 2:
         parser.error("a batch needs 2 --people and 2 --pictures of each at least, or there is no triplet")
+    if a.output == "":
+        parser.error("the name of RUN is empty; give -o RUN")
+    if a.freeze and a.start is None:
+        parser.error("--freeze would keep random weights; give --from CHECKPOINT too")
+    for name, kinds in (("margin", ("triplet", "arcface")), ("scale", ("softmax", "arcface")), ("centre_weight", ("softmax",))):
+        if getattr(a, name) is not None and a.loss not in kinds:
+            parser.error(f"--{name.replace('_', '-')} is for --loss {' and '.join(kinds)}; --loss {a.loss} has none")
+    if a.loss == "arcface" and a.margin is not None and a.margin > math.pi:
+        parser.error("--margin of arcface is an angle, and must be from 0 to 3.14")
+    if a.validate is not None and pathlib.Path(a.validate).resolve() == pathlib.Path(a.faces).resolve():
+        parser.error("--validate is the folder that is trained on; give crops of other people")
     for name, low, high in (
         ("dim", 1, 65536), ("epochs", 1, 10**6), ("steps", 1, 10**9), ("warmup", 0, 10**9), ("seed", 0, 2**32 - 1),
         ("rate", 1e-12, 1e3), ("dropout", 0, 0.99), ("augment", 0, 3), ("validation_share", 0, 0.9), ("margin", 0, 10),
-        ("scale", 1e-3, 1e4), ("centre_weight", 0, 1e3), ("decay", 0, 1), ("threads", 0, 1024), ("save_every", 1, 10**9),
+        ("scale", 1e-3, 1e4), ("centre_weight", 0, 1e3), ("decay", 0, 1), ("threads", 0, 256), ("save_every", 1, 10**9),
     ):  # fmt: skip
         value = getattr(a, name)
         if value is not None and not low <= value <= high:  # also NaN
@@ -105,10 +120,14 @@ def starting_state(path: str | None, a: argparse.Namespace) -> tuple[checkpoint.
         raise ToolError(f"{path}: holds {source.architecture}; only {checkpoint.V1} is trained here.")
     if (source.dim, source.width) != (a.dim, a.width):
         raise ToolError(f"{path}: has --dim {source.dim} --width {source.width:g}; give these, not {a.dim} and {a.width:g}.")
+    if source.metadata["scaling"] != "fixed":
+        raise ToolError(f"{path}: was trained on pictures of scaling {source.metadata['scaling']}; here they are (x - 127.5) / 128.")
+    if checkpoint.has_folded_norms(source.state, checkpoint.build_model(a.dim, width=a.width)):
+        raise ToolError(f"{path}: its batch norms are folded into its weights, and cannot be trained; give the checkpoint it was made from.")
     return source.state, source.digest
 
 
-def gather(a: argparse.Namespace, say) -> tuple[data.Faces, data.Faces | None]:
+def gather(a: argparse.Namespace, say, first: bool) -> tuple[data.Faces, data.Faces | None]:
     """The people to train on and those held out; what is wrong with the data is said, and written to RUN."""
     faces, findings = data.scan(a.faces)
     lines = [f"{a.faces}: {line}" for line in findings.lines()]
@@ -117,22 +136,36 @@ def gather(a: argparse.Namespace, say) -> tuple[data.Faces, data.Faces | None]:
         held_out, others = data.scan(a.validate)
         lines += [f"{a.validate}: {line}" for line in others.lines()]
         both = sorted(set(faces.people) & set(held_out.people))
-        lines += [f"{name}: is trained on and in {a.validate}; if it is one person, the validation is worth nothing" for name in both]
+        lines += [f"{name}: is trained on and in {a.validate}; if it is one person, the validation is worth nothing" for name in map(cli.shown, both)]
         if len(held_out.people) < 2:
             raise ToolError(f"{a.validate}: has {len(held_out.people)} people with {data.PER_PERSON} pictures; there must be 2.")
     elif a.validation_share > 0:
-        faces, held_out = data.split(faces, a.validation_share, a.seed)
+        faces, held_out = data.split(faces, a.validation_share, a.seed, "--validation-share (0: nobody is held out)")
     if len(faces.people) < a.people:
+        share = ", lower --validation-share" if a.validate is None and held_out is not None else ""
         raise ToolError(
-            f"{a.faces}: {len(faces.people)} people to train on, and a batch wants {a.people}; lower --people or add people."
+            f"{a.faces}: {len(faces.people)} people to train on, and a batch wants {a.people}; lower --people{share} or add people."
         )
-    text = "".join(f"{line}\n" for line in lines)
-    cli.write_atomically(str(pathlib.Path(a.output) / "findings.txt"), [text.encode()])
+    if first:
+        text = "".join(f"{line}\n" for line in lines)
+        cli.write_atomically(str(pathlib.Path(a.output) / "findings.txt"), [os.fsencode(text)])
     for line in lines[:40]:
         say(line)
     if len(lines) > 40:
         say(f"and {len(lines) - 40} more: {a.output}/findings.txt")
     return faces, held_out
+
+
+def lock(folder: pathlib.Path):
+    """Held as long as the file is open; the system lets go of it when the process ends, however it ends."""
+    file = open(folder / ".lock", "w")  # noqa: SIM115 (open as long as the run)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ToolError(f"{folder}: another train.py is at work there; wait for it, or choose another folder.") from error
+    for left in folder.glob(".*.tmp"):  # by a run that was killed
+        left.unlink()
+    return file
 
 
 def train(a: argparse.Namespace) -> int:
@@ -147,6 +180,14 @@ def train(a: argparse.Namespace) -> int:
         raise ToolError(f"{folder}: cannot be made ({error.strerror}); choose a folder that can be.") from error
     if (folder / "last.pt").exists() and not a.resume:
         raise ToolError(f"{folder}: holds a run; add --resume to go on with it, or choose another folder.")
+    with lock(folder) if os.environ.get("RANK", "0") == "0" else contextlib.nullcontext():
+        try:
+            return train_in(folder, a, device)
+        except OSError as error:
+            raise ToolError(f"{folder}: cannot be written ({error.strerror or error}); make room there, then --resume.") from error
+
+
+def train_in(folder: pathlib.Path, a: argparse.Namespace, device: str) -> int:
     group = parallel.Group(device)
 
     def say(text: str) -> None:
@@ -154,13 +195,14 @@ def train(a: argparse.Namespace) -> int:
             print(f"train.py: {text}", file=sys.stderr)
 
     state, digest = starting_state(a.start, a)
-    faces, held_out = gather(a, say)
+    faces, held_out = gather(a, say, group.rank == 0)
     batch = a.people * a.pictures
     if batch % group.size:
         raise ToolError(f"{batch} faces a batch cannot be shared by {group.size} processes; change --people or --pictures.")
     options = loop.Options(
-        dim=a.dim, width=a.width, start=digest, freeze=a.freeze, loss=a.loss, mining=a.mining,
-        margin=DEFAULT_MARGIN[a.loss] if a.margin is None else a.margin, scale=a.scale, centre_weight=a.centre_weight,
+        dim=a.dim, width=a.width, data="+".join(each.digest() for each in (faces, held_out) if each is not None), start=digest, freeze=a.freeze, loss=a.loss, mining=a.mining,
+        margin=DEFAULT_MARGIN[a.loss] if a.margin is None else a.margin, scale=16.0 if a.scale is None else a.scale,
+        centre_weight=0.1 if a.centre_weight is None else a.centre_weight,
         people=a.people, pictures=a.pictures, epochs=a.epochs, steps=a.steps or max(1, len(faces.paths) // batch),
         rate=a.rate, schedule=a.schedule, warmup=a.warmup, decay=a.decay, optimiser=a.optimiser, dropout=a.dropout,
         augment=a.augment, keep=a.keep, precision=a.precision, seed=a.seed,
@@ -171,7 +213,7 @@ def train(a: argparse.Namespace) -> int:
         + f"; {options.epochs} epochs of {options.steps} steps of {batch}")  # fmt: skip
     if group.rank == 0 and trainer.pairs is not None:
         if not loop.write_pairs(folder / "pairs.txt", trainer.pairs, held_out):
-            say("no pairs.txt for `facenet evaluate`: that wants pictures called NAME/NAME_0001.png")
+            say("no pairs.txt for `facenet evaluate`: that wants pictures called NAME/NAME_0001.png, each number once")
     if a.resume and (folder / "last.pt").exists():
         trainer.resume()
         say(f"going on from step {trainer.step}")

@@ -38,8 +38,11 @@ main() {
   [[ -n $folder ]] || die "name the folder to work in; see tools/train_demo.sh --help."
   local facenet=${FACENET:-$tools/../build/release/facenet}
   [[ -x $facenet ]] || die "$facenet is not built; run cmake --preset release && cmake --build --preset release."
+  facenet=$(realpath "$facenet")   # the folder changes
   local people=240 pictures=12 network=(--width 0.25 --dim 128 --epochs 30)
   ((!short)) || { people=24 pictures=8 network=(--width 0.0625 --dim 32 --people 8 --epochs 3); }
+  set -E
+  trap 'exit 2' ERR   # whatever the tool's own status
   mkdir -p "$folder"
   cd "$folder"
   "$tools/make_identities.py" --people "$people" --pictures "$pictures" photographs

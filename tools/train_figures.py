@@ -62,9 +62,8 @@ def learn(kind: str, rate: float, steps: int = 400) -> dict[str, list[float]]:
         embeddings = functional.normalize(network(people[labels] + 1.5 * torch.randn(48, 32)))
         found = losses.triplet(embeddings, labels, kind, MARGIN)
         optimiser.zero_grad()
-        if found.backward.requires_grad:
-            found.backward.backward()
-            optimiser.step()
+        found.backward.backward()
+        optimiser.step()
         squared = losses.squared_distances(embeddings.detach())
         same = labels[:, None] == labels[None]
         history["loss"].append(float(found.value))

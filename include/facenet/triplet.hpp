@@ -26,7 +26,7 @@ struct Triplet {
 
 /// Which triplets of a batch, with squared distances p = |anchor - positive|^2 and n = |anchor - negative|^2.
 enum class Mining : std::uint8_t {
-  batch_all,   // n - p <= margin: all that have a loss (TripletMarginMiner "all")
+  batch_all,   // n - p <= margin: all that have a loss, or just none (TripletMarginMiner "all")
   batch_hard,  // each anchor with its farthest positive and nearest negative (BatchHardMiner)
   semi_hard,   // 0 < n - p <= margin: right already, but not by the margin (TripletMarginMiner "semihard")
 };
@@ -41,9 +41,15 @@ struct TripletLoss {
 
 namespace detail {
 
+// Whether Size counts n x n pairs; 32 bits do not from n = 65536 on.
+template <class Size>
+constexpr bool pairs_fit(int n) noexcept {
+  return static_cast<Size>(n) <= static_cast<Size>(-1) / static_cast<Size>(n);
+}
 inline Status check(const EmbeddingBatch& b) noexcept {
   if (b.embeddings == nullptr || b.labels == nullptr || b.count < 1 || b.dim < 1)
     return {Errc::invalid_argument, "a batch needs embeddings and labels, at least one, of at least one dimension"};
+  if (!pairs_fit<std::size_t>(b.count)) return {Errc::out_of_memory, "the batch has too many pairs for the address space"};
   return {};
 }
 inline const float* row(const EmbeddingBatch& b, int i) noexcept { return b.embeddings + std::int64_t{i} * b.dim; }

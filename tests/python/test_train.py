@@ -178,7 +178,7 @@ def options(**changes) -> loop.Options:
     values = dict(
         dim=16, width=0.0625, start="", freeze="", loss="triplet", mining="semi_hard", margin=0.2, scale=16.0,
         centre_weight=0.1, people=4, pictures=3, epochs=10, steps=10, rate=1.0, schedule="cosine", warmup=10, decay=0.0,
-        optimiser="adamw", dropout=0.0, augment=1.0, precision="single", seed=1,
+        optimiser="adamw", dropout=0.0, augment=1.0, keep="best", precision="single", seed=1, data="",
     )  # fmt: skip
     return loop.Options(**{**values, **changes})
 

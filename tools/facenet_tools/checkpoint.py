@@ -134,6 +134,12 @@ def identity_norm(layer: Layer, bias: torch.Tensor) -> StateDict:
     return {f"{layer.norm}.{part}": value for part, value in parts.items()}
 
 
+def has_folded_norms(state: StateDict, model: nn.Module) -> bool:
+    """Whether any is an identity_norm. Trained so, their statistics jump to the batch's, and the network is lost."""
+    norms = [(f"{layer.norm}.running_var", 1 - layer.eps) for layer in layers(model) if layer.norm is not None]
+    return any(torch.equal(state[name], torch.full_like(state[name], variance)) for name, variance in norms)
+
+
 def unfold(folded: Iterable[Folded], model: nn.Module) -> StateDict:
     """The state_dict of a network with these weights: the way back from fold()."""
     state: StateDict = {}
@@ -171,6 +177,8 @@ def read(path: str, unsafe: bool = False) -> StateDict:
         ) from error
     if isinstance(loaded, nn.Module):  # with unsafe
         loaded = loaded.state_dict()
+    if isinstance(loaded, dict) and {"model", "optimiser"} <= loaded.keys():
+        raise ToolError(f"{path}: is what train.py --resume goes on from; give best.pt of that folder.")
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):

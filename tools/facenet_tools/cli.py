@@ -18,6 +18,11 @@ class ToolError(Exception):
     """A sentence for the user: the file, the place and the remedy."""
 
 
+def shown(name: str) -> str:
+    """A file's name for a message or a list: what would break the line, or is not UTF-8, as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+
+
 def run(main: Callable[[], None]) -> None:
     """Calls main and exits: 0 when it returns, 2 with its sentence when it fails, 130 on Ctrl-C."""
     name = pathlib.Path(sys.argv[0]).name

@@ -9,12 +9,14 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import hashlib
+import os
 import pathlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+from tqdm import tqdm
 
-from facenet_tools.cli import ToolError
+from facenet_tools.cli import ToolError, shown
 from facenet_tools.pictures import SIZE
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -31,6 +33,7 @@ class Findings:
     conflicts: list[str] = dataclasses.field(default_factory=list)  # of two people: both are left out
     single: list[str] = dataclasses.field(default_factory=list)  # people with fewer than PER_PERSON pictures
     resized: int = 0  # of another size than the network's: trained on, resized
+    other: list[str] = dataclasses.field(default_factory=list)  # suffixes of files that are no JPEG and no PNG
 
     def lines(self) -> list[str]:
         kinds = (
@@ -39,7 +42,10 @@ class Findings:
             ("the same picture under two names, both left out", self.conflicts),
             (f"people with fewer than {PER_PERSON} pictures, left out", self.single),
         )
-        found = [f"{what}: {name}" for what, names in kinds for name in names]
+        found = [f"{what}: {shown(name)}" for what, names in kinds for name in names]
+        if self.other:
+            suffixes = ", ".join(sorted(set(map(shown, self.other))))
+            found.append(f"{len(self.other)} files of other kinds are left out: {suffixes}")
         return found + ([f"{self.resized} pictures are not {SIZE}x{SIZE} and are resized"] if self.resized else [])
 
 
@@ -50,18 +56,35 @@ class Faces:
     people: list[str]
     paths: list[pathlib.Path]
     labels: np.ndarray
+    contents: list[bytes]  # the files' SHA-256
+
+    def digest(self) -> str:
+        """Of the people, the pictures' names and what is in them; not of where the folder is."""
+        rows = [(path.parent.name, path.name, content.hex()) for path, content in zip(self.paths, self.contents)]
+        return hashlib.sha256(os.fsencode("".join("/".join(row) + "\0" for row in rows))).hexdigest()
 
     def only(self, chosen: list[int]) -> Faces:
         """The same with some of the people."""
         place = {person: new for new, person in enumerate(chosen)}
         kept = [i for i, label in enumerate(self.labels) if label in place]
         labels = np.array([place[self.labels[i]] for i in kept], dtype=np.int64)
-        return Faces([self.people[person] for person in chosen], [self.paths[i] for i in kept], labels)
+        people = [self.people[person] for person in chosen]
+        return Faces(people, [self.paths[i] for i in kept], labels, [self.contents[i] for i in kept])
 
 
 def decode(path: pathlib.Path) -> tuple[np.ndarray, bool]:
-    """uint8 [SIZE, SIZE, 3], and whether it had to be resized."""
-    with Image.open(path) as picture:
+    """uint8 [SIZE, SIZE, 3], and whether it had to be resized. The pixels that image_io.hpp gives the engine: upright, of
+    16 bits the high byte, transparent ones over white."""
+    with Image.open(path, formats=("PNG", "JPEG")) as picture:
+        picture.load()
+        if picture.getexif().get(0x0112, 1) != 1:
+            picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        if picture.mode in ("RGBA", "LA") or "transparency" in picture.info:
+            pixels = np.asarray(picture.convert("RGBA")).astype(np.int64)
+            colour, alpha = pixels[..., :3], pixels[..., 3:]
+            picture = Image.fromarray(((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8))
         picture = picture.convert("RGB")
         resized = picture.size != (SIZE, SIZE)
         if resized:
@@ -74,17 +97,35 @@ def scan(folder: str) -> tuple[Faces, Findings]:
     root = pathlib.Path(folder)
     if not root.is_dir():
         raise ToolError(f"{folder}: is not a folder; give one that holds a folder of face crops for each person.")
+    try:
+        entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise ToolError(f"{folder}: cannot be read ({error.strerror}); check its permissions.") from error
+    folders = [entry for entry in entries if entry.is_dir()]
+    if not folders:
+        pictures = any(entry.suffix.lower() in SUFFIXES for entry in entries)
+        held = "pictures and no folders, as one person's own does" if pictures else "no folders"
+        raise ToolError(f"{folder}: holds {held}; give the folder that holds a folder of face crops for each person.")
     findings, seen = Findings(), {}
     by_person: dict[str, list[pathlib.Path]] = {}
     conflicting: set[pathlib.Path] = set()
-    for person in sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+    digests: dict[pathlib.Path, bytes] = {}
+    for person in tqdm(folders, desc=folder, unit="person", leave=False, disable=None):
         kept = by_person.setdefault(person.name, [])
-        for path in sorted(path for path in person.iterdir() if path.suffix.lower() in SUFFIXES):
+        try:
+            files = sorted(path for path in person.iterdir() if not path.name.startswith("."))
+        except OSError as error:
+            findings.unreadable.append(f"{person.name} ({error.strerror})")
+            continue
+        findings.other += [path.suffix or path.name for path in files if path.suffix.lower() not in SUFFIXES]
+        for path in (path for path in files if path.suffix.lower() in SUFFIXES):
             name = str(path.relative_to(root))
             try:
-                digest = hashlib.sha256(path.read_bytes()).digest()
+                if not path.is_file():  # a pipe would be waited for
+                    raise ValueError
+                digests[path] = digest = hashlib.sha256(path.read_bytes()).digest()
                 findings.resized += decode(path)[1]
-            except (OSError, SyntaxError, ValueError) as error:
+            except Exception as error:  # Pillow raises anything on a damaged file
                 reason = getattr(error, "strerror", None) or "not a picture that can be decoded"
                 findings.unreadable.append(f"{name} ({reason})")
                 continue
@@ -105,15 +146,19 @@ def scan(folder: str) -> tuple[Faces, Findings]:
         labels += [len(people)] * len(kept)
         people.append(person)
         paths += kept
-    return Faces(people, paths, np.array(labels, dtype=np.int64)), findings
+    return Faces(people, paths, np.array(labels, dtype=np.int64), [digests[path] for path in paths]), findings
 
 
-def split(faces: Faces, share: float, seed: int) -> tuple[Faces, Faces]:
-    """By identity: nobody of the second part is in the first. At least 2 people each, or it is an error."""
+def split(faces: Faces, share: float, seed: int, option: str) -> tuple[Faces, Faces]:
+    """By identity: nobody of the second part is in the first. At least 2 people each, or it is an error. option: what
+    gives the share, for the message."""
     count = len(faces.people)
     held_out = round(share * count)
     if held_out < 2 or count - held_out < 2:
-        raise ToolError(f"{count} people with {PER_PERSON} pictures or more cannot be split {1 - share:g} to {share:g}; add people.")
+        raise ToolError(
+            f"{count} people with {PER_PERSON} pictures or more cannot be split {1 - share:g} to {share:g}, with 2 on each side; "
+            f"add people, or give another {option}."
+        )
     order = np.random.default_rng([seed, count]).permutation(count)
     return faces.only(sorted(order[held_out:].tolist())), faces.only(sorted(order[:held_out].tolist()))
 
@@ -170,7 +215,7 @@ class Loader:
         if found is None:
             try:
                 found = decode(self.faces.paths[index])[0]
-            except (OSError, SyntaxError, ValueError) as error:
+            except Exception as error:  # as in scan()
                 raise ToolError(f"{self.faces.paths[index]}: could be read before training and cannot now ({error}).") from error
             if len(self._cache) < self._room:
                 self._cache[index] = found

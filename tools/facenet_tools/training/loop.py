@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import sys
+import tarfile
 
 import numpy as np
 import torch
@@ -30,12 +31,22 @@ class Collapsed(Exception):
     """Training has ended in a state it does not come out of; the text says what to do."""
 
 
+OVERFLOW = "numbers have overflowed: there are infinities or NaN. Lower --rate (a third), or use more --warmup."
+CAUSES = (
+    "All faces have become (nearly) one point, and there the gradient is nothing. Usual causes: batch_hard mining from random "
+    "weights (begin with semi_hard, batch_all or --loss softmax, and go on from that checkpoint), too high a --rate, too few "
+    "--people in a batch, wrong labels."
+)
+FORMAT = 2  # of last.pt
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """All that decides the result; a run goes on only with what it began with."""
 
     dim: int
     width: float
+    data: str  # the digest of the pictures trained on and held out
     start: str  # the SHA-256 of the checkpoint it starts from, or ""
     freeze: str
     loss: str
@@ -69,7 +80,7 @@ class Options:
 
 def rate_at(step: int, options: Options) -> float:
     """The learning rate of a step, from 0: up in a line during the warm-up; then half a cosine to 0, or two falls to a
-    tenth, after 60 % and 85 % of the steps."""
+    tenth, after 60 % and 85 % of the steps that follow the warm-up."""
     if step < options.warmup:
         return options.rate * (step + 1) / options.warmup
     done = (step - options.warmup) / max(1, options.last - options.warmup)
@@ -82,37 +93,42 @@ def rate_at(step: int, options: Options) -> float:
 class CollapseWatch:
     """Sees when all embeddings become one point, from which no triplet has a gradient that pulls them apart.
 
-    Unit vectors of strangers are 1.4 apart when nothing is learned, and about 1 to 1.4 afterwards.
+    Unit vectors of strangers are 1.4 apart when nothing is learned, and about 1 to 1.4 afterwards. In a run that collapses
+    they jump about between 0.04 and 0.3, so their moving mean is watched.
     """
 
     margin: float | None  # of a triplet loss
-    near: int = 0
-    stuck: int = 0
-    NEAR, PATIENCE = 0.1, 30
+    apart: float = 1.4  # moving mean of the distances of strangers
+    STEPS, NEAR = 30, 0.4
+    EQUAL = 1e-5  # float32's rounding over the last layers; embeddings of a random network differ by 1e-3
 
     def see(self, loss: float, impostor: float) -> None:
-        if not math.isfinite(loss):
-            raise Collapsed(f"the loss is {loss}: numbers have overflowed. Lower --rate (a third), or use more --warmup.")
-        self.near = self.near + 1 if impostor < self.NEAR else 0
-        at_margin = self.margin is not None and abs(loss - self.margin) <= 0.02 * self.margin and impostor < 4 * self.NEAR
-        self.stuck = self.stuck + 1 if at_margin else 0
-        if max(self.near, self.stuck) < self.PATIENCE:
+        if not (math.isfinite(loss) and math.isfinite(impostor)):  # mining drops triplets with NaN, and the loss is 0 then
+            raise Collapsed(OVERFLOW)
+        self.apart += (impostor - self.apart) / self.STEPS
+        if self.apart >= self.NEAR:
             return
         where = f"; the loss is {loss:.4f}, and the margin {self.margin:g} is what equal embeddings cost" if self.margin else ""
         raise Collapsed(
-            f"embeddings have collapsed: for {self.PATIENCE} steps faces of different people have been {impostor:.3f} apart "
-            f"on average, where unit vectors could be 1.4{where}. All faces have become (nearly) one point, and there the "
-            "gradient is nothing. Usual causes: batch_hard mining from random weights (begin with semi_hard, batch_all or "
-            "--loss softmax, and go on from that checkpoint), too high a --rate, too few --people in a batch, wrong labels."
+            f"embeddings have collapsed: over some {self.STEPS} steps faces of different people have been {self.apart:.3f} apart "
+            f"on average, where unit vectors could be 1.4{where}. {CAUSES}"
         )
+
+    def see_held_out(self, embeddings: np.ndarray) -> None:
+        """Those of evaluation, which uses running statistics: they can be equal where those of a batch are not."""
+        if not np.isfinite(embeddings).all():
+            raise Collapsed(OVERFLOW)
+        if np.ptp(embeddings, axis=0).max() <= self.EQUAL:
+            raise Collapsed(f"embeddings have collapsed: those of all people held out are equal. {CAUSES}")
 
 
 def freeze_up_to(model: nn.Module, stage: str) -> list[nn.Module]:
     """Stops training of all stages up to `stage`: their weights stay, and so do their batch norms' statistics."""
-    names = [name for name, _child in model.named_children()]
+    stages = [(name, child) for name, child in model.named_children() if any(True for _ in child.parameters())]
+    names = [name for name, _child in stages]
     if stage not in names:
         raise ToolError(f"--freeze {stage}: the stages of this network are {', '.join(names)}.")
-    frozen = [child for _name, child in list(model.named_children())[: names.index(stage) + 1]]
+    frozen = [child for _name, child in stages[: names.index(stage) + 1]]
     for child in frozen:
         child.requires_grad_(False)
     if not any(p.requires_grad for p in model.parameters()):
@@ -187,11 +203,10 @@ class Trainer:
             share = self.group.sum(torch.stack([loss.detach(), wrong.to(self.dtype) / o.batch]))
             found = losses.BatchLoss(loss, share[0], float(share[1]))
         self.optimiser.zero_grad(set_to_none=True)
-        if found.backward.requires_grad:  # not where mining found nothing
-            self.scaler.scale(found.backward).backward()
-            self.group.sum_gradients(self.parameters)
-            self.scaler.step(self.optimiser)
-            self.scaler.update()
+        self.scaler.scale(found.backward).backward()  # where mining found nothing it is 0; momentum and decay go on
+        self.group.sum_gradients(self.parameters)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         genuine, impostor = mean_distances(gathered.detach(), labels)
         self.step += 1
         value = float(found.value)
@@ -211,46 +226,66 @@ class Trainer:
         return torch.cat(parts).numpy()
 
     def validate(self) -> protocol.Score:
-        return protocol.evaluate(self.embed(self.held_out_loader), self.pairs)
+        embeddings = self.embed(self.held_out_loader)
+        self.watch.see_held_out(embeddings)
+        return protocol.evaluate(embeddings, self.pairs)
 
     def baselines(self) -> dict[str, protocol.Score]:
         """What needs no training: grey pixels at a fifth of the size, each picture's mean and deviation taken out, and the
-        network as it begins. A set on which these do well says little about a network."""
+        network as it begins. A set on which these do well says little about a network. Their thresholds are of their own
+        distances: a random network's are below the protocol's step of 0.01, and would all be accepted."""
         loader = self.held_out_loader
         small = [np.asarray(Image.fromarray(loader.picture(i)).convert("L").reduce(5), np.float64) for i in range(len(loader.faces.paths))]
         vectors = np.stack([(grey - grey.mean()) / max(float(grey.std()), 1e-9) for grey in small]).reshape(len(small), -1)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
-        return {"raw pixels": protocol.evaluate(vectors, self.pairs), "before training": self.validate()}
+        embeddings = self.embed(loader)
+        return {name: protocol.evaluate(each, self.pairs, own_thresholds=True)
+                for name, each in (("raw pixels", vectors), ("before training", embeddings))}  # fmt: skip
 
     # ---- What survives ---------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
         state = {
-            "format": 1, "step": self.step, "options": dataclasses.asdict(self.options), "model": self.model.state_dict(),
+            "format": FORMAT, "step": self.step, "options": dataclasses.asdict(self.options), "model": self.model.state_dict(),
             "head": self.head.state_dict() if self.head else {}, "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(), "best": dataclasses.asdict(self.best) if self.best else None,
-            "watch": [self.watch.near, self.watch.stuck],
+            "scaler": self.scaler.state_dict(), "apart": self.watch.apart, "best": None,
         }  # fmt: skip
+        _check_finite(state["model"], state["head"])
+        if self.best is not None:  # tensors are read without running what a file says
+            curve = {name: torch.from_numpy(getattr(self.best, name)) for name in ("fpr", "tpr")}
+            state["best"] = {**dataclasses.asdict(self.best), **curve}
         _write(self.folder / "last.pt", state)
 
     def resume(self) -> None:
         """Takes up FOLDER/last.pt, and cuts the logs back to it."""
         path = self.folder / "last.pt"
         try:
-            state = torch.load(path, map_location=self.device)
+            if tarfile.is_tarfile(path):  # where weights_only does not protect; torch wrote those before 0.1.10
+                raise ValueError("a tar archive")
+            state = torch.load(path, map_location=self.device, weights_only=True)
         except Exception as error:  # torch raises anything on a damaged file
-            raise ToolError(f"{path}: cannot be read ({error}); remove it to begin anew.") from error
+            raise ToolError(f"{path}: cannot be read ({str(error).splitlines()[0]}); remove it to begin anew.") from error
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise ToolError(f"{path}: is not what this train.py writes; remove it to begin anew, or choose another folder.")
         ours = dataclasses.asdict(self.options)
         other = [f"{name} {state['options'].get(name)}, now {value}" for name, value in ours.items() if state["options"].get(name) != value]
+        if state["options"].get("data") != self.options.data:
+            raise ToolError(
+                f"{path}: that run was begun with other pictures or people, trained on or held out; put them back, or choose "
+                "another folder."
+            )
         if other:
             raise ToolError(f"{path}: that run was begun with {'; '.join(other)}; give the same options, or another folder.")
         self.model.load_state_dict(state["model"])
         if self.head is not None:
             self.head.load_state_dict(state["head"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.step, self.best = state["step"], protocol.Score(**state["best"]) if state["best"] else None
-        self.watch.near, self.watch.stuck = state["watch"]
+        if state["scaler"]:  # empty where that device needed none
+            self.scaler.load_state_dict(state["scaler"])
+        self.step, self.watch.apart = state["step"], state["apart"]
+        if state["best"] is not None:
+            best = {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in state["best"].items()}
+            self.best = protocol.Score(**best)
 
     # ---- The whole run ---------------------------------------------------------------------------------------------------
 
@@ -259,6 +294,17 @@ class Trainer:
         logs = [_Log(self.folder / name, columns, self.step) for name, columns in
                 (("steps.csv", STEP_COLUMNS), ("epochs.csv", EPOCH_COLUMNS))] if first else []  # fmt: skip
         bar = tqdm(total=o.last, initial=self.step, unit="step", disable=None if first else True)
+        try:
+            self._steps(save_every, logs, bar)
+        finally:  # also of a run that has collapsed: the curves show how
+            bar.close()
+            if first:
+                for log in logs:
+                    log.flush()
+                curves.draw(self.folder, o.margin if o.loss == "triplet" else None, self.best)
+
+    def _steps(self, save_every: int, logs: list[_Log], bar: tqdm) -> None:
+        o, first = self.options, self.group.rank == 0
         while self.step < o.last:
             row = self.train_step()
             bar.update()
@@ -279,9 +325,6 @@ class Trainer:
                         self.keep()
                     self.save()
                 self.group.wait()
-        bar.close()
-        if first:
-            curves.draw(self.folder, o.margin if o.loss == "triplet" else None, self.best)
 
     def _validated(self, score: protocol.Score, log: _Log, bar: tqdm) -> None:
         epoch = self.step // self.options.steps
@@ -300,6 +343,7 @@ class Trainer:
     def keep(self) -> None:
         """FOLDER/best.pt: a plain state_dict with facenet-pytorch's names, for tools/convert_weights.py."""
         state = {name: value.float().cpu() if value.is_floating_point() else value.cpu() for name, value in self.model.state_dict().items()}
+        _check_finite(state)
         _write(self.folder / "best.pt", state)
 
     def _board(self, row: dict, what: str) -> None:
@@ -340,6 +384,11 @@ def mean_distances(embeddings: Tensor, labels: Tensor) -> tuple[float, float]:
     return float(distances[same & other].mean()), float(distances[~same].mean())
 
 
+def _check_finite(*states: checkpoint.StateDict) -> None:
+    if not all(torch.isfinite(value).all() for state in states for value in state.values()):
+        raise Collapsed(OVERFLOW)
+
+
 def _write(path: pathlib.Path, state: dict) -> None:
     file = io.BytesIO()
     torch.save(state, file)
@@ -355,16 +404,19 @@ def _tensorboard(folder: pathlib.Path):
 
 
 def write_pairs(path: pathlib.Path, pairs: protocol.Pairs, faces: data.Faces) -> bool:
-    """LFW's pairs.txt, for `facenet evaluate`. False where pictures are not called NAME/NAME_0001.png, as that wants."""
+    """LFW's pairs.txt, for `facenet evaluate`. False where pictures are not called NAME/NAME_0001.png, as that wants, or
+    a number is there twice (.png and .jpg)."""
     numbers = []
     for face, label in zip(faces.paths, faces.labels):
         name, _, number = face.stem.rpartition("_")
         if name != faces.people[label] or len(number) != 4 or not number.isdigit() or any(c.isspace() for c in name):
             return False
         numbers.append(int(number))
+    if len(set(zip(faces.labels.tolist(), numbers))) < len(numbers):
+        return False
     lines = [f"{protocol.FOLDS}\t{len(pairs.same) // (2 * protocol.FOLDS)}"]
     for a, b, same in zip(pairs.first, pairs.second, pairs.same):
         one, other = faces.people[faces.labels[a]], faces.people[faces.labels[b]]
         lines.append("\t".join([one, str(numbers[a]), *([] if same else [other]), str(numbers[b])]))
-    cli.write_atomically(str(path), ["".join(f"{line}\n" for line in lines).encode()])
+    cli.write_atomically(str(path), [os.fsencode("".join(f"{line}\n" for line in lines))])
     return True

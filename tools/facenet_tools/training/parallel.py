@@ -25,6 +25,8 @@ class Group:
     def __init__(self, device: str) -> None:
         self.size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
         if self.size > 1:
+            if device == "cuda":  # which is then this process's own
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
             dist.init_process_group("nccl" if device == "cuda" else "gloo")
 
     def rows(self, whole: int) -> range:
@@ -104,13 +106,14 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        out, mean, variance = _BatchNorm.apply(x, self.eps, self.group)
+        # Half precision is too coarse for statistics, and gloo has no bfloat16.
+        out, mean, variance = _BatchNorm.apply(x.to(torch.promote_types(x.dtype, torch.float32)), self.eps, self.group)
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
         shape = [1, -1] + [1] * (x.dim() - 2)
-        return out * self.weight.view(shape) + self.bias.view(shape)
+        return (out * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
 
 
 def share_batch_norms(module: nn.Module, group: Group) -> None:

@@ -62,7 +62,7 @@ def make_pairs(labels: np.ndarray, each: int, seed: int) -> Pairs:
             folds[kind] = np.array_split(random.permutation(found), FOLDS)
     count = min(each, *(len(found) for kind in folds.values() for found in kind))
     if count == 0:
-        raise ToolError(f"{len(people)} people with {len(labels)} pictures are too few for {FOLDS} folds of pairs; add people.")
+        raise ToolError(f"{len(people)} people with {len(labels)} pictures held out are too few for {FOLDS} folds of pairs; hold out more, or nobody (--validation-share 0).")
     parts = [(found[:count], kind, fold) for fold in range(FOLDS) for kind in (True, False) for found in [folds[kind][fold]]]
     rows = np.concatenate([part[0] for part in parts])
     same = np.repeat([part[1] for part in parts], count)
@@ -76,11 +76,11 @@ def _candidates(own: np.ndarray, labels: np.ndarray) -> dict[bool, np.ndarray]:
     return {True: rows[genuine], False: rows[~genuine]}
 
 
-def best_threshold(squared: np.ndarray, same: np.ndarray) -> float:
-    """Of THRESHOLDS the smallest of those with which accepting squared < threshold is right most often."""
+def best_threshold(squared: np.ndarray, same: np.ndarray, thresholds: np.ndarray = THRESHOLDS) -> float:
+    """The smallest of those with which accepting squared < threshold is right most often."""
     genuine, impostors = np.sort(squared[same]), np.sort(squared[~same])
-    right = np.searchsorted(genuine, THRESHOLDS) + len(impostors) - np.searchsorted(impostors, THRESHOLDS)
-    return float(THRESHOLDS[np.argmax(right)])
+    right = np.searchsorted(genuine, thresholds) + len(impostors) - np.searchsorted(impostors, thresholds)
+    return float(thresholds[np.argmax(right)])
 
 
 def roc(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,17 +91,19 @@ def roc(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.concatenate([[0], false / max(1, (~same).sum())]), np.concatenate([[0], true / max(1, same.sum())])
 
 
-def evaluate(embeddings: np.ndarray, pairs: Pairs) -> Score:
+def evaluate(embeddings: np.ndarray, pairs: Pairs, own_thresholds: bool = False) -> Score:
     difference = embeddings[pairs.first].astype(np.float64) - embeddings[pairs.second]
-    return score(np.sqrt(np.square(difference).sum(1)), pairs)
+    return score(np.sqrt(np.square(difference).sum(1)), pairs, own_thresholds)
 
 
-def score(distances: np.ndarray, pairs: Pairs) -> Score:
+def score(distances: np.ndarray, pairs: Pairs, own_thresholds: bool = False) -> Score:
+    """own_thresholds: each pair's distance instead of the protocol's steps."""
     squared = np.square(distances)
+    steps = np.unique(squared) if own_thresholds else THRESHOLDS
     accuracies, thresholds = [], []
     for number in range(FOLDS):
         held_out = pairs.fold == number
-        threshold = best_threshold(squared[~held_out], pairs.same[~held_out])
+        threshold = best_threshold(squared[~held_out], pairs.same[~held_out], steps)
         accuracies.append(np.mean((squared[held_out] < threshold) == pairs.same[held_out]))
         thresholds.append(np.sqrt(threshold))
     fpr, tpr = roc(distances, pairs.same)
