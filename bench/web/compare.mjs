@@ -77,8 +77,8 @@ const inPage = async (f, argument, profile) => {
 
 const rows = [];
 for (const threads of [1, 2]) {
-  const single = threads === 1 ? ['simd'] : ['threads'];
-  const inChromium = threads === 1 && built('relaxed') ? ['relaxed', 'simd'] : single;
+  const single = threads === 1 ? ['simd'] : ['threads'], relaxed = threads === 1 ? 'relaxed' : 'relaxed-threads';
+  const inChromium = [...[relaxed].filter(built), ...single];
   say(`Chromium, ${threads} thread(s)`);
   const chromiumTimes = await inPage(async (o) => {
     const {FaceNet} = await import('/facenet/index.js');
@@ -155,7 +155,7 @@ const whole = await inPage(async ({rounds}) => {
   await faceapi.nets.faceRecognitionNet.loadFromUri(models);
   const counts = {};
   const times = await interleave({
-    'facenet, threads': async () => {
+    facenet: async () => {
       const faces = await net.detect(image, {minFace: 40});
       for (const face of faces) await net.embed(image, {face});
       counts.facenet = faces.length;
@@ -203,12 +203,12 @@ else {
     out.push(`| ${name} | ${t.median.toFixed(0)} | ${t.min.toFixed(0)} | ${t.ratio.toFixed(2)} | ${name === 'face-api' ? whole.counts.faceapi : whole.counts.facenet} |`);
 }
 const dist = (name) => path.join(DIST, name), js = path.join(PACKAGE, 'facenet/index.js');
+const thread = path.join(PACKAGE, 'facenet/thread.js');
 const ortDist = path.join(MODULES, 'onnxruntime-web/dist'), face = path.join(MODULES, '@vladmandic/face-api'), tfWasm = path.join(MODULES, '@tensorflow/tfjs-backend-wasm/dist');
 const modelBytes = ['ssd_mobilenetv1_model', 'face_landmark_68_model', 'face_recognition_model'].map((m) => path.join(face, `model/${m}.bin`));
 const sizes = [
-  ['facenet, simd', bytes(js), bytes(dist('facenet-simd.wasm')), bytes(i8)],
-  ...(built('relaxed') ? [['facenet, relaxed', bytes(js), bytes(dist('facenet-relaxed.wasm')), bytes(i8)]] : []),
-  ['facenet, threads', bytes(js, dist('facenet-threads.mjs'), dist('facenet-threads.worker.js')), bytes(dist('facenet-threads.wasm')), bytes(i8)],
+  ...['simd', 'relaxed', 'threads', 'relaxed-threads'].filter(built).map((name) =>
+    [`facenet, ${name}`, name.endsWith('threads') ? bytes(js, thread) : bytes(js), bytes(dist(`facenet-${name}.wasm`)), bytes(i8)]),
   ['facenet, small trained model', bytes(js), bytes(dist('facenet-simd.wasm')), bytes(small)],
   ['onnxruntime-web (embedding only)', bytes(path.join(ortDist, 'ort.wasm.min.mjs'), path.join(ortDist, 'ort-wasm-simd-threaded.mjs')), bytes(path.join(ortDist, 'ort-wasm-simd-threaded.wasm')), bytes(onnx)],
   ['face-api', bytes(path.join(face, 'dist/face-api.esm.js')), bytes(path.join(tfWasm, 'tfjs-backend-wasm-simd.wasm')), bytes(...modelBytes)],

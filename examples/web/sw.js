@@ -1,6 +1,6 @@
 // Keeps the page itself for use without a network; weights are kept by the package, by their digest.
 const CACHE = 'facenet-page-1';
-const FILES = ['./', 'app.js', 'worker.js', 'style.css', 'icon.svg', 'facenet/index.js', 'weights.json'];
+const FILES = ['./', 'app.js', 'worker.js', 'style.css', 'icon.svg', 'facenet/index.js', 'facenet/thread.js', 'weights.json'];
 
 addEventListener('install', (event) => {
   event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(FILES)).then(() => skipWaiting()));

@@ -43,8 +43,7 @@ constexpr double rounding_factor(ConvAlgorithm a) noexcept {
     case ConvAlgorithm::winograd_4_1x7:
     case ConvAlgorithm::winograd_4_7x1: return 1.7 / 0.39;
     case ConvAlgorithm::winograd_6x6_3x3: return 6.9 / 2.7;
-    case ConvAlgorithm::winograd_3x3_stride_2: return 3.0 / 2.7;
-    default: return 1;
+    default: return 1;  // stride 2 too: 3.0e-7 where a direct sum had 4.6e-7 on the same data
   }
 }
 

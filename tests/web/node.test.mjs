@@ -48,9 +48,10 @@ for (const build of builds) {
   });
 }
 
-test('sizes before compression: a module at most 200 KB, JavaScript at most 30 KB', (t) => {
+test('sizes before compression: JavaScript at most 30 KB, a module at most 200 KB, clang 19\'s 275', (t) => {
   const size = (...names) => names.reduce((sum, n) => sum + fs.statSync(path.join(DIST, n)).size, 0);
-  for (const file of fs.readdirSync(DIST).filter((name) => name.endsWith('.wasm'))) assert.ok(size(file) <= 200_000, file);
+  // Where the 70 KB come from that clang 19 with WASI's C library makes more than Emscripten is in HACKING.md.
+  for (const build of builds) assert.ok(size(`facenet-${build}.wasm`) <= (/relaxed|threads/.test(build) ? 275_000 : 200_000), build);
   assert.ok(size('../index.js', '../thread.js') <= 30_000);
   if (!fs.existsSync(path.join(DIST, '../facenet.min.js'))) return t.skip('there was no terser when the package was built');
   assert.ok(size('../facenet.min.js', '../thread.js') <= 30_000);
@@ -87,7 +88,7 @@ test('dispose ends the workers, and a process that forgot it ends too', async ()
     console.log(before - ${threads});`);
   assert.equal(error, null);
   if (fs.existsSync('/proc/self/task')) assert.ok(Number(counts) >= 2, counts);
-  assert.deepEqual(await run(`console.log(net.info.build);`), [null, can.relaxed && built('relaxed-threads') ? 'relaxed-threads' : 'threads']);
+  assert.deepEqual(await run(`console.log(net.info.threads);`), [null, '3']);
 });
 
 test('a thread that cannot be started is an error that names its file', async () => {
