@@ -18,7 +18,6 @@ from facenet_tools.training import losses
 TOOL = ROOT / os.environ.get("FACENET_BUILD", "build/release") / "facenet_triplet_tool"
 REDUCTIONS = ("sum", "mean", "mean_active")
 MARGIN = 0.2
-ON_THE_GRID = 0.1875
 # Float embeddings of length 1: a distance is at most 4, and a chain of 512 / width FMAs rounds it by some eps of that;
 # over sums of up to 8 rows of differences the gradient of a mean stays below 1e-6, which is what the header promises.
 CLOSE = 1e-6
@@ -114,21 +113,19 @@ def rows(triplets: np.ndarray) -> set[tuple[int, ...]]:
 def test_mining_is_pytorch_metric_learnings(mining: str) -> None:
     for seed, shape in enumerate([(6, 4, 24), (12, 3, 20), (3, 9, 16)]):
         embeddings, labels = on_a_grid(*shape, seed)
-        # A multiple of the grid's 1/1024: gaps of exactly 0 and of exactly the margin are there.
-        ours = run(embeddings, labels, mining, margin=ON_THE_GRID).triplets
-        theirs = their_triplets(embeddings, labels, mining, ON_THE_GRID)
         squared = np.square(embeddings[:, None].astype(np.float64) - embeddings).sum(2)
-        gaps = {squared[a, n] - squared[a, p] for a, p, n in their_triplets(embeddings, labels, "batch_all", ON_THE_GRID)}
-        assert {0.0, ON_THE_GRID} <= gaps
+        gaps = {squared[a, n] - squared[a, p] for a, p, n in their_triplets(embeddings, labels, "batch_all", 1.0)}
+        margin = min(gaps, key=lambda gap: abs(gap - MARGIN))  # so gaps of exactly 0 and of exactly the margin are there
+        assert 0.0 in gaps and abs(margin - MARGIN) < 0.05
+        ours, theirs = run(embeddings, labels, mining, margin=margin), their_triplets(embeddings, labels, mining, margin)
         x, y = torch.from_numpy(embeddings.astype(np.float64)), torch.from_numpy(labels)
-        trainers = losses.mine(losses.squared_distances(x), y, mining, ON_THE_GRID)
+        trainers = losses.mine(losses.squared_distances(x), y, mining, margin)
         assert rows(np.stack([indices.numpy() for indices in trainers], axis=1)) == rows(theirs)
-        counted = losses.triplet(x, y, mining, ON_THE_GRID).active * len(theirs)  # a loss of exactly 0 is not active
-        assert round(counted) == run(embeddings, labels, mining, margin=ON_THE_GRID).active
-        assert round(counted) == sum(squared[a, p] - squared[a, n] + ON_THE_GRID > 0 for a, p, n in theirs) < len(theirs)
-        assert 0 < len(theirs) < len(labels) ** 3 and len(ours) == len(theirs)
-        assert rows(ours) == rows(theirs)
-        assert (np.diff(ours @ [len(labels) ** 2, len(labels), 1]) > 0).all(), "not in ascending order"
+        active = sum(squared[a, p] - squared[a, n] + margin > 0 for a, p, n in theirs)  # a loss of exactly 0 is not
+        assert ours.active == round(losses.triplet(x, y, mining, margin).active * len(theirs)) == active < len(theirs)
+        assert 0 < len(theirs) < len(labels) ** 3 and len(ours.triplets) == len(theirs)
+        assert rows(ours.triplets) == rows(theirs)
+        assert (np.diff(ours.triplets @ [len(labels) ** 2, len(labels), 1]) > 0).all(), "not in ascending order"
 
 
 @needs_tool
