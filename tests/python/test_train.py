@@ -332,7 +332,7 @@ def test_collapse_is_seen_and_explained() -> None:
 
 @pytest.mark.parametrize("mining", losses.MININGS)
 def test_overflow_ends_a_run_under_every_mining(mining: str, crops: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> None:
-    """A weight becomes NaN in the second step; where it is the last one, nothing of it is written."""
+    """A weight becomes NaN in the second step: the third one's embeddings show it, or what is to be saved after the second."""
     step = loop.Trainer.train_step
 
     def broken(trainer):
@@ -342,9 +342,10 @@ def test_overflow_ends_a_run_under_every_mining(mining: str, crops: pathlib.Path
         return row
 
     monkeypatch.setattr(loop.Trainer, "train_step", broken)
-    for steps in (2, 4):
-        run = tmp_path / str(steps)
-        result = train(crops, run, "--mining", mining, "--steps", steps, "--epochs", 1, "--validation-share", 0)
+    for steps, every in ((4, 4), (4, 2), (2, 2)):
+        run = tmp_path / f"{steps}_{every}"
+        result = train(crops, run, "--mining", mining, "--steps", steps, "--save-every", every, "--epochs", 1,
+                       "--validation-share", 0)  # fmt: skip
         assert result.returncode == 1 and "numbers have overflowed" in result.stderr, result.stderr
         assert not (run / "best.pt").exists() and not (run / "last.pt").exists() and (run / "curves.png").exists()
 

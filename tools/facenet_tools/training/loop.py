@@ -125,11 +125,11 @@ class CollapseWatch:
 
 def freeze_up_to(model: nn.Module, stage: str) -> list[nn.Module]:
     """Stops training of all stages up to `stage`: their weights stay, and so do their batch norms' statistics."""
-    stages = [(name, child) for name, child in model.named_children() if any(True for _ in child.parameters())]
-    names = [name for name, _child in stages]
-    if stage not in names:
-        raise ToolError(f"--freeze {stage}: the stages of this network are {', '.join(names)}.")
-    frozen = [child for _name, child in stages[: names.index(stage) + 1]]
+    children = dict(model.named_children())
+    stages = [name for name, child in children.items() if any(True for _ in child.parameters())]
+    if stage not in stages:
+        raise ToolError(f"--freeze {stage}: the stages of this network are {', '.join(stages)}.")
+    frozen = list(children.values())[: list(children).index(stage) + 1]
     for child in frozen:
         child.requires_grad_(False)
     if not any(p.requires_grad for p in model.parameters()):
