@@ -131,7 +131,7 @@ def test_files_that_are_no_pictures_are_listed(crops: pathlib.Path, tmp_path: pa
     folder = tmp_path / "faces"
     shutil.copytree(crops, folder)
     wide = make_image_corpus.chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0))
-    (folder / "p0" / "bomb.png").write_bytes(make_image_corpus.PNG_SIGNATURE + wide)
+    (folder / "p0" / "bomb.png").write_bytes(make_image_corpus.PNG_SIGNATURE + wide + make_image_corpus.chunk(b"IDAT", b""))
     Image.new("RGB", (160, 160)).save(folder / "p0" / "other.png", "bmp")
     os.mkfifo(folder / "p0" / "pipe.png")
     (folder / "p0" / "one.gif").write_bytes(b"")
@@ -601,6 +601,10 @@ def test_validation_uses_running_statistics_and_leaves_them(crops: pathlib.Path,
     for i in (0, 17):  # one by one, which only running statistics allow; float32's rounding through 132 layers
         pixels = pictures.to_tensor(data.decode(trainer.loader.faces.paths[i])[0][None], torch.float32)
         assert np.abs(model(pixels).numpy()[0] - vectors[i]).max() <= 1e-5
+    trainer.held_out_loader = trainer.loader
+    torch.nn.init.zeros_(trainer.model.last_linear.weight)
+    with pytest.raises(loop.Collapsed, match="held out are equal"):
+        trainer.validate()
 
 
 @pytest.mark.parametrize(("loss", "precision"), [("softmax", "single"), ("triplet", "mixed")])
