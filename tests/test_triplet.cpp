@@ -120,6 +120,46 @@ TEST_CASE("mining selects what its definition says") {
   }
 }
 
+TEST_CASE("exactly at the limits: equal distances, and a gap of just the margin") {
+  // Anchor 0 and positive 1 at 0 and 1/4 (p = 1/16); negatives at squared distances 1/16 and 1/4 from the anchor.
+  const std::vector<float> values = {0.0f, 0.25f, -0.25f, -0.5f};
+  const std::vector<int> labels = {1, 1, 2, 3};
+  const EmbeddingBatch b{values.data(), labels.data(), 4, 1};
+  const auto d = squared_distances(b);
+  REQUIRE(d.ok());
+  const auto of_first = [&](Mining mining) {
+    const auto found = mine(b, d->span(), mining, 0.1875f);
+    REQUIRE(found.ok());
+    std::vector<int> negatives;
+    for (const Triplet& t : *found)
+      if (t.anchor == 0) negatives.push_back(t.negative);
+    return negatives;
+  };
+  CHECK(of_first(Mining::batch_all) == std::vector<int>{2, 3});
+  CHECK(of_first(Mining::semi_hard) == std::vector<int>{3});
+  const Triplet edge{0, 1, 3};  // 1/16 - 1/4 + 3/16 = 0
+  std::vector<float> gradient(4, 1.0f);
+  const auto loss = triplet_loss(b, d->span(), {&edge, 1}, 0.1875f, Reduction::sum, gradient.data());
+  REQUIRE(loss.ok());
+  CHECK(loss->value == 0);
+  CHECK(loss->active == 0);
+  CHECK(std::all_of(gradient.begin(), gradient.end(), [](float g) { return g == 0.0f; }));
+}
+
+TEST_CASE("a batch whose pairs no size_t counts") {
+  static_assert(detail::pairs_fit<std::uint32_t>(65535) && !detail::pairs_fit<std::uint32_t>(65536), "2^32 pairs");
+  static_assert(detail::pairs_fit<std::uint64_t>(std::numeric_limits<int>::max()), "2^62 pairs");
+  if (sizeof(std::size_t) > 4) return;
+  const std::vector<float> values(65537);
+  const std::vector<int> labels(65537);
+  const EmbeddingBatch b{values.data(), labels.data(), 65537, 1};
+  const std::vector<float> wrapped(131073);  // 65537 squared, modulo 2^32
+  CHECK(squared_distances(b).status().code() == Errc::out_of_memory);
+  const Span<const float> d{wrapped.data(), wrapped.size()};
+  CHECK(mine(b, d, Mining::batch_all, 0.2f).status().code() == Errc::out_of_memory);
+  CHECK(triplet_loss(b, d, {}, 0.2f, Reduction::sum, nullptr).status().code() == Errc::out_of_memory);
+}
+
 TEST_CASE("loss and gradient: the definition and its finite differences") {
   for (int dim : {3, 16, 37}) {
     Batch b = batch(5, 3, dim, 40 + static_cast<unsigned>(dim));

@@ -180,11 +180,11 @@ def train(a: argparse.Namespace) -> int:
         raise ToolError(f"{folder}: cannot be made ({error.strerror}); choose a folder that can be.") from error
     if (folder / "last.pt").exists() and not a.resume:
         raise ToolError(f"{folder}: holds a run; add --resume to go on with it, or choose another folder.")
-    with lock(folder) if os.environ.get("RANK", "0") == "0" else contextlib.nullcontext():
-        try:
+    try:
+        with lock(folder) if os.environ.get("RANK", "0") == "0" else contextlib.nullcontext():
             return train_in(folder, a, device)
-        except OSError as error:
-            raise ToolError(f"{folder}: cannot be written ({error.strerror or error}); make room there, then --resume.") from error
+    except OSError as error:
+        raise ToolError(f"{folder}: cannot be written ({error.strerror or error}); make room there, then --resume.") from error
 
 
 def train_in(folder: pathlib.Path, a: argparse.Namespace, device: str) -> int:
@@ -200,7 +200,8 @@ def train_in(folder: pathlib.Path, a: argparse.Namespace, device: str) -> int:
     if batch % group.size:
         raise ToolError(f"{batch} faces a batch cannot be shared by {group.size} processes; change --people or --pictures.")
     options = loop.Options(
-        dim=a.dim, width=a.width, data="+".join(each.digest() for each in (faces, held_out) if each is not None), start=digest, freeze=a.freeze, loss=a.loss, mining=a.mining,
+        dim=a.dim, width=a.width, data="+".join(each.digest() for each in (faces, held_out) if each is not None), start=digest,
+        freeze=a.freeze, loss=a.loss, mining=a.mining,
         margin=DEFAULT_MARGIN[a.loss] if a.margin is None else a.margin, scale=16.0 if a.scale is None else a.scale,
         centre_weight=0.1 if a.centre_weight is None else a.centre_weight,
         people=a.people, pictures=a.pictures, epochs=a.epochs, steps=a.steps or max(1, len(faces.paths) // batch),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import signal
 import subprocess
 
 import numpy as np
 import pytest
 import torch
 
-from conftest import ROOT, TOOLS, run_tool
+from conftest import ROOT, TOOLS, assert_one_error, run_tool
 from facenet_tools import checkpoint, pictures, rendered_faces
 from facenet_tools.training import data, protocol
 
@@ -117,6 +118,18 @@ def test_people_do_not_depend_on_how_many_there_are(tmp_path: pathlib.Path) -> N
     again = run_tool("make_identities.py", tmp_path / "many", "--people", 2, "--pictures", 3, "--jobs", 1)
     assert again.stdout == "6 pictures of 2 people: 0 made, 6 were there\n"
     assert run_tool("make_identities.py", tmp_path, "--people", 0).returncode == 2
+    call = ("make_identities.py", tmp_path / "few", "--people", 1, "--pictures", 2, "--jobs", 1)
+    assert_one_error(run_tool(*call, "--seed", 2), "holds people of --seed 1; give that seed")
+    first = sorted((tmp_path / "few").rglob("*.png"))[0]
+    first.write_bytes(b"")  # as a full disk leaves it
+    assert run_tool(*call).stdout == "2 pictures of 1 people: 1 made, 1 were there\n" and first.stat().st_size > 0
+
+
+def test_a_killed_renderer_is_an_error(tmp_path: pathlib.Path, monkeypatch) -> None:
+    """As by the system, out of memory: it must not wait for ever for that person."""
+    monkeypatch.setattr(rendered_faces, "picture", lambda *_arguments: os.kill(os.getpid(), signal.SIGKILL))
+    result = run_tool("make_identities.py", tmp_path / "out", "--people", 2, "--pictures", 1, "--jobs", 2)
+    assert_one_error(result, "a process was killed", "run again, it goes on")
 
 
 def test_a_picture_shows_the_person_and_not_only_the_view() -> None:
@@ -182,10 +195,12 @@ def test_face_data_names_what_is_wrong(tmp_path: pathlib.Path, embedded: pathlib
     rows = [json.loads(line) for line in embedded.read_text().splitlines()]
     for text, part in (
         ("", "holds no embeddings"), ("{", "line 1 is not what"), (json.dumps({**rows[0], "face": 1}), "line 1: "),
+        ("5", "line 1 is not what"), ("[]", "line 1 is not what"), ("h\xe4h", "line 1 is not what"),
+        *((json.dumps({**rows[0], "embedding": wrong}), "a list of finite numbers") for wrong in ([[1.0]], 1.0, [float("nan"), 1.0])),
         (json.dumps(rows[0]) + "\n" + json.dumps({**rows[1], "embedding": [1.0]}), "different sizes"),
     ):  # fmt: skip
         broken = tmp_path / "broken.jsonl"
-        broken.write_text(text)
+        broken.write_text(text, encoding="latin-1")
         result = run_tool("face_data.py", "noise", broken)
         assert result.returncode == 2 and part in result.stderr, result.stderr
     untrained = tmp_path / "untrained.jsonl"
@@ -208,4 +223,13 @@ def test_split_keeps_people_whole(tmp_path: pathlib.Path) -> None:
     names = [{folder.name for folder in (tmp_path / "sets" / part).iterdir()} for part in ("train", "test")]
     assert not names[0] & names[1] and names[0] | names[1] == {f"p{person}" for person in range(6)}
     assert run_tool(*call).returncode == 2  # not into a folder that holds a split
-    assert run_tool("face_data.py", "split", tmp_path / "crops", tmp_path / "other", "--share", 0.05).returncode == 2
+    assert_one_error(run_tool(*call[:3], tmp_path / "other", "--share", 0.05), "cannot be split", "give another --share")
+    assert_one_error(run_tool(*call[:3], tmp_path / "crops" / "sets"), "where its folders would be people")
+    linked = tmp_path / "linked"  # a farm of relative symbolic links, as data sets are shared out
+    for path in sorted((tmp_path / "crops").glob("*/*.png")):
+        link = linked / path.relative_to(tmp_path / "crops")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(path, link.parent))
+    assert run_tool("face_data.py", "split", linked, tmp_path / "deep" / "sets", "--share", 0.34).returncode == 0
+    parts = list((tmp_path / "deep").rglob("*.png"))
+    assert len(parts) == 18 and all(path.is_file() and not path.is_symlink() for path in parts)

@@ -91,7 +91,7 @@ def test_loss_and_gradient_are_autograds(mining: str, shape: tuple[int, int, int
         assert np.abs(ours.gradient - gradient).max() <= CLOSE * terms
 
 
-def their_triplets(embeddings: np.ndarray, labels: np.ndarray, mining: str) -> np.ndarray:
+def their_triplets(embeddings: np.ndarray, labels: np.ndarray, mining: str, margin: float = MARGIN) -> np.ndarray:
     from pytorch_metric_learning import distances, miners
 
     squared = distances.LpDistance(normalize_embeddings=False, p=2, power=2)
@@ -99,7 +99,7 @@ def their_triplets(embeddings: np.ndarray, labels: np.ndarray, mining: str) -> n
     if mining == "batch_hard":
         miner = miners.BatchHardMiner(distance=squared)
     else:
-        miner = miners.TripletMarginMiner(margin=MARGIN, type_of_triplets=kinds[mining], distance=squared)
+        miner = miners.TripletMarginMiner(margin=margin, type_of_triplets=kinds[mining], distance=squared)
     found = miner(torch.from_numpy(embeddings.astype(np.float64)), torch.from_numpy(labels))
     return np.stack([indices.numpy() for indices in found], axis=1)
 
@@ -113,10 +113,19 @@ def rows(triplets: np.ndarray) -> set[tuple[int, ...]]:
 def test_mining_is_pytorch_metric_learnings(mining: str) -> None:
     for seed, shape in enumerate([(6, 4, 24), (12, 3, 20), (3, 9, 16)]):
         embeddings, labels = on_a_grid(*shape, seed)
-        ours, theirs = run(embeddings, labels, mining).triplets, their_triplets(embeddings, labels, mining)
-        assert 0 < len(theirs) < len(labels) ** 3 and len(ours) == len(theirs)
-        assert rows(ours) == rows(theirs)
-        assert (np.diff(ours @ [len(labels) ** 2, len(labels), 1]) > 0).all(), "not in ascending order"
+        squared = np.square(embeddings[:, None].astype(np.float64) - embeddings).sum(2)
+        gaps = {squared[a, n] - squared[a, p] for a, p, n in their_triplets(embeddings, labels, "batch_all", 1.0)}
+        margin = min(gaps, key=lambda gap: abs(gap - MARGIN))  # so gaps of exactly 0 and of exactly the margin are there
+        assert 0.0 in gaps and abs(margin - MARGIN) < 0.05
+        ours, theirs = run(embeddings, labels, mining, margin=margin), their_triplets(embeddings, labels, mining, margin)
+        x, y = torch.from_numpy(embeddings.astype(np.float64)), torch.from_numpy(labels)
+        trainers = losses.mine(losses.squared_distances(x), y, mining, margin)
+        assert rows(np.stack([indices.numpy() for indices in trainers], axis=1)) == rows(theirs)
+        active = sum(squared[a, p] - squared[a, n] + margin > 0 for a, p, n in theirs)  # a loss of exactly 0 is not
+        assert ours.active == round(losses.triplet(x, y, mining, margin).active * len(theirs)) == active < len(theirs)
+        assert 0 < len(theirs) < len(labels) ** 3 and len(ours.triplets) == len(theirs)
+        assert rows(ours.triplets) == rows(theirs)
+        assert (np.diff(ours.triplets @ [len(labels) ** 2, len(labels), 1]) > 0).all(), "not in ascending order"
 
 
 @needs_tool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import math
 import os
 import pathlib
@@ -124,11 +125,11 @@ class CollapseWatch:
 
 def freeze_up_to(model: nn.Module, stage: str) -> list[nn.Module]:
     """Stops training of all stages up to `stage`: their weights stay, and so do their batch norms' statistics."""
-    stages = [(name, child) for name, child in model.named_children() if any(True for _ in child.parameters())]
-    names = [name for name, _child in stages]
-    if stage not in names:
-        raise ToolError(f"--freeze {stage}: the stages of this network are {', '.join(names)}.")
-    frozen = [child for _name, child in stages[: names.index(stage) + 1]]
+    children = dict(model.named_children())
+    stages = [name for name, child in children.items() if any(True for _ in child.parameters())]
+    if stage not in stages:
+        raise ToolError(f"--freeze {stage}: the stages of this network are {', '.join(stages)}.")
+    frozen = list(children.values())[: list(children).index(stage) + 1]
     for child in frozen:
         child.requires_grad_(False)
     if not any(p.requires_grad for p in model.parameters()):
@@ -245,15 +246,16 @@ class Trainer:
     # ---- What survives ---------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
+        best = None if self.best is None else {
+            **dataclasses.asdict(self.best), "fpr": self.best.fpr.tolist(), "tpr": self.best.tpr.tolist()
+        }  # fmt: skip
+        # Read with weights_only, so that no file runs code; that takes tensors, integers and texts, but no floats.
+        numbers = {"options": dataclasses.asdict(self.options), "scaler": self.scaler.state_dict(), "apart": self.watch.apart, "best": best}
         state = {
-            "format": FORMAT, "step": self.step, "options": dataclasses.asdict(self.options), "model": self.model.state_dict(),
-            "head": self.head.state_dict() if self.head else {}, "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(), "apart": self.watch.apart, "best": None,
+            "format": FORMAT, "step": self.step, "numbers": json.dumps(numbers), "model": self.model.state_dict(),
+            "head": self.head.state_dict() if self.head else {}, "optimiser": self.optimiser.state_dict()["state"],
         }  # fmt: skip
         _check_finite(state["model"], state["head"])
-        if self.best is not None:  # tensors are read without running what a file says
-            curve = {name: torch.from_numpy(getattr(self.best, name)) for name in ("fpr", "tpr")}
-            state["best"] = {**dataclasses.asdict(self.best), **curve}
         _write(self.folder / "last.pt", state)
 
     def resume(self) -> None:
@@ -267,9 +269,10 @@ class Trainer:
             raise ToolError(f"{path}: cannot be read ({str(error).splitlines()[0]}); remove it to begin anew.") from error
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise ToolError(f"{path}: is not what this train.py writes; remove it to begin anew, or choose another folder.")
-        ours = dataclasses.asdict(self.options)
-        other = [f"{name} {state['options'].get(name)}, now {value}" for name, value in ours.items() if state["options"].get(name) != value]
-        if state["options"].get("data") != self.options.data:
+        numbers = json.loads(state["numbers"])
+        ours, theirs = dataclasses.asdict(self.options), numbers["options"]
+        other = [f"{name} {theirs.get(name)}, now {value}" for name, value in ours.items() if theirs.get(name) != value]
+        if theirs["data"] != self.options.data:
             raise ToolError(
                 f"{path}: that run was begun with other pictures or people, trained on or held out; put them back, or choose "
                 "another folder."
@@ -279,13 +282,12 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         if self.head is not None:
             self.head.load_state_dict(state["head"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if state["scaler"]:  # empty where that device needed none
-            self.scaler.load_state_dict(state["scaler"])
-        self.step, self.watch.apart = state["step"], state["apart"]
-        if state["best"] is not None:
-            best = {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in state["best"].items()}
-            self.best = protocol.Score(**best)
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state["optimiser"]})
+        if numbers["scaler"]:  # empty where that device needed none
+            self.scaler.load_state_dict(numbers["scaler"])
+        self.step, self.watch.apart, best = state["step"], numbers["apart"], numbers["best"]
+        if best is not None:
+            self.best = protocol.Score(**{**best, "fpr": np.array(best["fpr"]), "tpr": np.array(best["tpr"])})
 
     # ---- The whole run ---------------------------------------------------------------------------------------------------
 

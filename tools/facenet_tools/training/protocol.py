@@ -62,7 +62,10 @@ def make_pairs(labels: np.ndarray, each: int, seed: int) -> Pairs:
             folds[kind] = np.array_split(random.permutation(found), FOLDS)
     count = min(each, *(len(found) for kind in folds.values() for found in kind))
     if count == 0:
-        raise ToolError(f"{len(people)} people with {len(labels)} pictures held out are too few for {FOLDS} folds of pairs; hold out more, or nobody (--validation-share 0).")
+        raise ToolError(
+            f"{len(people)} people with {len(labels)} pictures held out are too few for {FOLDS} folds of pairs; hold out more, "
+            "or nobody (--validation-share 0)."
+        )
     parts = [(found[:count], kind, fold) for fold in range(FOLDS) for kind in (True, False) for found in [folds[kind][fold]]]
     rows = np.concatenate([part[0] for part in parts])
     same = np.repeat([part[1] for part in parts], count)
