@@ -4,7 +4,7 @@
 # copy: perhaps the one with AVX in it, for an old CPU's caller. So the objects of an ISA are linked into one, and all of its
 # symbols but one become local. GNU ld and objcopy (or LLVM's) do that; elsewhere there is one ISA.
 
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_SIZEOF_VOID_P EQUAL 8 AND UNIX AND NOT APPLE AND CMAKE_OBJCOPY
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64" AND CMAKE_SIZEOF_VOID_P EQUAL 8 AND UNIX AND NOT APPLE AND CMAKE_OBJCOPY
    AND NOT FACENET_SANITIZE)
   set(FACENET_ISAS sse4 avx2 avx512)
 else()
@@ -20,7 +20,7 @@ set(FACENET_FLAGS_any "")
 # NAME.o: the sources compiled for ISA, and first the objects of BASELINE, which are for any CPU: constructors of global
 # objects run before anybody has asked which CPU this is. SYMBOL (what FROM is renamed to) stays visible.
 # Symbols that are unique in a whole process (GCC's for variables of inline functions) cannot be made local.
-set(FACENET_HIDEABLE $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
+set(FACENET_HIDEABLE $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique> -fno-lto)   # nor do names inside of -flto's bytecode change
 
 function(facenet_isa_object name isa)
   cmake_parse_arguments(arg "" "KEEP;RENAME;BASELINE" "SOURCES;LIBRARIES;DEFINITIONS" ${ARGN})
@@ -40,7 +40,7 @@ function(facenet_isa_object name isa)
   endif()
   set(made ${CMAKE_CURRENT_BINARY_DIR}/${name}.o)
   add_custom_command(OUTPUT ${made}
-    COMMAND ${CMAKE_CXX_COMPILER} -r -nostdlib -Wl,--force-group-allocation -o ${made}.all ${objects}
+    COMMAND ${CMAKE_CXX_COMPILER} -fno-lto -r -nostdlib -Wl,--force-group-allocation -o ${made}.all ${objects}
     COMMAND ${CMAKE_OBJCOPY} ${rename} ${made}.all ${made}.named
     COMMAND ${CMAKE_OBJCOPY} --keep-global-symbol=${arg_KEEP} ${made}.named ${made}
     COMMAND ${CMAKE_COMMAND} -E rm ${made}.all ${made}.named

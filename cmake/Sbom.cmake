@@ -33,7 +33,7 @@ endfunction()
 # Header-only parts are compiled in: CONTAINS. What the system's loader brings: DYNAMIC_LINK.
 set(version ${xsimd_VERSION})
 if(FACENET_XSIMD_BUNDLED)
-  file(STRINGS .deps/include/xsimd/config/xsimd_config.hpp lines REGEX "define XSIMD_VERSION_(MAJOR|MINOR|PATCH)")
+  file(STRINGS ${FACENET_XSIMD_BUNDLED}/xsimd/config/xsimd_config.hpp lines REGEX "define XSIMD_VERSION_(MAJOR|MINOR|PATCH)")
   string(REGEX REPLACE "[^0-9;]" "" version "${lines}")
   string(REPLACE ";" "." version "${version}")
 endif()

@@ -133,7 +133,11 @@ TEST_CASE("an arena: both ends, full to the last line, room that comes back, nev
   CHECK(alive == 0);
 }
 
-TEST_CASE("an arena in memory that is not aligned, or too small for a line") {
+TEST_CASE("an arena in memory that is not aligned, too small for a line, or null") {
+  Arena none(nullptr, 4096);
+  CHECK(none.size() == 0);
+  CHECK(none.take(1, Arena::front) == nullptr);
+  CHECK(none.take(1, Arena::back) == nullptr);
   alignas(64) unsigned char memory[64 * 4];
   for (std::size_t skip : {0u, 1u, 63u}) {
     Arena arena(memory + skip, 64 * 3 - skip);

@@ -73,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("weights", type=pathlib.Path, metavar="IN", help="a file of tools/convert_weights.py")
-    add("-o", "--output", type=pathlib.Path, required=True, metavar="OUT", help="OUT.S or OUT.s: assembler; OUT.c, OUT.cpp: an array")
+    add("-o", "--output", type=pathlib.Path, required=True, metavar="OUT", help="OUT.S: assembler, through the preprocessor; OUT.c, OUT.cpp: an array")
     add("--name", default="facenet_weights", help="the array's name (facenet_weights)")
     return parser.parse_args()
 
@@ -93,7 +93,7 @@ def check(weights: pathlib.Path, name: str) -> bytes:
 def text_for(output: pathlib.Path, weights: pathlib.Path, name: str) -> str:
     data = check(weights, name)
     facts = {"source": weights.name.replace("\n", " "), "size": len(data), "name": name}
-    if output.suffix in (".S", ".s"):
+    if output.suffix == ".S":
         path = str(weights.resolve()).replace("\\", "\\\\").replace('"', '\\"')
         return ASSEMBLER.format(path=path, **facts)
     if output.suffix in (".c", ".cc", ".cpp", ".cxx"):
@@ -105,7 +105,7 @@ def text_for(output: pathlib.Path, weights: pathlib.Path, name: str) -> str:
 def write(target: pathlib.Path, text: str) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
         os.replace(temporary, target)
     except OSError as error:
         temporary.unlink(missing_ok=True)

@@ -188,9 +188,9 @@ emulators() {
   local work=build/emulated isa cpu tests triple flags
   if ! lacks "NEON, emulated" aarch64-linux-gnu-g++ qemu-aarch64; then
     step "build for NEON" "the last lines above name the cause" \
-      build_for "${ISA_TESTS[*]}" "$work/neon64" "" aarch64-linux-gnu-g++ -pthread
+      build_for "${ISA_TESTS[*]} weights selftest" "$work/neon64" "" aarch64-linux-gnu-g++ -pthread
     runner "NEON, emulated" "$DOCTEST_LINES" \
-      tests_of "${ISA_TESTS[*]}" "$work/neon64/" "" qemu-aarch64 -L /usr/aarch64-linux-gnu
+      tests_of "${ISA_TESTS[*]} weights selftest" "$work/neon64/" "" qemu-aarch64 -L /usr/aarch64-linux-gnu
   fi
   # Without SIMD of ours: 32-bit ARM, RISC-V, and big-endian s390x; SSE2 with 32-bit pointers, and serial:
   # QEMU 7.2 hangs when an i386 program starts a thread. The selftest is every

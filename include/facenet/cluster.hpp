@@ -280,7 +280,7 @@ inline Status average_link(const float* e, int n, int dim, const ClusterOptions&
   // whose nearest is at the threshold or beyond never merges again, since no mean of larger distances is smaller.
   std::size_t left = faces, length = 0;
   const auto retire = [&](std::size_t cluster) {
-    int* at = std::lower_bound(active->data(), active->data() + left, static_cast<int>(cluster));
+    int* at = std::lower_bound(active->data(), active->data() + left, static_cast<int>(cluster), [](int a, int b) { return a < b; });
     std::copy(at + 1, active->data() + left--, at);
   };
   while (left > 1 || length > 0) {

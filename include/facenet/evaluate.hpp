@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 #include "facenet/memory.hpp"
 #include "facenet/random.hpp"
@@ -43,6 +42,22 @@ struct LfwPairs {
 };
 namespace detail {
 
+/// Has the ISA in its name, unlike std::less<double>: algorithms that take it are not shared by units for several ISAs.
+struct Less {
+  bool operator()(double a, double b) const noexcept { return a < b; }
+};
+constexpr Less less{};
+
+/// Writes a number behind a text; there must be room for 20 digits.
+inline void append_number(char* text, std::size_t number) noexcept {
+  char* const from = text + std::strlen(text);
+  char* to = from;
+  do *to++ = static_cast<char>('0' + number % 10);
+  while ((number /= 10) != 0);
+  *to = 0;
+  std::reverse(from, to);
+}
+
 /// A text line by line, each cut into fields: at tabs, or where a line has none at spaces. Empty lines are left out.
 class Lines {
  public:
@@ -62,8 +77,8 @@ class Lines {
   int fields() const noexcept { return fields_; }
   Span<const char> field(int i) const noexcept { return field_[i]; }
   Status error(Errc code, const char* sentence) const noexcept {
-    char place[32];
-    std::snprintf(place, sizeof place, "line %zu", number_);
+    char place[32] = "line ";
+    detail::append_number(place, number_);
     return Status(code, sentence).at(static_cast<std::int64_t>(begin_)).in(place);
   }
 
@@ -191,7 +206,7 @@ inline Result<FoldAccuracy> fold_accuracies(const double* distances, const std::
   for (std::size_t i = 0; i < n; ++i) {
     if (fold[i] < 0 || fold[i] >= folds || same[i] > 1 || !(std::fabs(distances[i]) <= HUGE_VAL))
       return {Errc::invalid_argument, "a pair has a fold that is not there, a flag over 1 or a distance that is not a number"};
-    const auto t = static_cast<std::size_t>(std::upper_bound(limits->begin(), limits->end(), distances[i]) - limits->begin());
+    const auto t = static_cast<std::size_t>(std::upper_bound(limits->begin(), limits->end(), distances[i], detail::less) - limits->begin());
     ++(*accepted)[(2 * static_cast<std::size_t>(fold[i]) + same[i]) * row + t];
   }
   for (std::size_t r = 0; r < 2 * f; ++r)
@@ -396,7 +411,7 @@ class Comparisons {
   }
   /// Percentiles 2.5 and 97.5, between two values on the straight line (numpy's default). Sorts.
   static Interval percentiles(double* values, std::size_t n) noexcept {
-    std::sort(values, values + n);
+    std::sort(values, values + n, detail::less);
     const auto at = [&](double q) {
       const double place = q * static_cast<double>(n - 1);
       const auto i = static_cast<std::size_t>(place);
@@ -437,10 +452,10 @@ inline Result<ThresholdChoice> choose_threshold(const double* impostor_distances
       return {Errc::invalid_argument, "a distance is negative or not finite"};
     (*sorted)[i] = impostor_distances[i];
   }
-  std::sort(sorted->begin(), sorted->end());
+  std::sort(sorted->begin(), sorted->end(), detail::less);
   const auto most = static_cast<std::size_t>(far * static_cast<double>(n) * (1 + 1e-12));  // below n, since far is below 1
   const double next = (*sorted)[most];  // the first that must not be accepted, nor any other of that distance
-  const auto accepted = static_cast<std::size_t>(std::lower_bound(sorted->begin(), sorted->end(), next) - sorted->begin());
+  const auto accepted = static_cast<std::size_t>(std::lower_bound(sorted->begin(), sorted->end(), next, detail::less) - sorted->begin());
   if (next == 0)
     return {Errc::invalid_argument, "too many impostor pairs have distance 0: is one picture filed under two persons?"};
   const double below = accepted > 0 ? (*sorted)[accepted - 1] : 0;

@@ -110,7 +110,8 @@ struct Shortlist {
     for (std::size_t i = 0; i < count; ++i)
       if (i == 0 || at[i].key != at[i - 1].key) temporary[keys++] = at[i].low;
     if (keys >= k) {
-      std::nth_element(temporary, temporary + k - 1, temporary + keys, std::greater<float>());
+      // A comparison of ours: its name holds the ISA. std::greater<float> would be one function for all units, perhaps with AVX.
+      std::nth_element(temporary, temporary + k - 1, temporary + keys, [](float a, float b) { return a > b; });
       kth = temporary[k - 1];
     }
     std::size_t kept = 0;

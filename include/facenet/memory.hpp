@@ -82,12 +82,12 @@ class Arena {
  public:
   enum End : std::uint8_t { front, back };
 
-  /// Blocks begin at a cache line: memory that does not loses up to 63 bytes.
+  /// Blocks begin at a cache line: memory that does not loses up to 63 bytes. Null is an arena without room.
   Arena(void* memory, std::size_t bytes) noexcept {
     const auto begin = reinterpret_cast<std::uintptr_t>(memory);
     const std::size_t skip = round_up(begin, cache_line) - begin;
     memory_ = static_cast<unsigned char*>(memory) + skip;
-    size_ = skip < bytes ? (bytes - skip) / cache_line * cache_line : 0;
+    size_ = memory != nullptr && skip < bytes ? (bytes - skip) / cache_line * cache_line : 0;
   }
   /// An arena without memory that finds out how large a real one must be. Small tables are real, from `backing` or from
   /// malloc where that is null; large blocks (Buffer::make_bulk) are only counted.

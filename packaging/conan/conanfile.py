@@ -19,7 +19,7 @@ class Facenet(ConanFile):
 
     def export_sources(self):
         root = pathlib.Path(self.recipe_folder).parents[1]
-        patterns = ("CMakeLists.txt", "LICENSE", "cmake/*", "include/*", "src/*", "tools/*", "bench/*.hpp", "packaging/copyright",
+        patterns = ("CMakeLists.txt", "LICENSE", "cmake/*", "include/*", "src/*", "tools/*", "bench/*.hpp", "packaging/copyright", "packaging/*.1",
                     "weights/README.md")
         for pattern in patterns:
             copy(self, pattern, root, self.export_sources_folder)
@@ -38,6 +38,7 @@ class Facenet(ConanFile):
         if self.options.tools:
             self.requires("cli11/[>=2.1 <3]")
             self.requires("nlohmann_json/[>=3.11 <4]")
+            self.requires("sqlite3/[>=3.37 <4]")
 
     def generate(self):
         CMakeDeps(self).generate()
@@ -75,7 +76,7 @@ class Facenet(ConanFile):
             image.requires = ["facenet", "stb::stb"]
             image.bindirs = image.libdirs = []
         if self.options.tools:
-            self.cpp_info.components["command"].requires = ["cli11::cli11", "nlohmann_json::nlohmann_json"]
+            self.cpp_info.components["command"].requires = ["cli11::cli11", "nlohmann_json::nlohmann_json", "sqlite3::sqlite3"]
         if self.options.dispatch:
             dispatch = self.cpp_info.components["dispatch"]
             dispatch.set_property("cmake_target_name", "facenet::dispatch")

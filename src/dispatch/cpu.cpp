@@ -59,6 +59,14 @@ const char* missing(std::uint32_t features) {
   return nullptr;
 }
 
+#else
+
+const char* missing(std::uint32_t) { return nullptr; }
+
+#endif
+
+#if !defined(FACENET_DISPATCH_ANY)  // CMake says: x86-64, and tools that hide symbols
+
 Choice choose_isa() {
   // What GCC may use under -march=x86-64-v2, -v3 and -v4, as far as CPUs differ in it.
   const std::uint32_t sse4 = sse42 | popcnt, v3 = sse4 | avx | f16c | fma | avx2 | bmi | bmi2 | lzcnt | movbe,
@@ -83,8 +91,6 @@ Choice choose_isa() {
 }
 
 #else
-
-const char* missing(std::uint32_t) { return nullptr; }
 
 Choice choose_isa() {
   const char* forced = getenv("FACENET_FORCE_ISA");

@@ -30,7 +30,7 @@ const char* missing(std::uint32_t features);
 
 /// The ISA of $FACENET_FORCE_ISA, else the widest that this CPU has.
 struct Choice {
-  int isa;            // 0 sse4, 1 avx2, 2 avx512; always 0 on other machines; -1: none
+  int isa;            // 0 sse4, 1 avx2, 2 avx512; always 0 where there is one; -1: none
   const char* text;   // why none, with a remedy; null otherwise
   const char* place;  // the feature that is missing, the word that is unknown, or ""
 };

@@ -2,7 +2,7 @@
 #include "cpu.hpp"
 #include "facenet/dispatch_table.hpp"
 
-#if defined(__x86_64__)
+#if !defined(FACENET_DISPATCH_ANY)
 extern "C" const facenet_dispatch::Table facenet_dispatch_table_sse4, facenet_dispatch_table_avx2,
     facenet_dispatch_table_avx512;
 #else
@@ -10,7 +10,7 @@ extern "C" const facenet_dispatch::Table facenet_dispatch_table_any;
 #endif
 
 extern "C" const facenet_dispatch::Table* FACENET_DISPATCH_ENTRY(const char** text, const char** place) noexcept {
-#if defined(__x86_64__)
+#if !defined(FACENET_DISPATCH_ANY)
   static const facenet_dispatch::Table* const tables[] = {&facenet_dispatch_table_sse4, &facenet_dispatch_table_avx2,
                                                           &facenet_dispatch_table_avx512};
 #else

@@ -133,6 +133,7 @@ def test_what_cannot_be_embedded_is_said(weights, tmp_path):
         ((tmp_path / "none", "-o", tmp_path / "x.S"), ("none: cannot be read",)),
         ((__file__, "-o", tmp_path / "x.S"), ("is not a safetensors file", "tools/convert_weights.py")),
         ((weights, "-o", tmp_path / "x.o"), ("must end in .S",)),
+        ((weights, "-o", tmp_path / "x.s"), ("must end in .S",)),   # no preprocessor, which the file needs
         ((weights, "-o", tmp_path / "x.S", "--name", "1x"), ("not a name in C",)),
         ((weights, "-o", tmp_path / "no" / "x.S"), ("cannot be written",)),
     ]:

@@ -155,9 +155,20 @@ def test_the_version_file_ignores_the_size_of_a_pointer(version: str, pointer: i
     assert (run("cmake", "-P", script, status=None).returncode == 0) == fits
 
 
-def test_subdirectory(tmp_path: pathlib.Path) -> None:
-    """Its CMakeLists.txt checks that no test, target, flag or variable comes along."""
-    folder = build_consumer("subdirectory", tmp_path, f"-DFACENET_SOURCE_DIR={ROOT}")
+@pytest.mark.parametrize("xsimd", ["bundled", "fetched"])
+def test_subdirectory(xsimd: str, tmp_path: pathlib.Path) -> None:
+    """Its CMakeLists.txt checks that no test, target, flag or variable comes along. fetched: what FetchContent would have
+    downloaded lies in a folder, and an xsimd too old for us is installed."""
+    fetched = []
+    if xsimd == "fetched":
+        copy, old = tmp_path / "xsimd-src", tmp_path / "old"
+        shutil.copytree(ROOT / ".deps/include", copy / "include")
+        (copy / "CMakeLists.txt").write_text("message(FATAL_ERROR \"nobody wants its targets\")\n")
+        old.mkdir()
+        (old / "xsimdConfig.cmake").write_text("add_library(xsimd INTERFACE IMPORTED)\n")
+        (old / "xsimdConfigVersion.cmake").write_text("set(PACKAGE_VERSION 8.1.0)\n")
+        fetched = ["-DFACENET_BUNDLE_XSIMD=OFF", f"-DFETCHCONTENT_SOURCE_DIR_XSIMD={copy}", f"-Dxsimd_DIR={old}"]
+    folder = build_consumer("subdirectory", tmp_path / "build", f"-DFACENET_SOURCE_DIR={ROOT}", *fetched)
     assert run(folder / "threads").stdout.split()[1:] == ["pool", "10", "5"]
     assert {path.name for path in folder.glob("_deps/*")} <= {"facenet-build", "facenet-subbuild"}
 

@@ -23,6 +23,7 @@ vcpkg_cmake_install()
 vcpkg_cmake_config_fixup(CONFIG_PATH lib/cmake/facenet)
 vcpkg_fixup_pkgconfig()
 if(FACENET_BUILD_TOOLS)
+  file(REMOVE "${CURRENT_PACKAGES_DIR}/bin/facenet-convert-weights" "${CURRENT_PACKAGES_DIR}/debug/bin/facenet-convert-weights")   # a link
   vcpkg_copy_tools(TOOL_NAMES facenet AUTO_CLEAN)
 endif()
 
