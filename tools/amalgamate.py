@@ -128,6 +128,8 @@ def amalgamate(include: pathlib.Path, images: bool, keep_docs: bool) -> str:
              "// Switches, the same in every source file of a program: FACENET_SCALAR (no SIMD), FACENET_PARALLEL_SERIAL (no",
              "// threads), FACENET_PARALLEL_POOL (std::thread even with OpenMP), FACENET_NO_STDIO (no files), FACENET_MALLOC(bytes)",
              "// and FACENET_FREE(pointer).",
+             "#if defined(FACENET_VERSION_MAJOR) && !defined(FACENET_ONE_FILE_HPP)",
+             "#error \"facenet: include this one file or the headers, not both\"", "#endif",
              "#ifndef FACENET_ONE_FILE_HPP", "#define FACENET_ONE_FILE_HPP"]
     seen: set[str] = set()
     for name in in_order(include, images):

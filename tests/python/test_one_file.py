@@ -52,6 +52,14 @@ def test_it_holds_every_header_and_stays_small(one_file):
     assert 'include "facenet/' not in one_file.read_text() and "#pragma once" not in one_file.read_text()
 
 
+def test_not_beside_the_headers(one_file, tmp_path):
+    unit = tmp_path / "both.cpp"
+    unit.write_text(f'#include "facenet/status.hpp"\n#include "{one_file}"\n')
+    done = subprocess.run(["g++", "-std=c++17", f"-I{ROOT / 'include'}", *DEPENDENCIES, "-fsyntax-only", unit],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode != 0 and "include this one file or the headers, not both" in done.stderr
+
+
 def test_the_same_bytes_from_anywhere(one_file, tmp_path):
     assert tool("amalgamate.py", "-o", "-", cwd=tmp_path).stdout == one_file.read_text()
 
