@@ -184,13 +184,25 @@ lacks() {
   return 1
 }
 
+# emulated NAME COMPILER "TEST..." PREFIX SUFFIX RUNNER... : runs them, and adds a row to the table of places.
+emulated() {
+  local name=$1 compiler=$2 tests=$3 before=${#failures[@]} row
+  shift 3
+  row=build/places/emulated-${name//[^A-Za-z0-9]/-}.json
+  mkdir -p build/places
+  rm -f "$row"
+  runner "$name, emulated" "$DOCTEST_LINES" tests_of "$tests" "$@"
+  ((${#failures[@]} > before)) ||
+    printf '{"place": "%s", "built": "%s c++17", "ran": "%s, emulated"}\n' "$name" "$compiler" "${tests// /, }" >"$row"
+}
+
 emulators() {
   local work=build/emulated isa cpu tests triple flags
   if ! lacks "NEON, emulated" aarch64-linux-gnu-g++ qemu-aarch64; then
     step "build for NEON" "the last lines above name the cause" \
       build_for "${ISA_TESTS[*]} weights selftest" "$work/neon64" "" aarch64-linux-gnu-g++ -pthread
-    runner "NEON, emulated" "$DOCTEST_LINES" \
-      tests_of "${ISA_TESTS[*]} weights selftest" "$work/neon64/" "" qemu-aarch64 -L /usr/aarch64-linux-gnu
+    emulated NEON aarch64-linux-gnu-g++ "${ISA_TESTS[*]} weights selftest" "$work/neon64/" "" \
+      qemu-aarch64 -L /usr/aarch64-linux-gnu
   fi
   # Without SIMD of ours: 32-bit ARM, RISC-V, and big-endian s390x; SSE2 with 32-bit pointers, and serial:
   # QEMU 7.2 hangs when an i386 program starts a thread. The selftest is every
@@ -202,7 +214,7 @@ emulators() {
     # shellcheck disable=SC2086 # flags are words
     step "build for $isa" "the last lines above name the cause" \
       build_for "$MACHINE_TESTS" "$work/$isa" "" "$triple-g++" -pthread $flags
-    runner "$isa, emulated" "$DOCTEST_LINES" tests_of "$MACHINE_TESTS" "$work/$isa/" "" "qemu-$cpu" -L "/usr/$triple"
+    emulated "$isa" "$triple-g++" "$MACHINE_TESTS" "$work/$isa/" "" "qemu-$cpu" -L "/usr/$triple"
   done
   if ! lacks "WebAssembly in Node" em++ node; then
     # Debian's Emscripten looks for its modules where Debian's Node does; without the option newer Nodes fetch() files.
@@ -216,8 +228,7 @@ emulators() {
     # denormals are flushed, QEMU 7.2 flushes subnormal halves too, which a CPU's VCVTPH2PS does not.
     for tests in "sse2 core2duo simd kernels plan" "sse4 Nehalem simd kernels" "avx2 max simd kernels"; do
       read -r isa cpu tests <<<"$tests"
-      runner "$isa on $cpu, emulated" "$DOCTEST_LINES" \
-        tests_of "$tests" build/release/tests/test_ "_$isa" qemu-x86_64 -cpu "$cpu"
+      emulated "$isa on $cpu" g++ "$tests" build/release/tests/test_ "_$isa" qemu-x86_64 -cpu "$cpu"
     done
   fi
 }
@@ -293,8 +304,8 @@ main() {
     sanitizers
     emulators
     web
-    constrained
     packages
+    constrained
     step "build noexcept" "the last lines above name the cause" build noexcept
     fuzz
   else

@@ -268,6 +268,20 @@ def test_a_cpu_that_will_not_do(cpu: str, isa: str, parts: list[str]) -> None:
     assert all(part in refused.stderr for part in parts)
 
 
+def test_the_command_gets_a_row_in_the_table_of_places() -> None:
+    """Of tools/places.py. Its time is told, not judged."""
+    if not WEIGHTS.exists():
+        pytest.skip(f"{WEIGHTS} is not made")
+    timed = json.loads(run(COMMAND, "bench", "--json", "--weights", WEIGHTS, "--threads", 1, "--seconds", 1).stdout)
+    row = {"place": "the packaged command", "built": "g++ c++17, " + " + ".join(ISAS) if dispatched() else "g++ c++17",
+           "ran": "yes: " + ", ".join(usable()) if dispatched() else "yes", "size_kb": COMMAND.stat().st_size // 1000,
+           "ms": timed["median_ms"], "note": "all sub-commands"}
+    assert timed["runs"] > 0
+    places = ROOT / "build/places"
+    places.mkdir(exist_ok=True)
+    (places / "packaged-command.json").write_text(json.dumps(row))
+
+
 # ---- Manual page and completions ------------------------------------------------------------------------------------------
 
 
