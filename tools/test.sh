@@ -83,17 +83,21 @@ golden_key() {
 #   goldenD.safetensors        float64 embeddings of the photographs and of generated pictures
 #   layersD.safetensors        every operation's float64 output for the first photograph
 make_golden() {
-  local dim dtype made=$GOLDEN.new
+  local dim dtype job jobs=() made=$GOLDEN.new
   rm -rf "$made"
   mkdir -p "$made"
   for dim in 512 128; do
-    tools/make_checkpoint.py --dim "$dim" -o "$made/checkpoint$dim.pt"
-    tools/convert_weights.py "$made/checkpoint$dim.pt" -o "$made/weights$dim.safetensors"
-    tools/make_golden.py "$made/checkpoint$dim.pt" -o "$made/golden$dim.safetensors" --generated \
-      --images "${golden_pictures[@]}"
-    tools/make_golden.py "$made/checkpoint$dim.pt" -o "$made/layers$dim.safetensors" --layers \
-      --images "${golden_pictures[0]}"
+    (
+      tools/make_checkpoint.py --dim "$dim" -o "$made/checkpoint$dim.pt"
+      tools/convert_weights.py "$made/checkpoint$dim.pt" -o "$made/weights$dim.safetensors"
+      tools/make_golden.py "$made/checkpoint$dim.pt" -o "$made/golden$dim.safetensors" --generated \
+        --images "${golden_pictures[@]}"
+      tools/make_golden.py "$made/checkpoint$dim.pt" -o "$made/layers$dim.safetensors" --layers \
+        --images "${golden_pictures[0]}"
+    ) &
+    jobs+=($!)
   done
+  for job in "${jobs[@]}"; do wait "$job"; done
   for dtype in f16 i8; do
     tools/convert_weights.py "$made/checkpoint512.pt" -o "$made/weights512_$dtype.safetensors" --dtype "$dtype"
   done
@@ -306,7 +310,7 @@ main() {
     web
     packages
     constrained
-    step "build noexcept" "the last lines above name the cause" build noexcept
+    step "build noexcept" "the last lines above name the cause" build noexcept example_faces
     fuzz
   else
     quick -m "not slow"
