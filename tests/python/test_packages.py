@@ -427,7 +427,7 @@ def test_deb_installs_and_runs(packages: pathlib.Path, small_picture: pathlib.Pa
     names = r"(?<![\w-])--?[a-z][\w-]*"
     listed = shown.split("\noptions:")[1].split("\nexamples:")[0]
     assert set(re.findall(names, listed)) == set(re.findall(names, page.split(".SH OPTIONS")[1]))
-    bare = run("/usr/bin/python3", "-I", converter, "--help", status=2)
+    bare = run("/usr/bin/python3", "-E", "-s", converter, "--help", status=2)
     assert "facenet_pytorch" in bare.stderr and "install them" in bare.stderr
     depends = run("dpkg-query", f"--root={root}", "--show", "-f", "${Depends}", "facenet").stdout
     assert "libc6" in depends and "libstdc++6" in depends
