@@ -272,7 +272,7 @@ fuzz_one() {  # NAME
   mkdir -p "$work/corpus" "$work/found"
   {
     [[ ! -f $maker ]] || .venv/bin/python "$maker" "$work/corpus"
-    "build/fuzz/$1" -max_total_time="$FUZZ_SECONDS" -max_len=8192 -timeout=20 -print_final_stats=0 -verbosity=0 \
+    "build/fuzz/$1" -max_total_time="$FUZZ_SECONDS" -max_len=8192 -timeout=20 -print_final_stats=1 -verbosity=0 \
       -artifact_prefix="$work/found/" "$work/corpus"
   } 2>&1 | sed -u "s/^/$1: /"
 }
@@ -285,7 +285,7 @@ fuzz() {
   mapfile -t names < <(find tests/fuzz -name 'fuzz_*.cpp' -printf '%f\n' | sed 's/\.cpp$//' | sort)
   mkdir -p build/fuzz
   step "build fuzz targets" "the last lines above name the cause" build_fuzzers "${names[@]}"
-  runner "fuzz targets" '^fuzz_[a-z]*: Done' xargs -P "$(nproc)" -I{} bash -euo pipefail -c 'fuzz_one {}' \
+  runner "fuzz targets" '^fuzz_[a-z]*: stat::number_of_executed' xargs -P "$(nproc)" -I{} bash -euo pipefail -c 'fuzz_one {}' \
     < <(printf '%s\n' "${names[@]}")
 }
 
