@@ -48,10 +48,13 @@ for (const build of builds) {
   });
 }
 
-test('sizes before compression: JavaScript at most 30 KB, a module at most 200 KB, clang 19\'s 300 (missed: HACKING.md)', (t) => {
-  const size = (...names) => names.reduce((sum, n) => sum + fs.statSync(path.join(DIST, n)).size, 0);
-  // Where the 70 KB come from that clang 19 with WASI's C library makes more than Emscripten is in HACKING.md.
-  for (const build of builds) assert.ok(size(`facenet-${build}.wasm`) <= (/relaxed|threads/.test(build) ? 300_000 : 200_000), build);
+const size = (...names) => names.reduce((sum, n) => sum + fs.statSync(path.join(DIST, n)).size, 0);
+// The builds of clang 19 miss this: where their 80 KB more than Emscripten's come from is in HACKING.md.
+for (const build of builds)
+  test(`${build}: the module is at most 200 KB before compression`, {todo: /relaxed|threads/.test(build) && 'missed so far'}, () =>
+    assert.ok(size(`facenet-${build}.wasm`) <= 200_000, `${size(`facenet-${build}.wasm`)} bytes`));
+
+test('JavaScript is at most 30 KB before compression', (t) => {
   assert.ok(size('../index.js', '../thread.js') <= 30_000);
   if (!fs.existsSync(path.join(DIST, '../facenet.min.js'))) return t.skip('there was no terser when the package was built');
   assert.ok(size('../facenet.min.js', '../thread.js') <= 30_000);
