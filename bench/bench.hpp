@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "facenet/models/inception_resnet_v1.hpp"
-#include "facenet/plan.hpp"
+#include "facenet/plan/from_values.hpp"
 #include "peak.hpp"
 
 FACENET_BEGIN
@@ -27,12 +27,13 @@ T need(Result<T> result) {
 
 constexpr std::size_t z(std::int64_t n) noexcept { return static_cast<std::size_t>(n); }
 
-// ---- Memory that is not in a cache ------------------------------------------------------------------------------------
+// ---- Memory that is not in a cache ----------------------------------------------------------------------------------
 
 /// Twice the largest cache and at least 64 MB: whoever walks round so much memory finds none of it in a cache.
 inline std::size_t cold_bytes() {
   std::size_t most = std::size_t{32} << 20;
-  for (const auto& cache : benchmark::CPUInfo::Get().caches) most = std::max(most, static_cast<std::size_t>(cache.size));
+  for (const auto& cache : benchmark::CPUInfo::Get().caches)
+    most = std::max(most, static_cast<std::size_t>(cache.size));
   return 2 * most;
 }
 
@@ -65,7 +66,7 @@ inline const float* weight_pool() {
   return pool.data();
 }
 
-// ---- The machine ------------------------------------------------------------------------------------------------------
+// ---- The machine ----------------------------------------------------------------------------------------------------
 
 struct Limits {
   double gflops = 0, bytes_per_s = 0;
@@ -142,10 +143,10 @@ inline int run(int argc, char** argv) {
   return 0;
 }
 
-// ---- Counters ---------------------------------------------------------------------------------------------------------
+// ---- Counters -------------------------------------------------------------------------------------------------------
 
-/// What one iteration does. `direct` flops are those of the plain sum of products; `executed` ones those of the register
-/// tiles, which are fewer with Winograd and more where the last panel is padded.
+/// What one iteration does. `direct` flops are those of the plain sum of products; `executed` ones those of the
+/// register tiles, which are fewer with Winograd and more where the last panel is padded.
 struct Work {
   double direct = 0, executed = 0, weight_bytes = 0;
 };
@@ -162,22 +163,20 @@ inline void count(benchmark::State& state, const Work& w, int threads = 1) {
 }
 
 /// "17x17x32".
-inline std::string text(Shape s) {
-  return std::to_string(s.h) + "x" + std::to_string(s.w) + "x" + std::to_string(s.c);
-}
+inline std::string text(Shape s) { return std::to_string(s.h) + "x" + std::to_string(s.w) + "x" + std::to_string(s.c); }
 /// The name of an algorithm without what a --benchmark_filter would take for an operator.
 inline const char* slug(ConvAlgorithm a) noexcept {
   constexpr const char* names[] = {"automatic", "direct", "F4x4_3x3", "F4_1x7", "F4_7x1", "F6x6_3x3", "F3x3_stride_2"};
   return names[static_cast<std::size_t>(a)];
 }
 
-// ---- One convolution --------------------------------------------------------------------------------------------------
+// ---- One convolution ------------------------------------------------------------------------------------------------
 
 /// A convolution over random numbers, on one thread, cut into chunks as the plan cuts it.
 class Layer {
  public:
-  Layer(Shape in, Shape out, Window window, kernels::Fuse fuse, ConvAlgorithm algorithm)
-      : algorithm_(algorithm), out_(out), panel_(choose_panel(out.c, algorithm, residual(fuse), false)) {
+  Layer(Shape in, Shape out, Window window, kernels::EpilogueKind epilogue, ConvAlgorithm algorithm)
+      : algorithm_(algorithm), out_(out), panel_(choose_panel(out.c, algorithm, residual(epilogue), false)) {
     const Shape padded{in.h + 2 * window.pad_h, in.w + 2 * window.pad_w, in.c};
     input_ = random_floats(padded.size(), 0, 1);
     output_ = random_floats(out.size(), 0, 1);
@@ -207,13 +206,13 @@ class Layer {
       units_ = static_cast<int>(out.pixels());
       block_ = kernels::conv_block;
       direct_.in = whole;
-      direct_.stride = window.stride_;
+      direct_.stride = window.stride();
       direct_.out = out;
       direct_.runs = {offsets_.data(), window.kh, window.kw * in.c};
       direct_.panel = panel_;
       direct_.bias = bias_.data();
       direct_.bias_stride = simd::panel;
-      direct_.segments[0] = {dense_view(output_.data(), out), 0, fuse};
+      direct_.segments[0] = {dense_view(output_.data(), out), 0, epilogue};
     }
     weights_ = depth * panels() * panel_;
     work_.executed = 2.0 * static_cast<double>(weights_) * units_;
@@ -231,9 +230,10 @@ class Layer {
   void run(std::int64_t copy) noexcept {
     const float* weights = weight_pool() + copy * weights_;
     winograd_.weights = direct_.weights = weights;
-    // The blocks of Plan::run_conv on one thread: whole register tiles where there are many.
+    // The blocks of detail::run_conv on one thread: whole register tiles where there are many.
     const int blocks = choose_chunks(units_, block_, panels(), 1).blocks;
-    const int grain = units_ >= 8 * blocks * simd::tile_rows ? simd::tile_rows : 1, grains = (units_ + grain - 1) / grain;
+    const int grain = units_ >= 8 * blocks * simd::tile_rows ? simd::tile_rows : 1,
+              grains = (units_ + grain - 1) / grain;
     for (int b = 0; b < blocks; ++b) {
       const int first = grains * b / blocks * grain, end = std::min(grains * (b + 1) / blocks * grain, units_);
       if (is_winograd(algorithm_))
@@ -246,8 +246,8 @@ class Layer {
   }
 
  private:
-  static bool residual(kernels::Fuse f) noexcept {
-    return f == kernels::Fuse::bias_residual || f == kernels::Fuse::bias_residual_relu;
+  static bool residual(kernels::EpilogueKind f) noexcept {
+    return f == kernels::EpilogueKind::bias_residual || f == kernels::EpilogueKind::bias_residual_relu;
   }
   int panels() const noexcept { return kernels::panels(out_.c, panel_); }
 

@@ -7,15 +7,16 @@ using namespace facenet;
 
 constexpr Network network = models::inception_resnet_v1();
 
-kernels::Fuse fuse_of(const Op& op) {
-  if (op.skip >= 0) return op.act == relu ? kernels::Fuse::bias_residual_relu : kernels::Fuse::bias_residual;
-  return op.act == relu ? kernels::Fuse::bias_relu : kernels::Fuse::bias;
+kernels::EpilogueKind epilogue_of(const Op& op) {
+  if (op.skip >= 0)
+    return op.act == relu ? kernels::EpilogueKind::bias_residual_relu : kernels::EpilogueKind::bias_residual;
+  return op.act == relu ? kernels::EpilogueKind::bias_relu : kernels::EpilogueKind::bias;
 }
 
 bool same_work(const Op& a, const Op& b) {
   const Window &v = a.window, &w = b.window;
   return network[a.inputs[0]].out == network[b.inputs[0]].out && a.out == b.out && v.kh == w.kh && v.kw == w.kw &&
-         v.stride_ == w.stride_ && v.pad_h == w.pad_h && v.pad_w == w.pad_w && fuse_of(a) == fuse_of(b);
+         v.stride() == w.stride() && v.pad_h == w.pad_h && v.pad_w == w.pad_w && epilogue_of(a) == epilogue_of(b);
 }
 
 // How often the network has a layer of this shape, when `op` is the first of them; else 0.
@@ -33,10 +34,10 @@ void add(const Op& op, ConvAlgorithm algorithm, bool cold, int times) {
   const Shape in = network[op.inputs[0]].out;
   const Window& w = op.window;
   const std::string name = std::string("conv/") + op.name.text + "/" + bench::text(in) + "-" + bench::text(op.out) +
-                           "/k" + std::to_string(w.kh) + "x" + std::to_string(w.kw) + "s" + std::to_string(w.stride_) +
+                           "/k" + std::to_string(w.kh) + "x" + std::to_string(w.kw) + "s" + std::to_string(w.stride()) +
                            "/" + bench::slug(algorithm) + (cold ? "/cold" : "/warm");
   benchmark::RegisterBenchmark(name.c_str(), [=, &op](benchmark::State& state) {
-    bench::time_layer(state, bench::Layer(in, op.out, op.window, fuse_of(op), algorithm), cold);
+    bench::time_layer(state, bench::Layer(in, op.out, op.window, epilogue_of(op), algorithm), cold);
     state.counters["layers"] = times;
   })->UseRealTime();
 }

@@ -14,9 +14,11 @@ constexpr float denormal = 0x1p-127f;  // the largest power of two that is one
 
 /// Without biases, so that denormal pixels would stay denormal from layer to layer. `most` > 0: weights within +-most.
 Plan make_plan(float most) {
-  return bench::need(Plan::compile_with(network, {}, [=](int op, Span<float> weight, Span<float>) {
-    if (most > 0) bench::fill(weight.data(), weight.size(), -most, most);
-    else bench::fill_weights(weight, network[op].out.c);
+  return bench::need(compile_with(network, {}, [=](int op, Span<float> weight, Span<float>) {
+    if (most > 0)
+      bench::fill(weight.data(), weight.size(), -most, most);
+    else
+      bench::fill_weights(weight, network[op].out.c);
   }));
 }
 

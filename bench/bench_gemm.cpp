@@ -17,8 +17,10 @@ void tile(benchmark::State& state, int rows, int depth) {
   auto c = bench::random_floats(std::int64_t{rows} * simd::panel, 0, 1);
   auto b = bench::need(Buffer<W>::make(from.size(), false));
   for (std::size_t i = 0; i < b.size(); ++i) {
-    if constexpr (std::is_same_v<W, Half>) b[i] = simd::float_to_half(from[i]);
-    else b[i] = from[i];
+    if constexpr (std::is_same_v<W, Half>)
+      b[i] = simd::float_to_half(from[i]);
+    else
+      b[i] = from[i];
   }
   const float* pixel[simd::tile_rows];
   float* out[simd::tile_rows];
@@ -59,7 +61,7 @@ void add_gemms() {
   int count = 0;
   bool done[Network::max_ops] = {};
   const auto plain = [](const Op& op) {
-    return op.kind == OpKind::conv && op.skip < 0 && op.window.kh == 1 && op.window.kw == 1 && op.window.stride_ == 1;
+    return op.kind == OpKind::conv && op.skip < 0 && op.window.kh == 1 && op.window.kw == 1 && op.window.stride() == 1;
   };
   for (int i = 0; i < n.size(); ++i) {
     if (done[i] || !plain(n[i])) continue;
@@ -79,7 +81,8 @@ void add_gemms() {
                                std::to_string(g.channels) + "xK" + std::to_string(g.in.c) + (cold ? "/cold" : "/warm");
       benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
         const Shape out{g.in.h, g.in.w, g.channels};
-        bench::time_layer(state, bench::Layer(g.in, out, k(1), kernels::Fuse::bias_relu, ConvAlgorithm::direct), cold);
+        bench::time_layer(state, bench::Layer(g.in, out, k(1), kernels::EpilogueKind::bias_relu, ConvAlgorithm::direct),
+                          cold);
       })->UseRealTime();
     }
   }

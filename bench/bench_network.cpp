@@ -19,7 +19,7 @@ const Plan& plan(bool half) {
     PlanOptions options;
     options.half_weights = half;
     p = std::make_unique<const Plan>(
-        bench::need(Plan::compile_with(network, options, [](int op, Span<float> weight, Span<float> bias) {
+        bench::need(compile_with(network, options, [](int op, Span<float> weight, Span<float> bias) {
           bench::fill_weights(weight, network[op].out.c);
           bench::fill(bias.data(), bias.size(), -0.1f, 0.1f);
         })));
@@ -33,7 +33,7 @@ bench::Work work(const Plan& p, int batch) {
     const bench::StepCost c = bench::step_cost(p, s);
     w.direct += c.direct * batch;
     w.executed += c.executed * batch;
-    w.weight_bytes += static_cast<double>(s.weight_bytes);
+    w.weight_bytes += static_cast<double>(p.weight_bytes(s));
   }
   return w;
 }
@@ -45,9 +45,9 @@ void run(benchmark::State& state, int threads, int batch, bool half) {
   std::vector<PlanInput> inputs(bench::z(batch));
   for (int i = 0; i < batch; ++i) inputs[bench::z(i)].nhwc = pixels.data() + i * network[0].out.size();
   std::vector<float> out(bench::z(batch) * bench::z(p.output_size()));
-  if (!p.run(workspace, inputs.data(), batch, out.data()).ok()) return state.SkipWithError("the plan does not run");
+  if (!p.run(workspace, inputs.data(), batch, out).ok()) return state.SkipWithError("the plan does not run");
   for (auto _ : state) {
-    benchmark::DoNotOptimize(p.run(workspace, inputs.data(), batch, out.data()).ok());
+    benchmark::DoNotOptimize(p.run(workspace, inputs.data(), batch, out).ok());
     benchmark::ClobberMemory();
   }
   bench::count(state, work(p, batch), threads);
@@ -62,8 +62,8 @@ int main(int argc, char** argv) {
     for (int batch : {1, 8})
       for (bool half : {false, true}) {
         if (half && !simd::half_in_memory) continue;  // it would be expanded on load: the same plan again
-        const std::string name = "network/threads:" + std::to_string(threads) + "/batch:" + std::to_string(batch) + "/" +
-                                 (half ? "half" : "f32");
+        const std::string name = "network/threads:" + std::to_string(threads) + "/batch:" + std::to_string(batch) +
+                                 "/" + (half ? "half" : "f32");
         benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) { run(state, threads, batch, half); })
             ->UseRealTime()
             ->Unit(benchmark::kMillisecond);

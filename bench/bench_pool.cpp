@@ -30,15 +30,18 @@ void add_op(const Op& op) {
   const Shape in = network[op.inputs[0]].out, out = op.out;
   const Window w = op.window;
   const bool average = op.kind == OpKind::global_avg_pool;
-  add(std::string("pool/") + (average ? "average/" : "max/") + op.name.text + "/" + bench::text(in), float_bytes(in, out),
-      [=] {
-        return [=, from = bench::random_floats(in.size(), 0, 1), to = bench::random_floats(out.size(), 0, 1)]() mutable {
-          const auto x = dense_view<const float>(from.data(), in);
-          const auto y = dense_view(to.data(), out);
-          if (average) kernels::global_avg_pool(x, y, 0);
-          else kernels::max_pool_rows(x, y, 0, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w, 0, out.h);
-          benchmark::DoNotOptimize(y.data);
-        };
+  add(std::string("pool/") + (average ? "average/" : "max/") + op.name.text + "/" + bench::text(in),
+      float_bytes(in, out), [=] {
+        return
+            [=, from = bench::random_floats(in.size(), 0, 1), to = bench::random_floats(out.size(), 0, 1)]() mutable {
+              const auto x = dense_view<const float>(from.data(), in);
+              const auto y = dense_view(to.data(), out);
+              if (average)
+                kernels::global_avg_pool(x, y, 0);
+              else
+                kernels::max_pool_rows(x, y, 0, w, 0, out.h);
+              benchmark::DoNotOptimize(y.data);
+            };
       });
 }
 

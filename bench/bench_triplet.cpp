@@ -1,4 +1,5 @@
-// Times the triplet loss by parts: distances, mining, loss with gradient. A batch of random unit vectors, four a person.
+// Times the triplet loss by parts: distances, mining, loss with gradient. A batch of random unit vectors, four a
+// person.
 #include <vector>
 
 #include "bench.hpp"
@@ -11,12 +12,13 @@ namespace {
 constexpr float margin = 0.2f;
 
 struct Faces {
-  explicit Faces(int count, int dim) : values(bench::random_floats(std::int64_t{count} * dim, -1, 1)), labels(bench::z(count)) {
+  explicit Faces(int count, int dim)
+      : values(bench::random_floats(std::int64_t{count} * dim, -1, 1)), labels(bench::z(count)) {
     for (int i = 0; i < count; ++i) {
       labels[bench::z(i)] = i / 4;
       kernels::l2_normalise(values.data() + std::int64_t{i} * dim, values.data() + std::int64_t{i} * dim, dim);
     }
-    batch = {values.data(), labels.data(), count, dim};
+    batch = {values, labels, dim};
   }
   Buffer<float> values;
   std::vector<int> labels;
@@ -37,7 +39,8 @@ void mining(benchmark::State& state) {
   const Faces faces(static_cast<int>(state.range(0)), static_cast<int>(state.range(1)));
   const auto d = bench::need(squared_distances(faces.batch));
   std::size_t triplets = 0;
-  for (auto _ : state) triplets = bench::need(mine(faces.batch, d.span(), static_cast<Mining>(state.range(2)), margin)).size();
+  for (auto _ : state)
+    triplets = bench::need(mine(faces.batch, d.span(), static_cast<Mining>(state.range(2)), margin)).size();
   state.counters["triplets"] = static_cast<double>(triplets);
 }
 
@@ -49,7 +52,7 @@ void loss_and_gradient(benchmark::State& state) {
   auto gradient = bench::random_floats(state.range(0) * state.range(1), 0, 0);
   for (auto _ : state) {
     const TripletLoss loss =
-        bench::need(triplet_loss(faces.batch, d.span(), triplets.span(), margin, Reduction::mean_active, gradient.data()));
+        bench::need(triplet_loss(faces.batch, d.span(), triplets.span(), margin, Reduction::mean_active, gradient));
     benchmark::DoNotOptimize(loss.value);
     benchmark::ClobberMemory();
   }
@@ -61,7 +64,8 @@ void sizes(benchmark::internal::Benchmark* b) {
 }
 void sizes_and_minings(benchmark::internal::Benchmark* b) {
   for (const int faces : {64, 256})
-    for (const Mining m : {Mining::batch_all, Mining::batch_hard, Mining::semi_hard}) b->Args({faces, 512, static_cast<int>(m)});
+    for (const Mining m : {Mining::batch_all, Mining::batch_hard, Mining::semi_hard})
+      b->Args({faces, 512, static_cast<int>(m)});
 }
 
 BENCHMARK(distances)->Apply(sizes);

@@ -16,7 +16,7 @@ import shutil
 import sys
 
 from peers import setup
-from peers.setup import BUILD, OURS, PEERS, PYTHON, ROOT, SetupError, say
+from peers.setup import BUILD, INT8_PEERS, OURS, PEERS, PYTHON, ROOT, SetupError, say
 
 EXAMPLES = """\
 examples:
@@ -25,6 +25,7 @@ examples:
   bench/compare_peers.py --setup-only                          install and convert, time nothing
   bench/compare_peers.py --checkpoint my_model.pt --write-docs
   bench/compare_peers.py --checkpoint .deps/face-api --output build/peers/dlib     dlib's network instead
+  bench/compare_peers.py --int8                                integers and floats of the three fastest engines
 
 exit status: 0 the table is written (a failed peer is a row of it), 2 error, 130 interrupted (run it again to go on)
 """
@@ -42,9 +43,10 @@ def parse_configs(text: str) -> list[tuple[int, int]]:
 
 def parse_peers(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in PEERS]
+    known = list(dict.fromkeys([*PEERS, *INT8_PEERS]))
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {', '.join(PEERS)}")
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
     return list(dict.fromkeys(names))
 
 
@@ -58,7 +60,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--peers", type=parse_peers, default=list(PEERS), metavar="A,B", help=f"which peers (all: {','.join(PEERS)})")
+    add("--peers", type=parse_peers, metavar="A,B", help=f"which peers (all: {','.join(PEERS)}; with --int8: {','.join(INT8_PEERS)})")
+    add("--int8", action="store_true",
+        help="time engines in integers too: ours and the peers' own quantisation, from the same faces")
     add("--configs", type=parse_configs, default=parse_configs("1x1,1x2,8x1,8x2"), metavar="BxT,…",
         help="batch x threads (1x1,1x2,8x1,8x2)")
     add("--rounds", type=positive, default=30, metavar="N", help="rounds to keep in each configuration (30)")
@@ -71,9 +75,16 @@ def parse_arguments() -> argparse.Namespace:
     add("--output", type=pathlib.Path, default=BUILD, metavar="DIR", help="where the results go (build/peers)")
     add("--fresh", action="store_true", help="start anew instead of going on with an interrupted run")
     add("--no-ours", action="store_true", help="time the peers only")
-    add("--write-docs", action="store_true", help="also copy the table and the plot to bench/results")
+    add("--write-docs", action="store_true", help="also copy the table and the plot (not that of --int8) to bench/results")
     add("--setup-only", action="store_true", help="install and convert, then stop")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.peers is None:
+        options.peers = list(INT8_PEERS if options.int8 else PEERS)
+    if not options.int8 and any(peer.endswith("-int8") for peer in options.peers):
+        parser.error("a peer in int8 needs --int8")
+    if options.int8 and options.checkpoint and pathlib.Path(options.checkpoint).is_dir():
+        parser.error("--int8 is for the Inception-ResNets: dlib's network scales its bytes otherwise than the peers get them")
+    return options
 
 
 def enter_venv() -> None:
@@ -98,7 +109,8 @@ def run(options: argparse.Namespace) -> None:
     enter_venv()
     from peers import measure, report, worker  # need the venv
 
-    engines = ([] if options.no_ours else list(OURS)) + options.peers
+    ours = [engine for engine in OURS if engine != ("facenet-half" if options.int8 else "facenet-int8")]
+    engines = ([] if options.no_ours else ours) + options.peers
     failed, debian_torch = setup.install_peers(options.peers, options.torch)
     setup.ensure_tools_venv()
     configs = [measure.Config(*c) for c in options.configs]
@@ -116,9 +128,9 @@ def run(options: argparse.Namespace) -> None:
     fingerprint = {"engines": timed, "configs": [f"{c.batch}x{c.threads}" for c in configs], "rounds": options.rounds,
                    "visit_ms": options.visit_ms, "loads": options.loads, "checkpoint": model["sha256"],
                    "library": setup.sha256(library), "debian_torch": debian_torch, "cpu": report.cpu_name(),
-                   "versions": setup.installed_versions()}
+                   "versions": setup.installed_versions(), **({"quantised": setup.quantisers()} if options.int8 else {})}
     options.output.mkdir(parents=True, exist_ok=True)
-    record = measure.Record(options.output / "run.jsonl", fingerprint, options.fresh)
+    record = measure.Record(options.output / ("run_int8.jsonl" if options.int8 else "run.jsonl"), fingerprint, options.fresh)
     if record.resumed:
         say("going on with the interrupted run (--fresh starts anew)")
     load = os.getloadavg()[0]
@@ -135,12 +147,12 @@ def run(options: argparse.Namespace) -> None:
     record.add({"kind": "end"})
 
     installed = {engine: setup.installed_bytes(engine, debian_torch, library) for engine in engines}
-    table = report.Table(record.events, engines, configs, model, options.rounds, failed, installed)
+    table = report.Table(record.events, engines, configs, model, options.rounds, failed, installed, options.int8)
     paths = report.write(table, options.output)
     if options.write_docs:
         docs = ROOT / "bench" / "results"
         docs.mkdir(exist_ok=True)
-        paths += [shutil.copy(path, docs / path.name) for path in paths[1:]]
+        paths += [shutil.copy(path, docs / path.name) for path in paths[1:2 if options.int8 else 3]]
     print(paths[1].read_text(), end="")
     for path in paths:
         say(f"wrote {os.path.relpath(path)}")

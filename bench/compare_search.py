@@ -112,7 +112,10 @@ def wrong_answers(e, queries, got, want) -> int:
     import numpy as np
 
     (ids, distances), theirs = got, want
-    exact = lambda q, i: np.sqrt(((queries[q].astype(np.float64) - e[i]) ** 2).sum(axis=1))
+
+    def exact(q, i):
+        return np.sqrt(((queries[q].astype(np.float64) - e[i]) ** 2).sum(axis=1))
+
     bad = 0
     for q in range(len(queries)):
         own = exact(q, ids[q])
@@ -156,7 +159,6 @@ def compare_search(engine: Engine, options: argparse.Namespace, threads: list[in
 
 
 def compare_dbscan(engine: Engine, options: argparse.Namespace, threads: list[int]) -> tuple[list[str], int]:
-    import numpy as np
     import sklearn
     from sklearn.cluster import DBSCAN
     from threadpoolctl import threadpool_limits

@@ -1,5 +1,6 @@
-// What bench/count_instructions.py runs under callgrind: one image through Inception-ResNet-v1, a dump of the counts after
-// each step of the plan. Built for AVX2 and one thread wherever it is built: counts belong to a program, not to a machine.
+// What bench/count_instructions.py runs under callgrind: one image through Inception-ResNet-v1, a dump of the counts
+// after each step of the plan. Built for AVX2 and one thread wherever it is built: counts belong to a program, not to a
+// machine.
 #include <valgrind/callgrind.h>
 
 #include <cstdio>
@@ -8,7 +9,7 @@
 #include <vector>
 
 #include "facenet/models/inception_resnet_v1.hpp"
-#include "facenet/plan.hpp"
+#include "facenet/plan/from_values.hpp"
 
 namespace {
 
@@ -34,7 +35,7 @@ std::string built_with() {
 
 int count() {
   // No step branches on a value, so numbers without meaning count like any others.
-  const auto plan = Plan::compile_with(network, {}, [](int, Span<float> weight, Span<float> bias) {
+  const auto plan = compile_with(network, {}, [](int, Span<float> weight, Span<float> bias) {
     for (float& w : weight) w = 0.01f;
     for (float& b : bias) b = 0.01f;
   });

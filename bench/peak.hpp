@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "facenet/parallel.hpp"
+#include "facenet/base/parallel.hpp"
 
 FACENET_BEGIN
 

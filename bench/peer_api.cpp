@@ -2,6 +2,8 @@
 // Built as the shared library `facenet_peer_api`, with the flags of the preset that times the engine.
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -165,11 +167,12 @@ FNB_API double fnb_bandwidth_gbs(int threads) {
 namespace {
 
 // A plan with its workspace. The peers get pixels that are floats already, so the plan is called below the Embedder,
-// which would standardise bytes.
+// which would standardise bytes. Integer arithmetic takes the bytes themselves.
 struct Engine {
   facenet::Plan plan;
   facenet::Workspace workspace;
   std::vector<facenet::PlanInput> inputs;  // one an image, so that fnb_run does not allocate
+  bool bytes = false;                      // what the pixels are
 };
 
 void fail(const facenet::Status& status) {
@@ -177,10 +180,14 @@ void fail(const facenet::Status& status) {
   last_error = status.print(text, sizeof text);
 }
 
-std::unique_ptr<const facenet::Network> network_of(const facenet::Metadata& m) {
+std::unique_ptr<const facenet::Network> network_of(facenet::WeightsReader& reader) {
+  const facenet::Status recognised = reader.recognise(facenet::models::all());
+  if (!recognised.ok()) return fail(recognised), nullptr;
+  const facenet::Metadata& m = reader.metadata();
   for (const facenet::models::Entry& e : facenet::models::all())
     if (std::strcmp(e.architecture, m.architecture) == 0)
-      return std::make_unique<const facenet::Network>(e.build(m.embedding_dim, m.normalise == facenet::Normalise::l2, m.width));
+      return std::make_unique<const facenet::Network>(
+          e.build(m.embedding_dim, m.normalise == facenet::Normalise::l2, m.width));
   last_error = std::string("the architecture ") + m.architecture + " is not known here";
   return nullptr;
 }
@@ -191,41 +198,56 @@ std::unique_ptr<const facenet::Network> network_of(const facenet::Metadata& m) {
 FNB_API double fnb_macs(const char* weights) {
   auto reader = facenet::WeightsReader::open(weights);
   if (!reader) return fail(reader.status()), 0;
-  const auto network = network_of(reader->metadata());
+  const auto network = network_of(*reader);
   return network == nullptr ? 0 : static_cast<double>(facenet::macs(*network));
 }
 
 /// Loads a weight file for `threads` threads and up to `max_batch` images; half != 0 keeps the weights in half
-/// precision. Null on failure, with the reason in fnb_error().
-FNB_API void* fnb_open(const char* weights, int threads, int max_batch, int half) {
+/// precision, integers != 0 multiplies bytes. Null on failure, with the reason in fnb_error().
+FNB_API void* fnb_open(const char* weights, int threads, int max_batch, int half, int integers) {
   if (half != 0 && !simd::half_in_memory) {
     last_error = std::string("half-precision weights are expanded on load for ") + facenet::isa_name;
     return nullptr;
   }
   auto reader = facenet::WeightsReader::open(weights);
   if (!reader) return fail(reader.status()), nullptr;
-  const auto network = network_of(reader->metadata());
+  const auto network = network_of(*reader);
   if (network == nullptr) return nullptr;
+  if (integers != 0 && reader->metadata().scaling != facenet::Scaling::fixed) {
+    last_error = "the model scales its pixels otherwise than the peers get them: (byte - 127.5) / 128";
+    return nullptr;
+  }
   facenet::PlanOptions options;
   options.half_weights = half != 0;
+  if (integers != 0) options.arithmetic = facenet::Arithmetic::int8;
   auto plan = facenet::Plan::compile(*network, *reader, options);
   if (!plan) return fail(plan.status()), nullptr;
   auto workspace = plan->workspace(max_batch, threads);
   if (!workspace) return fail(workspace.status()), nullptr;
   return new Engine{std::move(*plan), std::move(*workspace),
-                    std::vector<facenet::PlanInput>(static_cast<std::size_t>(max_batch))};
+                    std::vector<facenet::PlanInput>(static_cast<std::size_t>(max_batch)), integers != 0};
 }
 
-/// nhwc: float [batch, side, side, 3], standardised; out: float [batch, dim]. 0, or 1 with the reason in fnb_error().
-FNB_API int fnb_run(void* handle, const float* nhwc, int batch, float* out) {
+/// pixels: [batch, side, side, 3], floats that are standardised, or bytes for integer arithmetic; out: float
+/// [batch, dim]. 0, or 1 with the reason in fnb_error().
+FNB_API int fnb_run(void* handle, const void* pixels, int batch, float* out) {
   auto& engine = *static_cast<Engine*>(handle);
   if (batch < 1 || batch > engine.workspace.batch()) {
     last_error = "the batch is larger than fnb_open was told";
     return 1;
   }
-  const auto pixels = engine.plan.input_shape().size();
-  for (int i = 0; i < batch; ++i) engine.inputs[static_cast<std::size_t>(i)].nhwc = nhwc + i * pixels;
-  const facenet::Status status = engine.plan.run(engine.workspace, engine.inputs.data(), batch, out);
+  const facenet::Shape shape = engine.plan.input_shape();
+  for (int i = 0; i < batch; ++i) {
+    facenet::PlanInput& input = engine.inputs[static_cast<std::size_t>(i)];
+    if (engine.bytes) {
+      input.rgb = static_cast<const std::uint8_t*>(pixels) + i * shape.size();
+      input.stride = std::ptrdiff_t{3} * shape.w;
+    } else {
+      input.nhwc = static_cast<const float*>(pixels) + i * shape.size();
+    }
+  }
+  const facenet::Status status = engine.plan.run(engine.workspace, engine.inputs.data(), batch,
+                                                 {out, std::int64_t{batch} * engine.plan.output_size()});
   if (!status.ok()) fail(status);
   return status.ok() ? 0 : 1;
 }

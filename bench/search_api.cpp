@@ -23,13 +23,14 @@ FNS_API void fns_free(void* gallery) { delete static_cast<Gallery*>(gallery); }
 FNS_API int fns_add(void* gallery, const float* e, int n) {
   auto& g = *static_cast<Gallery*>(gallery);
   for (int i = 0; i < n; ++i)
-    if (const std::uint64_t id = g.size(); !g.add(id, id, e + std::ptrdiff_t{i} * g.dim()).ok()) return 1;
+    if (const std::uint64_t id = g.size(); !g.add(id, id, {e + std::ptrdiff_t{i} * g.dim(), g.dim()}).ok()) return 1;
   return 0;
 }
 FNS_API int fns_search(void* gallery, const float* queries, int n, int k, std::int64_t* ids, double* distances) {
   std::vector<facenet::Match> out(static_cast<std::size_t>(n) * static_cast<std::size_t>(k));
   std::vector<int> found(static_cast<std::size_t>(n));
-  if (!static_cast<Gallery*>(gallery)->search(queries, n, k, out.data(), found.data()).ok()) return 1;
+  const auto& g = *static_cast<const Gallery*>(gallery);
+  if (!g.search({queries, std::ptrdiff_t{n} * g.dim()}, k, out, found).ok()) return 1;
   for (std::size_t i = 0; i < out.size(); ++i) {
     ids[i] = static_cast<std::int64_t>(out[i].id);
     distances[i] = out[i].distance;
@@ -40,5 +41,5 @@ FNS_API int fns_dbscan(const float* e, int n, int dim, double threshold, int min
   facenet::ClusterOptions options;
   options.threshold = threshold;
   options.threads = threads;
-  return facenet::dbscan(e, n, dim, options, min_samples, labels).ok() ? 0 : 1;
+  return facenet::dbscan({e, std::ptrdiff_t{n} * dim}, dim, options, min_samples, {labels, n}).ok() ? 0 : 1;
 }

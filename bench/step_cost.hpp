@@ -8,9 +8,10 @@ FACENET_BEGIN
 namespace bench {
 
 struct StepCost {
-  double direct = 0;    // flops of a plain convolution, whatever the algorithm
-  double executed = 0;  // flops of the register tiles: Winograd's products, tiles that stick out and a padded panel's columns
-  double bytes = 0;     // weights, input, output, and the trunk that a residual reads
+  double direct = 0;  // flops of a plain convolution, whatever the algorithm
+  double executed =
+      0;  // flops of the register tiles: Winograd's products, tiles that stick out and a padded panel's columns
+  double bytes = 0;  // weights, input, output, and the trunk that a residual reads
 };
 
 inline StepCost step_cost(const Plan& plan, const Step& s) noexcept {
@@ -19,14 +20,14 @@ inline StepCost step_cost(const Plan& plan, const Step& s) noexcept {
   StepCost c;
   double floats = 0;
   for (int k = 0; k < first.input_count; ++k) floats += static_cast<double>(n[first.inputs[k]].out.size());
-  if (s.segment_count == 0) floats += static_cast<double>(first.out.size());
+  if (!s.is_conv()) floats += static_cast<double>(first.out.size());
   for (int k = 0; k < s.segment_count; ++k) {
     const Op& op = n[s.segment_ops[k]];
     c.direct += 2.0 * static_cast<double>(macs(n, op));
     floats += static_cast<double>(op.out.size()) * (op.skip >= 0 ? 2 : 1);
   }
   c.executed = 2.0 * static_cast<double>(plan.executed_macs(s));
-  c.bytes = static_cast<double>(s.weight_bytes) + 4.0 * floats;
+  c.bytes = static_cast<double>(plan.weight_bytes(s)) + 4.0 * floats;
   return c;
 }
 

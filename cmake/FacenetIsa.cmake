@@ -1,21 +1,50 @@
-# One piece of code compiled for several ISAs in one binary.
-#
+# The ISAs of x86-64 that a program can choose among at run time, and how one piece of code is compiled for several of them.
+
+# facenet_isa(NAME [LIKE ISA] FLAGS … NEEDS …): a row of the list, from the least CPU to the best. From it follow the targets
+# of facenet::dispatch and of the command, $FACENET_FORCE_ISA's words, and the programs that tests/ compiles for each.
+# LIKE: flags and needs of that ISA too; code with floats is the same in both. NEEDS: facenet_cpu::Feature of
+# src/dispatch/cpu.hpp, all that GCC may use under FLAGS, as far as CPUs differ in it.
+set(FACENET_X86_ISAS)
+set(FACENET_ISA_ROWS)
+macro(facenet_isa name)
+  cmake_parse_arguments(arg "" "LIKE" "FLAGS;NEEDS" ${ARGN})
+  set(FACENET_LIKE_${name} ${arg_LIKE})
+  set(FACENET_FLAGS_${name} ${FACENET_FLAGS_${arg_LIKE}} ${arg_FLAGS})
+  set(FACENET_NEEDS_${name} ${FACENET_NEEDS_${arg_LIKE}} ${arg_NEEDS})
+  list(JOIN FACENET_NEEDS_${name} " | " needs)
+  list(APPEND FACENET_X86_ISAS ${name})
+  list(APPEND FACENET_ISA_ROWS "X(${name}, ${needs})")
+endmacro()
+facenet_isa(sse4 FLAGS -march=x86-64-v2 NEEDS sse42 popcnt)
+facenet_isa(avx2 FLAGS -march=x86-64-v3 NEEDS sse42 popcnt avx f16c fma avx2 bmi bmi2 lzcnt movbe)
+facenet_isa(avxvnni LIKE avx2 FLAGS -mavxvnni NEEDS avxvnni)
+facenet_isa(avx512 FLAGS -march=x86-64-v4
+            NEEDS ${FACENET_NEEDS_avx2} avx512f avx512dq avx512cd avx512bw avx512vl)
+facenet_isa(avx512vnni LIKE avx512 FLAGS -mavx512vnni NEEDS avx512vnni)
+
 # An inline function, of the standard library too, is compiled into each unit that needs it, and the linker keeps any one
 # copy: perhaps the one with AVX in it, for an old CPU's caller. So the objects of an ISA are linked into one, and all of its
-# symbols but one become local. GNU ld and objcopy (or LLVM's) do that; elsewhere there is one ISA.
-
+# symbols but one become local. GNU ld and objcopy (or LLVM's) do that; elsewhere there is one ISA, `any`.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64" AND CMAKE_SIZEOF_VOID_P EQUAL 8 AND UNIX AND NOT APPLE AND CMAKE_OBJCOPY
    AND NOT FACENET_SANITIZE)
-  set(FACENET_ISAS sse4 avx2 avx512)
+  set(FACENET_ISAS ${FACENET_X86_ISAS})
+  list(JOIN FACENET_ISA_ROWS " " rows)
+  list(JOIN FACENET_ISAS ", " names)
+  string(REGEX REPLACE ", ([^,]*)$" " or \\1" names "${names}")
 else()
   set(FACENET_ISAS any)
+  set(rows "X(any, 0)")
+  set(names)
 endif()
-set(FACENET_FLAGS_sse4 -march=x86-64-v2)
-set(FACENET_FLAGS_avx2 -march=x86-64-v3)
-set(FACENET_FLAGS_avx512 -march=x86-64-v4)
-set(FACENET_FLAGS_any "")
+set(FACENET_ISA_HEADERS ${PROJECT_BINARY_DIR}/isas)   # holds dispatch/isas.hpp, the list in C++
+file(CONFIGURE OUTPUT ${FACENET_ISA_HEADERS}/dispatch/isas.hpp @ONLY CONTENT "\
+// Made by cmake/FacenetIsa.cmake. X(name, facenet_cpu::Feature that it needs), from the least to the best.
+#pragma once
+#define FACENET_ISAS(X) @rows@
+#define FACENET_ISA_NAMES \"@names@\"  // empty: there is nothing to choose
+")
 
-# facenet_isa_object(NAME ISA KEEP SYMBOL [RENAME FROM] [BASELINE OBJECT-LIBRARY] SOURCES … [LIBRARIES …] [DEFINITIONS …])
+# facenet_isa_object(NAME ISA KEEP SYMBOL [RENAME FROM] [BASELINE OBJECT-LIBRARY …] SOURCES … [LIBRARIES …] [DEFINITIONS …])
 #
 # NAME.o: the sources compiled for ISA, and first the objects of BASELINE, which are for any CPU: constructors of global
 # objects run before anybody has asked which CPU this is. SYMBOL (what FROM is renamed to) stays visible.
@@ -23,7 +52,7 @@ set(FACENET_FLAGS_any "")
 set(FACENET_HIDEABLE $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique> -fno-lto)   # nor do names inside of -flto's bytecode change
 
 function(facenet_isa_object name isa)
-  cmake_parse_arguments(arg "" "KEEP;RENAME;BASELINE" "SOURCES;LIBRARIES;DEFINITIONS" ${ARGN})
+  cmake_parse_arguments(arg "" "KEEP;RENAME" "BASELINE;SOURCES;LIBRARIES;DEFINITIONS" ${ARGN})
   add_library(${name} OBJECT ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_LIBRARIES})
   target_compile_definitions(${name} PRIVATE ${arg_DEFINITIONS})
@@ -31,9 +60,9 @@ function(facenet_isa_object name isa)
   set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden
                         VISIBILITY_INLINES_HIDDEN ON INTERPROCEDURAL_OPTIMIZATION OFF)
   set(objects $<TARGET_OBJECTS:${name}>)
-  if(arg_BASELINE)
-    list(PREPEND objects $<TARGET_OBJECTS:${arg_BASELINE}>)
-  endif()
+  foreach(baseline IN LISTS arg_BASELINE)
+    list(PREPEND objects $<TARGET_OBJECTS:${baseline}>)
+  endforeach()
   set(rename)
   if(arg_RENAME)
     set(rename --redefine-sym ${arg_RENAME}=${arg_KEEP})

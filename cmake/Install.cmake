@@ -1,4 +1,5 @@
-# What `cmake --install` puts where. Components: development (headers, library, CMake and pkg-config files) and command.
+# What `cmake --install` puts where. Components: development (headers, library, CMake and pkg-config files), runtime (the C
+# library) and command.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/facenet)
@@ -53,6 +54,14 @@ if(TARGET facenet_dispatch)
           COMPONENT development)
 endif()
 
+if(TARGET facenet_c)
+  install(TARGETS facenet_c EXPORT facenet_c_targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime
+          PERMISSIONS OWNER_READ OWNER_WRITE GROUP_READ WORLD_READ NAMELINK_COMPONENT development)
+  install(EXPORT facenet_c_targets FILE facenetCTargets.cmake NAMESPACE facenet:: DESTINATION ${package_dir} COMPONENT development)
+  configure_file(cmake/facenet-c.pc.in facenet-c.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/facenet-c.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
+endif()
+
 configure_package_config_file(cmake/facenetConfig.cmake.in facenetConfig.cmake INSTALL_DESTINATION ${package_dir})
 # Headers are the same whatever the size of a pointer; the library is found through a path that knows the machine.
 write_basic_package_version_file(facenetConfigVersion.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
@@ -98,7 +107,12 @@ if(TARGET facenet_command)
   file(RELATIVE_PATH from_bin ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_DATADIR}/facenet/convert_weights.py)
   file(CREATE_LINK ${from_bin} ${PROJECT_BINARY_DIR}/facenet-convert-weights SYMBOLIC)
   install(FILES ${PROJECT_BINARY_DIR}/facenet-convert-weights DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT command)
-  install(FILES weights/README.md DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/facenet RENAME weights.md COMPONENT command)
+  set(pages ${CMAKE_INSTALL_DATADIR}/doc/facenet)
+  install(FILES weights/README.md DESTINATION ${pages} RENAME weights.md COMPONENT command)
+  # The pages that help names, under the names that it gives, and those that they link to.
+  install(FILES docs/command.md docs/command-json.md docs/galleries.md docs/recognition.md DESTINATION ${pages}/docs
+          COMPONENT command)
+  install(FILES docs/schema/facenet-command-1.json DESTINATION ${pages}/docs/schema COMPONENT command)
 endif()
 
 # ---- Licences, the list of what is inside, and what Debian asks for ---------------------------------------------------------
@@ -112,7 +126,7 @@ file(WRITE ${PROJECT_BINARY_DIR}/changelog.Debian "facenet (${PROJECT_VERSION}-1
 ")
 set(changelog ${PROJECT_BINARY_DIR}/changelog.Debian)
 facenet_gzip(changelog)
-foreach(place "command|facenet" "development|libfacenet-dev")
+foreach(place "command|facenet" "development|libfacenet-dev" "runtime|libfacenet0")
   string(REPLACE "|" ";" place ${place})
   list(GET place 0 component)
   list(GET place 1 package)

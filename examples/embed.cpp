@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
   if (!picture) return fail(picture.status());
 
   std::vector<float> embedding(static_cast<std::size_t>(embedder->dim()));
-  const facenet::Status status = embedder->embed(*picture, embedding.data());
+  const facenet::Status status = embedder->embed(*picture, embedding);
   if (!status) return fail(status);
 
   for (const float x : embedding) std::printf("%.9g\n", static_cast<double>(x));

@@ -27,7 +27,7 @@ int main(int argc, char** argv) {
   for (const facenet::Face& face : faces) {
     auto crop = facenet::crop_face(*picture, face, embedder->info());  // as the weight file says
     if (!crop) return fail(crop.status());
-    if (const facenet::Status status = embedder->embed(*crop, embedding.data()); !status) return fail(status);
+    if (const facenet::Status status = embedder->embed(*crop, embedding); !status) return fail(status);
     std::printf("%.1f %.1f %.1f %.1f score %.4f:", face.box.x0, face.box.y0, face.box.x1, face.box.y1, face.score);
     for (const float x : embedding) std::printf(" %.9g", static_cast<double>(x));
     std::printf("\n");

@@ -29,7 +29,7 @@ int main(int argc, char** argv) {
   const facenet::ImageView face(frame.data(), width, height, stride, facenet::ChannelOrder::bgr);
 
   std::vector<float> embedding(static_cast<std::size_t>(embedder->dim()));
-  const facenet::Status status = embedder->embed(face, embedding.data());
+  const facenet::Status status = embedder->embed(face, embedding);
   if (!status) return fail(status);
   std::printf("%d numbers, the first: %.9g\n", embedder->dim(), static_cast<double>(embedding[0]));
 }

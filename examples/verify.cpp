@@ -23,11 +23,12 @@ int main(int argc, char** argv) {
   if (!second) return fail(second.status());
 
   const facenet::ImageView faces[] = {first->view(), second->view()};
-  std::vector<float> out(2 * static_cast<std::size_t>(embedder->dim()));
-  const facenet::Status status = embedder->embed(faces, 2, out.data());
+  const auto dim = static_cast<std::size_t>(embedder->dim());
+  std::vector<float> out(2 * dim);
+  const facenet::Status status = embedder->embed(faces, out);
   if (!status) return fail(status);
 
-  const double distance = facenet::distance(out.data(), out.data() + embedder->dim(), embedder->dim());
+  const double distance = facenet::distance({out.data(), dim}, {out.data() + dim, dim});
   if (!embedder->info().trained) std::fprintf(stderr, "untrained weights: the distance means nothing\n");
   std::printf("%.4f\n", distance);
 }

@@ -35,8 +35,10 @@ void answer(const facenet::Status& status) {
 }
 
 void answer(const facenet::Result<Image>& image) {
-  if (image) answer(image->width(), image->height(), image->data(), image->bytes());
-  else answer(image.status());
+  if (image)
+    answer(image->width(), image->height(), image->data(), image->bytes());
+  else
+    answer(image.status());
 }
 
 float from_bits(std::uint32_t bits) {
@@ -50,6 +52,7 @@ float from_bits(std::uint32_t bits) {
 int main() {
   std::vector<std::uint8_t> pixels;
   std::vector<float> floats;
+  Image decoded;  // one after the other in the same memory
   char word[16];
   while (std::scanf("%15s", word) == 1) {
     const std::string request = word;
@@ -57,7 +60,11 @@ int main() {
     if (request == "decode") {
       char path[4096];
       if (std::scanf(" %4095[^\n]", path) != 1) return 2;
-      answer(facenet::read_image(path));
+      const facenet::Status status = facenet::read_image(path, decoded);
+      if (status.ok())
+        answer(decoded.width(), decoded.height(), decoded.data(), decoded.bytes());
+      else
+        answer(status);
       std::fflush(stdout);
       continue;
     }
@@ -93,12 +100,13 @@ int main() {
       const bool area = request == "area";
       const int out_w = area ? at(0) : w, out_h = area ? at(1) : h;
       floats.resize(static_cast<std::size_t>(out_w) * static_cast<std::size_t>(out_h) * 3);
-      const facenet::Status status =
-          area ? facenet::resize_area(view, out_w, out_h, floats.data())
-               : facenet::standardise(view, static_cast<facenet::Scaling>(at(0)), static_cast<ChannelOrder>(at(1)),
-                                      floats.data());
-      if (status.ok()) answer(out_w, out_h, floats.data(), floats.size() * sizeof(float));
-      else answer(status);
+      const facenet::Status status = area ? facenet::resize_area(view, out_w, out_h, floats)
+                                          : facenet::standardise(view, static_cast<facenet::Scaling>(at(0)),
+                                                                 static_cast<ChannelOrder>(at(1)), floats);
+      if (status.ok())
+        answer(out_w, out_h, floats.data(), floats.size() * sizeof(float));
+      else
+        answer(status);
     } else {
       return 2;
     }

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "facenet/image_scan.hpp"
+#include "facenet/image/scan.hpp"
 
 namespace files {
 
@@ -55,12 +55,13 @@ inline Data chunk(const char* name, const Data& body) {
 }
 inline Data signature() { return bytes({0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'}); }
 inline Data ihdr(int w, int h, int colour, int depth = 8) {
-  return chunk("IHDR", be32(static_cast<std::size_t>(w)) + be32(static_cast<std::size_t>(h)) +
-                           bytes({depth, colour, 0, 0, 0}));
+  return chunk("IHDR",
+               be32(static_cast<std::size_t>(w)) + be32(static_cast<std::size_t>(h)) + bytes({depth, colour, 0, 0, 0}));
 }
 inline Data idat(const Data& scanlines) {
   const auto n = static_cast<int>(scanlines.size());
-  return chunk("IDAT", bytes({0x78, 1, 1, n & 255, n >> 8, ~n & 255, ~n >> 8 & 255}) + scanlines + Data(4, 0));
+  return chunk("IDAT", bytes({0x78, 1, 1, n & 255, n >> 8, ~n & 255, ~n >> 8 & 255}) + scanlines +
+                           be32(facenet::detail::adler32(span(scanlines))));
 }
 inline Data png(const Data& head, const Data& scanlines, const Data& between = {}) {
   return signature() + head + between + idat(scanlines) + chunk("IEND", {});

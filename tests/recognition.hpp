@@ -3,22 +3,20 @@
 
 #include "failing_malloc.hpp"
 
-#ifndef DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#  define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#endif
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <random>
 #include <vector>
 
-#include "facenet/status.hpp"
+#include "facenet/base/status.hpp"
 
 namespace recognition {
 
 constexpr int thread_counts[] = {1, 2, 3, 8};
 
-/// n faces of `persons` persons: a random centre each, and noise of `spread` times its length. Not unit vectors unless told.
+/// n faces of `persons` persons: a random centre each, and noise of `spread` times its length. Not unit vectors unless
+/// told.
 inline std::vector<float> faces(int n, int dim, int persons, double spread, std::size_t seed, bool unit = false) {
   std::mt19937 random(static_cast<std::mt19937::result_type>(seed));
   std::normal_distribution<double> normal;
@@ -38,8 +36,8 @@ inline std::vector<float> faces(int n, int dim, int persons, double spread, std:
   return out;
 }
 
-/// Lets the first, second, … allocation of `call` (which returns its code) fail until it needs no more. Each failure must be
-/// out_of_memory and leak nothing. Returns how many there were.
+/// Lets the first, second, … allocation of `call` (which returns its code) fail until it needs no more. Each failure
+/// must be out_of_memory and leak nothing. Returns how many there were.
 template <class F>
 int fail_each_allocation(F&& call) {
   for (long k = 0;; ++k) {

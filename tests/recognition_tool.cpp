@@ -1,14 +1,17 @@
-// Recognition for the Python tests, one request after the other: a line of text, then the arrays it names as raw bytes. The
-// answer is "ok N" and N bytes, or "error CODE TEXT". Metrics are 0 (Euclidean) and 1 (cosine).
+// Recognition for the Python tests, one request after the other: a line of text, then the arrays it names as raw bytes.
+// The answer is "ok N" and N bytes, or "error CODE TEXT". Metrics are 0 (Euclidean) and 1 (cosine).
 //
-//   search N DIM METRIC HALF QUERIES K THREADS PERSONS THRESHOLD   f32 templates, u64 persons, f32 queries; ids are 0 … N - 1
+//   search N DIM METRIC HALF QUERIES K THREADS PERSONS THRESHOLD   f32 templates, u64 persons, f32 queries; ids are
+//                                          0 … N - 1
 //                                       -> Match[QUERIES][K], those not found with id 2^64 - 1
 //   dbscan N DIM METRIC THRESHOLD MIN_SAMPLES THREADS              f32 faces -> i32 labels
 //   average N DIM METRIC THRESHOLD THREADS                         f32 faces -> i32 labels
 //   whispers N DIM METRIC THRESHOLD ITERATIONS SEED THREADS        f32 faces -> i32 labels
 //   roc N DROP                          f64 distances, u8 same -> RocPoint[], then f64: AUC, EER and its threshold
 //   tar N FAR                           f64 distances, u8 same -> f64: TAR, threshold, actual FAR
-//   folds N FOLDS                       f64 distances, u8 same -> f64[FOLDS][4]: accuracy, TPR, FPR, threshold; then mean, deviation
+//   folds N FOLDS                       f64 distances, u8 same -> f64[FOLDS][4]: accuracy, TPR, FPR, threshold; then
+//   mean,
+//                                       deviation
 //   pairs BYTES                         a pairs.txt -> i32[][4]: pictures, fold, same
 #include <cinttypes>
 #include <cstdio>
@@ -25,8 +28,10 @@ using facenet::Status;
 
 void answer(const Status& status, const void* data, std::size_t bytes) {
   char text[1024];
-  if (status.ok()) std::printf("ok %zu\n", bytes);
-  else std::printf("error %s %s\n", facenet::name(status.code()), status.print(text, sizeof text));
+  if (status.ok())
+    std::printf("ok %zu\n", bytes);
+  else
+    std::printf("error %s %s\n", facenet::name(status.code()), status.print(text, sizeof text));
   if (status.ok()) std::fwrite(data, 1, bytes, stdout);
 }
 template <class T>
@@ -58,12 +63,12 @@ bool search(const Numbers& a) {
   options.threads = a.at(6);
   auto gallery = facenet::Gallery::make(a.at(1), options);
   Status status = gallery.status();
-  for (std::size_t i = 0; i < n && status.ok(); ++i) status = gallery->add(i, person[i], e.data() + i * dim);
+  for (std::size_t i = 0; i < n && status.ok(); ++i) status = gallery->add(i, person[i], {e.data() + i * dim, dim});
   std::vector<facenet::Match> out(queries * k, facenet::Match{UINT64_MAX, 0, 0, 0});
   std::vector<int> found(queries);
   if (status.ok())
-    status = a.at(7) != 0 ? gallery->identify(q.data(), a.at(4), a.at(5), a.value[8], out.data(), found.data())
-                          : gallery->search(q.data(), a.at(4), a.at(5), out.data(), found.data());
+    status =
+        a.at(7) != 0 ? gallery->identify(q, a.at(5), a.value[8], out, found) : gallery->search(q, a.at(5), out, found);
   answer(status, out);
   return true;
 }
@@ -76,10 +81,12 @@ bool cluster(const std::string& request, const Numbers& a) {
   options.threshold = a.value[3];
   options.threads = a.at(a.count - 1);
   std::vector<int> labels(a.size(0));
-  if (request == "dbscan") answer(facenet::dbscan(e.data(), a.at(0), a.at(1), options, a.at(4), labels.data()), labels);
-  else if (request == "average") answer(facenet::average_link(e.data(), a.at(0), a.at(1), options, labels.data()), labels);
+  if (request == "dbscan")
+    answer(facenet::dbscan(e, a.at(1), options, a.at(4), labels), labels);
+  else if (request == "average")
+    answer(facenet::average_link(e, a.at(1), options, labels), labels);
   else
-    answer(facenet::chinese_whispers(e.data(), a.at(0), a.at(1), options, a.at(4), static_cast<std::uint64_t>(a.value[5]), labels.data()),
+    answer(facenet::chinese_whispers(e, a.at(1), options, a.at(4), static_cast<std::uint64_t>(a.value[5]), labels),
            labels);
   return true;
 }
@@ -91,8 +98,8 @@ bool evaluate(const std::string& request, const Numbers& a) {
   if (!read(d, n) || !read(same, n)) return false;
   if (request == "folds") {
     std::vector<int> fold(n);
-    facenet::contiguous_folds(n, a.at(1), fold.data());
-    auto got = facenet::fold_accuracies(d.data(), same.data(), fold.data(), n, a.at(1));
+    facenet::contiguous_folds(a.at(1), fold);
+    auto got = facenet::fold_accuracies(d, same, fold, a.at(1));
     if (got) {
       for (const auto& f : got->folds) out.insert(out.end(), {f.accuracy, f.tpr, f.fpr, f.threshold});
       out.insert(out.end(), {got->mean, got->deviation});
@@ -100,7 +107,7 @@ bool evaluate(const std::string& request, const Numbers& a) {
     answer(got.status(), out);
     return true;
   }
-  auto c = facenet::Comparisons::make(d.data(), same.data(), n);
+  auto c = facenet::Comparisons::make(d, same);
   Status status = c.status();
   if (c && request == "tar") {
     const auto t = c->tar_at(a.value[1]);
@@ -135,14 +142,20 @@ int main() {
     int used = 0;
     if (std::sscanf(text, "%15s%n", word, &used) != 1) return 2;
     Numbers numbers;
-    for (int more = 0; numbers.count < 10 && std::sscanf(text + used, "%lf%n", &numbers.value[numbers.count], &more) == 1; used += more)
+    for (int more = 0;
+         numbers.count < 10 && std::sscanf(text + used, "%lf%n", &numbers.value[numbers.count], &more) == 1;
+         used += more)
       ++numbers.count;
     const std::string request = word;
     bool understood = false;
-    if (request == "search") understood = search(numbers);
-    else if (request == "dbscan" || request == "average" || request == "whispers") understood = cluster(request, numbers);
-    else if (request == "roc" || request == "tar" || request == "folds") understood = evaluate(request, numbers);
-    else if (request == "pairs") understood = pairs(numbers);
+    if (request == "search")
+      understood = search(numbers);
+    else if (request == "dbscan" || request == "average" || request == "whispers")
+      understood = cluster(request, numbers);
+    else if (request == "roc" || request == "tar" || request == "folds")
+      understood = evaluate(request, numbers);
+    else if (request == "pairs")
+      understood = pairs(numbers);
     if (!understood) return 2;
     std::fflush(stdout);
   }

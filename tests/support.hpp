@@ -6,9 +6,9 @@
 #include <random>
 #include <vector>
 
-#include "facenet/kernels/reference.hpp"
+#include "reference.hpp"
 #include "facenet/network.hpp"
-#include "facenet/plan.hpp"
+#include "facenet/plan/from_values.hpp"
 
 namespace support {
 
@@ -32,15 +32,15 @@ class Random {
   std::mt19937 engine_;
 };
 
-/// A sum of k terms in float32, in any order and with or without FMA, is within k * u / (1 - k * u) * sum |terms| of the
-/// exact one (Higham, "Accuracy and Stability of Numerical Algorithms", 3.5), u = 2^-24. Two more for the epilogue.
+/// A sum of k terms in float32, in any order and with or without FMA, is within k * u / (1 - k * u) * sum |terms| of
+/// the exact one (Higham, "Accuracy and Stability of Numerical Algorithms", 3.5), u = 2^-24. Two more for the epilogue.
 inline double sum_tolerance(std::int64_t terms, double magnitude) {
   const double ku = static_cast<double>(terms + 2) * 0x1p-24;
   return ku / (1 - ku) * magnitude + 0x1p-126;
 }
 
-/// How much more a Winograd form may be off than a direct sum of the same magnitude: |At| |G| |Bt| summed over the points
-/// that reach one output, worst output. Computed from the matrices themselves, per axis and multiplied.
+/// How much more a Winograd form may be off than a direct sum of the same magnitude: |At| |G| |Bt| summed over the
+/// points that reach one output, worst output. Computed from the matrices themselves, per axis and multiplied.
 template <class Axis>
 double axis_growth() {
   const auto g = Axis::g();
@@ -92,14 +92,14 @@ struct Parameters {
     }
   }
   Result<Plan> compile(const Network& n, PlanOptions options = {}) const {
-    return Plan::compile_with(n, options, [&](int op, Span<float> w, Span<float> b) {
+    return compile_with(n, options, [&](int op, Span<float> w, Span<float> b) {
       std::copy(weight[z(op)].begin(), weight[z(op)].end(), w.begin());
       std::copy(bias[z(op)].begin(), bias[z(op)].end(), b.begin());
     });
   }
 };
 
-/// Every operator's output for one image, by kernels/reference.hpp, rounded to float after each.
+/// Every operator's output for one image, by reference.hpp, rounded to float after each.
 inline std::vector<std::vector<float>> execute(const Network& n, const Parameters& p, const std::vector<float>& input) {
   std::vector<std::vector<float>> out(z(n.size()));
   const auto view = [&](int op) { return dense_view<const float>(out[z(op)].data(), n[op].out); };
@@ -112,7 +112,6 @@ inline std::vector<std::vector<float>> execute(const Network& n, const Parameter
       continue;
     }
     const ConstTensorView in = view(op.inputs[0]);
-    const Window& w = op.window;
     if (op.kind == OpKind::l2_normalise || op.kind == OpKind::softmax) {
       for (std::int64_t at = 0; at < op.out.size(); at += op.out.c) {
         const float* x = in.data + at;
@@ -135,36 +134,38 @@ inline std::vector<std::vector<float>> execute(const Network& n, const Parameter
           switch (op.kind) {
             case OpKind::conv:
             case OpKind::linear: {
-              const bool all = op.kind == OpKind::linear;
               const Shape part = computed(n, op);
               if (y >= part.h || x >= part.w) {
                 v = view(op.skip).pixel(0, y, x)[c];
                 break;
               }
-              double s = reference::conv_at(in, 0, p.weight[z(i)].data(), p.bias[z(i)].data(), all ? in.shape.h : w.kh,
-                                            all ? in.shape.w : w.kw, w.stride_, w.pad_h, w.pad_w, y, x, c)
-                             .value;
-              if (op.skip >= 0) s = static_cast<double>(view(op.skip).pixel(0, y, x)[c]) + static_cast<double>(op.scale) * s;
+              double s =
+                  reference::conv_at(in, 0, p.weight[z(i)].data(), p.bias[z(i)].data(), window_of(n, op), y, x, c)
+                      .value;
+              if (op.skip >= 0)
+                s = static_cast<double>(view(op.skip).pixel(0, y, x)[c]) + static_cast<double>(op.scale) * s;
               if (op.act == Act::relu) s = std::fmax(s, 0.0);
               if (op.act == Act::prelu && s < 0) s *= static_cast<double>(p.bias[z(i)][z(op.out.c + c)]);
               v = static_cast<float>(s);
               break;
             }
             case OpKind::max_pool:
-              v = reference::max_pool_at(in, 0, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w, y, x, c);
+              v = reference::max_pool_at(in, 0, op.window, y, x, c);
               break;
             case OpKind::avg_pool:
-              v = static_cast<float>(
-                  reference::avg_pool_at(in, 0, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w, y, x, c).value);
+              v = static_cast<float>(reference::avg_pool_at(in, 0, op.window, y, x, c).value);
               break;
-            case OpKind::global_avg_pool: v = static_cast<float>(reference::mean_at(in, 0, c).value); break;
+            case OpKind::global_avg_pool:
+              v = static_cast<float>(reference::mean_at(in, 0, c).value);
+              break;
             case OpKind::concat: {
               int k = 0, channel = c;
               while (channel >= n[op.inputs[k]].out.c) channel -= n[op.inputs[k++]].out.c;
               v = view(op.inputs[k]).pixel(0, y, x)[channel];
               break;
             }
-            default: break;
+            default:
+              break;
           }
         }
   }

@@ -1,4 +1,5 @@
-// Clustering against the textbook: DBSCAN by its definition, average link by averaging all pairs, Chinese whispers by its rules.
+// Clustering against the textbook: DBSCAN by its definition, average link by averaging all pairs, Chinese whispers by
+// its rules.
 #include "recognition.hpp"
 
 #include <algorithm>
@@ -15,7 +16,9 @@ constexpr std::size_t z(int n) { return static_cast<std::size_t>(n); }
 struct Points {
   std::vector<float> e;
   int n, dim;
-  double d(Metric metric, int i, int j) const { return distance(metric, e.data() + i * dim, e.data() + j * dim, dim); }
+  double d(Metric metric, int i, int j) const {
+    return distance(metric, {e.data() + i * dim, dim}, {e.data() + j * dim, dim});
+  }
 };
 
 std::vector<int> textbook_dbscan(const Points& f, Metric metric, double eps, int min_samples) {
@@ -120,7 +123,7 @@ TEST_CASE("DBSCAN is that of the textbook, a threshold on a pair's very distance
           for (int min_samples : {1, 2, 4}) {
             const double eps = quantile(f, metric, part);
             std::vector<int> label(z(n), 99);
-            REQUIRE(dbscan(f.e.data(), n, f.dim, options(metric, eps, threads), min_samples, label.data()).ok());
+            REQUIRE(dbscan(f.e, f.dim, options(metric, eps, threads), min_samples, label).ok());
             CAPTURE(n);
             CAPTURE(part);
             CAPTURE(min_samples);
@@ -140,7 +143,7 @@ TEST_CASE("faces that float cannot tell from the threshold are decided in double
   for (double eps : {1.0, std::nextafter(1.0, 0.0), 1.0 + 1e-5, 2.0})
     for (int min_samples : {2, 3}) {
       std::vector<int> label(z(f.n));
-      REQUIRE(dbscan(f.e.data(), f.n, f.dim, options(Metric::euclidean, eps, 2), min_samples, label.data()).ok());
+      REQUIRE(dbscan(f.e, f.dim, options(Metric::euclidean, eps, 2), min_samples, label).ok());
       CHECK(label == textbook_dbscan(f, Metric::euclidean, eps, min_samples));
     }
 }
@@ -154,7 +157,7 @@ TEST_CASE("average link is that of averaging all pairs, for every number of thre
         const std::vector<int> want = textbook_average(f, metric, threshold);
         for (int threads : recognition::thread_counts) {
           std::vector<int> label(z(n), 99);
-          REQUIRE(average_link(f.e.data(), n, f.dim, options(metric, threshold, threads), label.data()).ok());
+          REQUIRE(average_link(f.e, f.dim, options(metric, threshold, threads), label).ok());
           CAPTURE(n);
           CAPTURE(part);
           CHECK(label == want);
@@ -162,16 +165,18 @@ TEST_CASE("average link is that of averaging all pairs, for every number of thre
       }
 }
 
-TEST_CASE("Chinese whispers: components stay apart, complete ones are one cluster, the same for all threads and one seed") {
+TEST_CASE(
+    "Chinese whispers: components stay apart, complete ones are one cluster, the same for all threads and one seed") {
   const int n = 250;
   const Points f{recognition::faces(n, 32, 10, 0.1, 5), n, 32};
-  // Persons are far apart beside the noise, so the graph is one complete component a person: the textbook's with min_samples 1.
+  // Persons are far apart beside the noise, so the graph is one complete component a person: the textbook's with
+  // min_samples 1.
   const double threshold = quantile(f, Metric::euclidean, 0.09);
   const std::vector<int> want = by_appearance(textbook_dbscan(f, Metric::euclidean, threshold, 1));
   for (int threads : recognition::thread_counts)
     for (std::uint64_t seed : {1u, 2u, 3u}) {
       std::vector<int> label(z(n), 99);
-      REQUIRE(chinese_whispers(f.e.data(), n, f.dim, options(Metric::euclidean, threshold, threads), 100, seed, label.data()).ok());
+      REQUIRE(chinese_whispers(f.e, f.dim, options(Metric::euclidean, threshold, threads), 100, seed, label).ok());
       CHECK(label == want);
     }
 
@@ -179,7 +184,7 @@ TEST_CASE("Chinese whispers: components stay apart, complete ones are one cluste
   const Points tangle{recognition::faces(n, 8, 30, 0.6, 6), n, 8};
   const ClusterOptions loose = options(Metric::cosine, quantile(tangle, Metric::cosine, 0.04), 1);
   std::vector<int> first(z(n)), again(z(n));
-  REQUIRE(chinese_whispers(tangle.e.data(), n, 8, loose, 30, 7, first.data()).ok());
+  REQUIRE(chinese_whispers(tangle.e, 8, loose, 30, 7, first).ok());
   const std::vector<int> component = textbook_dbscan(tangle, Metric::cosine, loose.threshold, 1);
   for (int i = 0; i < n; ++i)
     for (int j = 0; j < i; ++j)
@@ -189,19 +194,19 @@ TEST_CASE("Chinese whispers: components stay apart, complete ones are one cluste
   for (int threads : recognition::thread_counts) {
     ClusterOptions o = loose;
     o.threads = threads;
-    REQUIRE(chinese_whispers(tangle.e.data(), n, 8, o, 30, 7, again.data()).ok());
+    REQUIRE(chinese_whispers(tangle.e, 8, o, 30, 7, again).ok());
     CHECK(again == first);
   }
 }
 
 TEST_CASE("a face in the middle takes the label that most of its neighbours have") {
-  // Two cliques of 5 and 3 on a line, and a face between them that both reach. What is left at the end is a fixed point: each
-  // clique of one label, the middle with the larger. (Some orders carry that label on to the smaller one.)
-  const std::vector<float> e = {0, 0, 0, 0, 0, 1, 2, 2, 2};
+  // Two cliques of 5 and 3 on a line, and a face between them that both reach. What is left at the end is a fixed
+  // point: each clique of one label, the middle with the larger. (Some orders carry that label on to the smaller one.)
+  const std::vector<float> e = {1, 1, 1, 1, 1, 2, 3, 3, 3};
   std::vector<int> label(9);
   int split = 0;
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
-    REQUIRE(chinese_whispers(e.data(), 9, 1, options(Metric::euclidean, 1, 1), 50, seed, label.data()).ok());
+    REQUIRE(chinese_whispers(e, 1, options(Metric::euclidean, 1, 1), 50, seed, label).ok());
     for (std::size_t i = 0; i < 6; ++i) CHECK(label[i] == 0);
     CHECK((label[6] == label[7] && label[7] == label[8]));
     split += label[8] == 1;
@@ -209,20 +214,20 @@ TEST_CASE("a face in the middle takes the label that most of its neighbours have
   CHECK(split > 0);
 }
 
-TEST_CASE("thresholds of 0 and infinity, zero vectors, equal faces") {
+TEST_CASE("thresholds of 0 and infinity, equal faces") {
   std::vector<float> e = recognition::faces(70, 6, 70, 1, 8);
-  std::fill(e.begin() + 6 * 10, e.begin() + 6 * 13, 0.0f);
   std::copy(e.begin(), e.begin() + 6, e.begin() + 6 * 69);
   const Points f{e, 70, 6};
   std::vector<int> label(70);
   for (Metric metric : {Metric::euclidean, Metric::cosine})
     for (double eps : {0.0, 1.0, 1e300, HUGE_VAL}) {
-      REQUIRE(dbscan(e.data(), 70, 6, options(metric, eps, 2), 2, label.data()).ok());
+      REQUIRE(dbscan(e, 6, options(metric, eps, 2), 2, label).ok());
       CHECK(label == textbook_dbscan(f, metric, eps, 2));
     }
-  REQUIRE(average_link(e.data(), 70, 6, options(Metric::euclidean, 0, 2), label.data()).ok());
-  CHECK(*std::max_element(label.begin(), label.end()) == 69);  // strictly below the threshold, so equal faces stay apart
-  REQUIRE(average_link(e.data(), 70, 6, options(Metric::euclidean, HUGE_VAL, 2), label.data()).ok());
+  REQUIRE(average_link(e, 6, options(Metric::euclidean, 0, 2), label).ok());
+  CHECK(*std::max_element(label.begin(), label.end()) ==
+        69);  // strictly below the threshold, so equal faces stay apart
+  REQUIRE(average_link(e, 6, options(Metric::euclidean, HUGE_VAL, 2), label).ok());
   CHECK(*std::max_element(label.begin(), label.end()) == 0);
 }
 
@@ -230,24 +235,35 @@ TEST_CASE("bad input is refused") {
   const float e[4] = {1, 2, 3, 4}, bad[2] = {1, NAN};
   int label[4];
   const ClusterOptions good = options(Metric::euclidean, 1, 1);
-  const auto all = [&](const float* data, int n, int dim, const ClusterOptions& o) {
-    const Errc code = dbscan(data, n, dim, o, 1, label).code();
-    CHECK(average_link(data, n, dim, o, label).code() == code);
-    CHECK(chinese_whispers(data, n, dim, o, 1, 1, label).code() == code);
+  const auto all = [&](Span<const float> data, int dim, const ClusterOptions& o) {
+    const Errc code = dbscan(data, dim, o, 1, label).code();
+    CHECK(average_link(data, dim, o, label).code() == code);
+    CHECK(chinese_whispers(data, dim, o, 1, 1, label).code() == code);
     return code;
   };
-  CHECK(all(e, 2, 2, good) == Errc::ok);
-  CHECK(all(e, 0, 2, good) == Errc::invalid_argument);
-  CHECK(all(e, 2, 0, good) == Errc::invalid_argument);
-  CHECK(all(nullptr, 2, 2, good) == Errc::invalid_argument);
-  CHECK(all(bad, 1, 2, good) == Errc::invalid_argument);
-  CHECK(all(e, 2, 2, options(Metric::euclidean, -1, 1)) == Errc::invalid_argument);
-  CHECK(all(e, 2, 2, options(Metric::euclidean, NAN, 1)) == Errc::invalid_argument);
-  CHECK(all(e, 2, 2, options(Metric::euclidean, 1, -1)) == Errc::invalid_argument);
-  CHECK(all(e, max_cluster_faces + 1, 2, good) == Errc::limit_exceeded);  // before anything is read
-  CHECK(average_link(e, max_average_link_faces + 1, 2, good, label).code() == Errc::limit_exceeded);
-  CHECK(dbscan(e, 2, 2, good, 0, label).code() == Errc::invalid_argument);
-  CHECK(chinese_whispers(e, 2, 2, good, 0, 1, label).code() == Errc::invalid_argument);
+  CHECK(all(e, 2, good) == Errc::ok);
+  CHECK(all({e, 0}, 2, good) == Errc::invalid_argument);
+  CHECK(all(e, 0, good) == Errc::invalid_argument);
+  CHECK(all({nullptr, 4}, 2, good) == Errc::invalid_argument);
+  CHECK(all(bad, 2, good) == Errc::invalid_argument);
+  const float zero[4] = {1, 2, 0, 1e-40f};  // as near to every other such one as a face to itself
+  CHECK(all({zero, 2}, 2, good) == Errc::ok);
+  CHECK(all(zero, 2, good) == Errc::invalid_argument);
+  CHECK(all(e, 2, options(Metric::euclidean, -1, 1)) == Errc::invalid_argument);
+  CHECK(all(e, 2, options(Metric::euclidean, NAN, 1)) == Errc::invalid_argument);
+  CHECK(all(e, 2, options(Metric::euclidean, 1, -1)) == Errc::invalid_argument);
+  CHECK(all({e, 2 * (max_cluster_faces + 1)}, 2, good) == Errc::limit_exceeded);  // before anything is read
+  CHECK(average_link({e, 2 * (max_average_link_faces + 1)}, 2, good, label).code() == Errc::limit_exceeded);
+  CHECK(all(e, 3, good) == Errc::invalid_argument);  // one face and a third
+  int one[2] = {7, 7};
+  for (const Span<int> room : {Span<int>(one, 1), Span<int>(), Span<int>(nullptr, 2)}) {
+    CHECK(dbscan(e, 2, good, 1, room).code() == Errc::invalid_argument);
+    CHECK(average_link(e, 2, good, room).code() == Errc::invalid_argument);
+    CHECK(chinese_whispers(e, 2, good, 1, 1, room).code() == Errc::invalid_argument);
+  }
+  CHECK((one[0] == 7 && one[1] == 7));
+  CHECK(dbscan(e, 2, good, 0, label).code() == Errc::invalid_argument);
+  CHECK(chinese_whispers(e, 2, good, 0, 1, label).code() == Errc::invalid_argument);
 }
 
 TEST_CASE("a failing allocation is an error and leaks nothing") {
@@ -256,7 +272,7 @@ TEST_CASE("a failing allocation is an error and leaks nothing") {
   const ClusterOptions o = options(Metric::euclidean, 1, 1);
   const auto fails = [&](auto&& call) { return recognition::fail_each_allocation([&] { return call().code(); }); };
   // Team, bits, and the store's list and block; then two more each.
-  CHECK(fails([&] { return dbscan(e.data(), 70, 6, o, 2, label.data()); }) == 6);
-  CHECK(fails([&] { return chinese_whispers(e.data(), 70, 6, o, 9, 1, label.data()); }) == 6);
-  CHECK(fails([&] { return average_link(e.data(), 70, 6, o, label.data()); }) == 6);
+  CHECK(fails([&] { return dbscan(e, 6, o, 2, label); }) == 6);
+  CHECK(fails([&] { return chinese_whispers(e, 6, o, 9, 1, label); }) == 6);
+  CHECK(fails([&] { return average_link(e, 6, o, label); }) == 6);
 }

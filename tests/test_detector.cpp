@@ -2,13 +2,32 @@
 // tests/python/test_detector.py.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <cfenv>
 #include <cstdio>
 #include <limits>
 #include <random>
+#include <string>
 #include <vector>
 
+#include "failing_malloc.hpp"
+
+#include "facenet/align.hpp"
 #include "facenet/detector.hpp"
+#include "facenet/plan/from_values.hpp"
+
+// The engine promises to do without the C++ library's heap: whoever calls it is counted.
+static std::atomic<long> news{0};
+void* operator new(std::size_t bytes) {
+  ++news;
+  void* const p = std::malloc(bytes != 0 ? bytes : 1);
+  if (p == nullptr) std::abort();
+  return p;
+}
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return operator new(bytes); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
 
 using namespace facenet;
 
@@ -48,7 +67,7 @@ struct Picture {
 
 std::vector<std::uint8_t> weight_file() {
   std::vector<std::uint8_t> bytes;
-  std::FILE* f = std::fopen("weights/mtcnn.safetensors", "rb");
+  std::FILE* f = std::fopen("build/golden/mtcnn.safetensors", "rb");
   if (f == nullptr) return bytes;
   std::uint8_t part[4096];
   for (std::size_t n; (n = std::fread(part, 1, sizeof part, f)) != 0;) bytes.insert(bytes.end(), part, part + n);
@@ -204,7 +223,7 @@ TEST_CASE("any part of a level has the bits of the whole picture's area resize")
       const ImageView view = kind == 0   ? picture.view()
                              : kind == 1 ? picture.view(ChannelOrder::bgr)
                                          : picture.upside_down();
-      REQUIRE(resize_area(view, w, h, whole.data()).ok());
+      REQUIRE(resize_area(view, w, h, whole).ok());
       const int x0 = random.integer(0, w - 1), y0 = random.integer(0, h - 1);
       const Rect part{x0, y0, random.integer(x0 + 1, w), random.integer(y0 + 1, h)};
       const auto columns = static_cast<std::ptrdiff_t>(part.width()), rows = static_cast<std::ptrdiff_t>(part.height());
@@ -233,21 +252,74 @@ TEST_CASE("any part of a level has the bits of the whole picture's area resize")
 
 // ---- Tiles ----------------------------------------------------------------------------------------------------------
 
+TEST_CASE("small levels, made in one pass, have the bits of those made alone") {
+  const Picture picture(977, 1203, 3);
+  detail::List<detail::Level> levels;
+  REQUIRE(detail::make_pyramid(picture.width, picture.height, 20, 0.709, levels).ok());
+  const std::size_t floats = detail::place_small_levels(levels, 32);
+  detail::SmallScratch scratch;
+  detail::AreaScratch area;
+  REQUIRE(scratch.reserve(picture.width, levels).ok());
+  REQUIRE(area.reserve(picture.width, picture.width).ok());
+  for (const ChannelOrder order : {ChannelOrder::rgb, ChannelOrder::bgr})
+    for (const int bands : {1, 2, 7, 300}) {
+      ImageView view = picture.view();
+      view.order = order;
+      std::vector<float> kept(floats, -9);
+      for (int i = 0; i < bands; ++i)
+        detail::shrink_rows(view, levels, picture.height * i / bands, picture.height * (i + 1) / bands, scratch,
+                            kept.data());
+      int small = 0;
+      for (const detail::Level& l : levels) {
+        CHECK((l.kept >= 0) == (l.scale <= 0.11));
+        if (l.kept < 0) continue;
+        ++small;
+        const auto size = static_cast<std::size_t>(l.width * l.height);
+        std::vector<float> want(3 * size);
+        const Rect all{0, 0, l.width, l.height};
+        detail::area_pixels(view, l.width, l.height, all, area, {want.data(), l.width, 1, l.width * l.height});
+        CHECK(std::memcmp(kept.data() + l.kept, want.data(), want.size() * sizeof(float)) == 0);
+      }
+      CHECK(small >= 5);
+    }
+}
+
+TEST_CASE("division by a known number is division") {
+  Random random(5);
+  bool same = true;
+  for (int d = 1; d <= 16384; ++d) {
+    const auto by = static_cast<float>(d);
+    for (int i = 0; i < 200; ++i) {
+      const float x = i < 100 ? std::floor(random(0, 2e9f)) : random(0, 255.0f * 16384);
+      const float first = detail::divide_exactly(x, by, 1 / by), want = x / by;
+      same = same && std::memcmp(&first, &want, sizeof want) == 0;
+    }
+  }
+  CHECK(same);
+}
+
+TEST_CASE("a share of the picture is pixels of its shorter side") {
+  CHECK(detail::share_of(0.05, 4032, 3024) == 151);
+  CHECK(detail::share_of(0.05, 3024, 4032) == 151);
+  CHECK(detail::share_of(1, 640, 480) == 480);
+  CHECK(detail::share_of(0.01, 640, 480) == 12);
+}
+
 TEST_CASE("tiles cover every output once") {
   detail::List<detail::Level> levels;
-  detail::List<detail::Tile> tiles;
+  detail::List<detail::PyramidTile> tiles;
   for (int width : {20, 133, 640, 1201})
     for (int height : {20, 97, 480}) {
       REQUIRE(detail::make_pyramid(width, height, 20, 0.709, levels).ok());
       REQUIRE(detail::cut_into_tiles(levels, tiles).ok());
       for (std::size_t i = 0; i < levels.size(); ++i) {
         std::vector<int> times(static_cast<std::size_t>(levels[i].rows * levels[i].columns));
-        for (const detail::Tile& t : tiles) {
+        for (const detail::PyramidTile& t : tiles) {
           if (t.level != static_cast<int>(i)) continue;
           CHECK(t.y % 4 == 0);  // Winograd's blocks
           CHECK(t.x % 4 == 0);
-          for (int y = t.y; y < t.y + detail::tile_rows(t.kind) && y < levels[i].rows; ++y)
-            for (int x = t.x; x < t.x + detail::tile_columns(t.kind) && x < levels[i].columns; ++x)
+          for (int y = t.y; y < t.y + detail::pyramid_tile_rows(t.kind) && y < levels[i].rows; ++y)
+            for (int x = t.x; x < t.x + detail::pyramid_tile_columns(t.kind) && x < levels[i].columns; ++x)
               ++times[static_cast<std::size_t>(y * levels[i].columns + x)];
         }
         bool once = true;
@@ -259,18 +331,18 @@ TEST_CASE("tiles cover every output once") {
 
 TEST_CASE("an absurd pyramid is refused before it eats the memory") {
   detail::List<detail::Level> levels;
-  detail::List<detail::Tile> tiles;
+  detail::List<detail::PyramidTile> tiles;
   REQUIRE(detail::make_pyramid(16384, 16384, 1, 0.9, levels).ok());
   CHECK(detail::cut_into_tiles(levels, tiles).code() == Errc::limit_exceeded);
 }
 
 TEST_CASE("a tile has the bits of a plan for the whole level, at odd edges too") {
-  detail::PnetStem stem;
+  detail::PnetLayers layers;
   const auto fill = [&](int op, Span<float> weights, Span<float> biases) {
     Random random(static_cast<unsigned>(op));
     for (float& w : weights) w = random(-0.3f, 0.3f);
     for (float& b : biases) b = random(-0.5f, 0.5f);  // slopes too, negative ones included
-    if (op == detail::pnet_conv1) stem.set(weights.data(), biases.data());
+    layers.set(op, weights.data(), biases.data());
   };
   // Without SIMD every 3 x 3 convolution could be Winograd's, also the first, which the stem computes directly.
   PlanOptions options;
@@ -290,7 +362,7 @@ TEST_CASE("a tile has the bits of a plan for the whole level, at odd edges too")
     const Rect all{0, 0, level.width, level.height};
     std::vector<float> pixels(static_cast<std::size_t>(level.width * level.height * 3));
     detail::area_pixels(picture.view(), level.width, level.height, all, area, {pixels.data(), 3 * level.width, 3, 1});
-    auto whole = Plan::compile_with(models::mtcnn_pnet(level.height, level.width), options, fill);
+    auto whole = compile_with(models::mtcnn_pnet(level.height, level.width), options, fill);
     REQUIRE(whole.ok());
     auto workspace = whole->workspace(1, 1);
     REQUIRE(workspace.ok());
@@ -298,23 +370,34 @@ TEST_CASE("a tile has the bits of a plan for the whole level, at odd edges too")
     std::vector<float> want(static_cast<std::size_t>(whole->output_size()));
     PlanInput input;
     input.nhwc = pixels.data();
-    REQUIRE(whole->run(*workspace, &input, 1, want.data()).ok());
+    REQUIRE(whole->run(*workspace, &input, 1, want).ok());
 
     for (int kind = 0; kind < detail::tile_kinds; ++kind) {
-      auto plan = Plan::compile_with(detail::tile_network(kind), options, fill);
+      auto plan = compile_with(detail::tile_network(kind), options, fill);
       REQUIRE(plan.ok());
       auto w = plan->workspace(1, 1);
       REQUIRE(w.ok());
       bool same = true;
-      for (int y0 = 0; y0 < level.rows; y0 += detail::tile_rows(kind))
-        for (int x0 = 0; x0 < level.columns; x0 += detail::tile_columns(kind)) {
-          detail::run_tile(*plan, *w, stem, picture.view(), level, y0, x0, scratch);
-          detail::finish_tile(*plan, *w);
-          const TensorView out = plan->view(*w, detail::pnet_out);
-          for (int y = y0; y < y0 + out.shape.h && y < level.rows; ++y)
-            for (int x = x0; x < x0 + out.shape.w && x < level.columns; ++x)
-              same = same && std::memcmp(out.pixel(0, y - y0, x - x0), want.data() + (y * level.columns + x) * 6,
-                                         6 * sizeof(float)) == 0;
+      for (int y0 = 0; y0 < level.rows; y0 += detail::pyramid_tile_rows(kind))
+        for (int x0 = 0; x0 < level.columns; x0 += detail::pyramid_tile_columns(kind)) {
+          detail::run_tile(*plan, *w, layers, picture.view(), level, {0, y0, x0, kind}, scratch, nullptr, {}, [] {});
+          const int rows = std::min(detail::pyramid_tile_rows(kind), level.rows - y0);
+          const int columns = std::min(detail::pyramid_tile_columns(kind), level.columns - x0);
+          for (const float threshold : {-1.0f, 0.6f}) {  // every window is one; some are
+            int above = 0, found = 0;
+            for (int y = y0; y < y0 + rows; ++y)
+              for (int x = x0; x < x0 + columns; ++x)
+                above += want.data()[(y * level.columns + x) * 6 + 1] >= threshold;
+            const auto compare = [&](int y, int x, const float* out) -> Status {
+              ++found;
+              same = same &&
+                     std::memcmp(out, want.data() + ((y0 + y) * level.columns + x0 + x) * 6, 6 * sizeof(float)) == 0;
+              return {};
+            };
+            CHECK(detail::for_each_face(plan->view(*w, detail::pnet_conv3), rows, columns, layers, threshold, compare)
+                      .ok());
+            same = same && found == above;
+          }
         }
       INFO("level " << level.width << "x" << level.height << ", tile " << kind);
       CHECK(same);
@@ -339,7 +422,7 @@ TEST_CASE("logits below the bound never reach the score") {
 TEST_CASE("a detector with the trained weights") {
   const std::vector<std::uint8_t> file = weight_file();
   if (file.empty()) {
-    MESSAGE("weights/mtcnn.safetensors is not there: run tools/bootstrap.sh");
+    MESSAGE("build/golden/mtcnn.safetensors is not there: tools/test.sh makes it");
     return;
   }
   const Span<const std::uint8_t> bytes(file.data(), file.size());
@@ -414,7 +497,157 @@ TEST_CASE("a detector with the trained weights") {
     REQUIRE(few->detect({swapped.data(), noise.width, noise.height, 3 * noise.width, ChannelOrder::bgr}, faces).ok());
     CHECK(std::memcmp(faces.begin(), want.data(), 3 * sizeof(Face)) == 0);
   }
+  SUBCASE(
+      "an arena of required_bytes() is filled exactly, and no picture up to the largest needs malloc or operator new") {
+    const Picture noise(190, 260, 9), small(64, 64, 2);
+    options.thresholds[0] = 0.1f;
+    options.thresholds[1] = options.thresholds[2] = 0.0f;
+    auto plain = detector->fork(options);
+    REQUIRE(plain.ok());
+    REQUIRE(plain->detect(noise.view(), faces).ok());
+    const std::vector<Face> want(faces.begin(), faces.end());
+    CHECK(want.size() > 10);
+    options.max_width = options.max_height = 260;
+    options.threads = 0;
+    const auto need = Detector::required_bytes(bytes, options);
+    REQUIRE(need.ok());
+    std::vector<unsigned char> raw(*need + cache_line);
+    auto* const at =
+        reinterpret_cast<unsigned char*>(round_up(reinterpret_cast<std::uintptr_t>(raw.data()), cache_line));
+    std::vector<Face> few(3);
+    {
+      Arena arena(at, *need);
+      options.arena = &arena;
+      failing_malloc::allocations_left = 0;
+      const auto again = Detector::required_bytes(bytes, options);  // its tables are made in the arena
+      auto exact = Detector::load(bytes, options);
+      REQUIRE(exact.ok());
+      CHECK(*again == *need);
+      CHECK(arena.peak() == *need);
+      {
+        Faces found;
+        const long before = news;
+        bool same = true;
+        int count = 0;
+        for (int round = 0; round < 3; ++round) {
+          if (round == 1) found = Faces();  // gives back what it was given
+          same = same && exact->detect(noise.view(), found).ok() && found.size() == static_cast<int>(want.size()) &&
+                 std::memcmp(found.begin(), want.data(), want.size() * sizeof(Face)) == 0 &&
+                 exact->detect(small.view(), found).ok();
+        }
+        found = Faces();
+        same = same && exact->detect(noise.view(), few, count).ok() && count == static_cast<int>(want.size()) &&
+               std::memcmp(few.data(), want.data(), 3 * sizeof(Face)) == 0;
+        const long made = news - before;
+        CHECK(same);
+        CHECK(made == 0);
+        CHECK(exact->detect(noise.view(), Span<Face>(nullptr, 1), count).code() == Errc::invalid_argument);
+        const Picture large(400, 400, 3);  // beyond what it was told: an error or not, never malloc
+        const Status status = exact->detect(large.view(), found);
+        CHECK((status.ok() || status.code() == Errc::out_of_memory));
+        CHECK(exact->detect(noise.view(), found).ok());
+      }
+      *exact = Detector();
+      CHECK(arena.used() == 0);
+      Arena less(at, *need - 1);
+      options.arena = &less;
+      CHECK(Detector::load(bytes, options).status().code() == Errc::out_of_memory);
+      CHECK(less.used() == 0);
+      failing_malloc::allocations_left = -1;
+    }
+    options.arena = nullptr;
+    options.max_candidates = 100;
+    CHECK(*Detector::required_bytes(bytes, options) < *need);
+    // A fork in an arena of its own, and its crops.
+    options.max_candidates = 0;
+    const auto each = detector->fork_bytes(options);
+    REQUIRE(each.ok());
+    std::vector<unsigned char> place(*each + cache_line + (std::size_t{1} << 20));
+    Arena apart(place.data(), place.size());
+    options.arena = &apart;
+    ModelInfo box{}, five{};
+    box.crop = Crop::box;
+    five.crop = Crop::five_point;
+    box.image_size = five.image_size = 40;
+    five.margin = 0.25;
+    const auto by_malloc = crop_face(noise.view(), want[0], box), turned = crop_face(noise.view(), want[0], five);
+    failing_malloc::allocations_left = 0;
+    {
+      auto fork = detector->fork(options);
+      REQUIRE(fork.ok());
+      CHECK(apart.used() == *each);
+      int count = 0;
+      CHECK(fork->detect(noise.view(), few, count).ok());
+      for (const ModelInfo& info : {box, five}) {
+        const auto crop = crop_face(noise.view(), few[0], info, {&apart, Arena::front});
+        const auto& expected = info.crop == Crop::box ? by_malloc : turned;
+        REQUIRE(crop.ok() == expected.ok());
+        if (crop.ok()) CHECK(std::memcmp(crop->data(), expected->data(), crop->bytes()) == 0);
+      }
+      CHECK(apart.used() == *each);
+    }
+    failing_malloc::allocations_left = -1;
+    CHECK(apart.used() == 0);
+  }
+  SUBCASE("one that was never loaded or was moved from: defined, and an error") {
+    Detector never, moved = std::move(*detector);
+    const Picture noise(64, 64, 2);
+    Face found[2];
+    int count = 7;
+    for (Detector* d : {&never, &*detector}) {
+      CHECK(std::string(d->digest()) == "");
+      CHECK(d->options().min_face == 20);
+      CHECK(d->rnet().steps().empty());
+      CHECK(d->onet().output_size() == 0);
+      for (const Status& s : {d->detect(noise.view(), faces), d->detect(noise.view(), found, count), d->set_options({}),
+                              d->fork({}).status(), d->fork_bytes({}).status()})
+        CHECK(std::string(s.text()) == "this detector was never loaded, or was moved from");
+      CHECK(count == 0);
+    }
+    REQUIRE(moved.detect(noise.view(), faces).ok());
+    Faces taken = std::move(faces);
+    CHECK(faces.empty());
+    CHECK(faces.begin() == faces.end());
+    faces = std::move(taken);
+    CHECK(taken.empty());
+    CHECK(Detector::load(static_cast<const char*>(nullptr)).status().code() == Errc::invalid_argument);
+  }
+  SUBCASE("a flag that is set ends the search; the next one is whole") {
+    std::atomic<bool> flag{false};
+    options.thresholds[0] = 0.1f;
+    options.cancel = &flag;
+    const Picture noise(260, 190, 9);
+    for (const int threads : {1, 3}) {
+      options.threads = threads;
+      auto d = detector->fork(options);
+      REQUIRE(d.ok());
+      REQUIRE(d->detect(noise.view(), faces).ok());
+      const int whole = faces.size();
+      flag = true;
+      CHECK(d->detect(noise.view(), faces).code() == Errc::cancelled);
+      CHECK(faces.empty());
+      flag = false;
+      CHECK(d->detect(noise.view(), faces).ok());
+      CHECK(faces.size() == whole);
+    }
+  }
   SUBCASE("options that make no sense") {
+    CHECK(detector
+              ->fork([] {
+                DetectorOptions o;
+                o.max_width = -1;
+                return o;
+              }())
+              .status()
+              .code() == Errc::invalid_argument);
+    CHECK(detector
+              ->fork([] {
+                DetectorOptions o;
+                o.max_height = 1 << 15;
+                return o;
+              }())
+              .status()
+              .code() == Errc::limit_exceeded);
     const auto refused = [&](auto&& change) {
       DetectorOptions o;
       change(o);

@@ -30,7 +30,7 @@ Pairs random_pairs(std::size_t n, unsigned seed, double step = 0) {
   return p;
 }
 Comparisons make(const Pairs& p) {
-  auto c = Comparisons::make(p.d.data(), p.same.data(), p.d.size());
+  auto c = Comparisons::make(p.d, p.same);
   REQUIRE(c.ok());
   return std::move(*c);
 }
@@ -43,7 +43,7 @@ double rate(const Pairs& p, bool same, double threshold) {
 
 }  // namespace
 
-// ---- Pairs --------------------------------------------------------------------------------------------------------------
+// ---- Pairs ----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("pairs.txt of two folds, a development list, and the ways in which lines end") {
   const std::string text = "2\t1\nAda_B\t1\t4\nAda_B\t2\tCarl\t1\nÉva\t10\t3\nCarl\t1\tÉva\t2\n";
@@ -52,11 +52,14 @@ TEST_CASE("pairs.txt of two folds, a development list, and the ways in which lin
   CHECK(parsed->folds == 2);
   REQUIRE(parsed->pairs.size() == 4);
   const LfwPair &a = parsed->pairs[0], &b = parsed->pairs[1], &c = parsed->pairs[2];
-  CHECK((string(a.name_a) == "Ada_B" && string(a.name_b) == "Ada_B" && a.picture_a == 1 && a.picture_b == 4 && a.same && a.fold == 0));
-  CHECK((string(b.name_a) == "Ada_B" && string(b.name_b) == "Carl" && b.picture_a == 2 && b.picture_b == 1 && !b.same && b.fold == 0));
+  CHECK((string(a.name_a) == "Ada_B" && string(a.name_b) == "Ada_B" && a.picture_a == 1 && a.picture_b == 4 && a.same &&
+         a.fold == 0));
+  CHECK((string(b.name_a) == "Ada_B" && string(b.name_b) == "Carl" && b.picture_a == 2 && b.picture_b == 1 && !b.same &&
+         b.fold == 0));
   CHECK((string(c.name_a) == "Éva" && c.picture_a == 10 && c.same && c.fold == 1));
 
-  for (std::string other : {"2 1\r\nAda_B 1 4\r\n\r\nAda_B  2 Carl 1 \r\nEva 10 3\r\nCarl 1 Eva 2", "\n 2\t1\nA B\t1\t4\nA B\t2\tC D\t1\nE\t10\t3\nC\t1\tE\t2\n\n"}) {
+  for (std::string other : {"2 1\r\nAda_B 1 4\r\n\r\nAda_B  2 Carl 1 \r\nEva 10 3\r\nCarl 1 Eva 2",
+                            "\n 2\t1\nA B\t1\t4\nA B\t2\tC D\t1\nE\t10\t3\nC\t1\tE\t2\n\n"}) {
     auto p = parse(other);
     REQUIRE(p.ok());
     CHECK(p->pairs.size() == 4);
@@ -93,7 +96,8 @@ TEST_CASE("a broken pairs.txt is refused at its line") {
 }
 
 TEST_CASE("every prefix of a pairs.txt, and every byte of it changed, is read or refused") {
-  const std::string text = "2\t2\nAb\t1\t4\nAb\t1\t3\nAb\t2\tCd\t1\nX\t1\tY\t2\nE\t10\t3\nE\t1\t3\nC\t1\tE\t2\nC\t1\tE\t3";
+  const std::string text =
+      "2\t2\nAb\t1\t4\nAb\t1\t3\nAb\t2\tCd\t1\nX\t1\tY\t2\nE\t10\t3\nE\t1\t3\nC\t1\tE\t2\nC\t1\tE\t3";
   REQUIRE(parse(text).ok());
   for (std::size_t n = 0; n + 1 < text.size(); ++n) {
     const std::string part = text.substr(0, n);
@@ -104,18 +108,19 @@ TEST_CASE("every prefix of a pairs.txt, and every byte of it changed, is read or
       std::string changed = text;
       changed[i] = c;
       const auto p = parse(changed);
-      if (p.ok()) CHECK(p->pairs.size() == static_cast<std::size_t>(p->folds) * (8 / static_cast<std::size_t>(p->folds)));
+      if (p.ok())
+        CHECK(p->pairs.size() == static_cast<std::size_t>(p->folds) * (8 / static_cast<std::size_t>(p->folds)));
     }
 }
 
-// ---- Folds --------------------------------------------------------------------------------------------------------------
+// ---- Folds ----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("contiguous folds are scikit-learn's") {
   int fold[11];
-  contiguous_folds(11, 3, fold);
+  contiguous_folds(3, fold);
   const int want[11] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2};
   CHECK(std::equal(fold, fold + 11, want));
-  contiguous_folds(2, 5, fold);
+  contiguous_folds(5, {fold, 2});
   CHECK(fold[0] == 0);
   CHECK(fold[1] == 1);
 }
@@ -124,11 +129,11 @@ TEST_CASE("each fold is judged by the threshold of the others: the definition, w
   for (unsigned seed : {1u, 2u, 3u}) {
     const Pairs p = random_pairs(400, seed, seed == 3 ? 0.05 : 0);
     std::vector<int> fold(400);
-    contiguous_folds(400, 7, fold.data());
+    contiguous_folds(7, fold);
     ThresholdGrid grid;
     grid.step = 0.02;
     grid.count = 150;
-    const auto got = fold_accuracies(p.d.data(), p.same.data(), fold.data(), 400, 7, grid);
+    const auto got = fold_accuracies(p.d, p.same, fold, 7, grid);
     REQUIRE(got.ok());
     double sum = 0;
     for (int k = 0; k < 7; ++k) {
@@ -156,7 +161,7 @@ TEST_CASE("fold accuracies refuse what they cannot count") {
   const std::uint8_t same[4] = {1, 0, 1, 2};
   const int fold[4] = {0, 1, 2, 5};
   const auto code = [&](std::size_t n, int folds, const ThresholdGrid& grid = {}) {
-    return fold_accuracies(d, same, fold, n, folds, grid).status().code();
+    return fold_accuracies({d, n}, {same, n}, {fold, n}, folds, grid).status().code();
   };
   CHECK(code(3, 3) == Errc::ok);
   CHECK(code(3, 4) == Errc::invalid_argument);  // an empty fold
@@ -164,24 +169,32 @@ TEST_CASE("fold accuracies refuse what they cannot count") {
   CHECK(code(4, 6) == Errc::invalid_argument);  // not a number, and a flag of 2
   CHECK(code(3, 1) == Errc::invalid_argument);
   ThresholdGrid grid;
-  grid.step = 0;
+  for (double bad : {0.0, -1.0, static_cast<double>(NAN), HUGE_VAL}) {
+    grid = {};
+    grid.step = bad;
+    CHECK(code(3, 3, grid) == Errc::invalid_argument);
+  }
+  grid = {};
+  grid.first = NAN;
   CHECK(code(3, 3, grid) == Errc::invalid_argument);
+  contiguous_folds(0, {nullptr, 3});  // nothing to write to, and nothing is
 }
 
-// ---- ROC ----------------------------------------------------------------------------------------------------------------
+// ---- ROC ------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a ROC that can be drawn by hand") {
   //             genuine 1 2 4, impostors 3 4 5: steps G G I (G I) I
   const double d[6] = {4, 1, 3, 5, 2, 4};
   const std::uint8_t same[6] = {1, 1, 0, 0, 1, 0};
-  auto c = Comparisons::make(d, same, 6);
+  auto c = Comparisons::make(d, same);
   REQUIRE(c.ok());
   CHECK(c->genuine() == 3);
   CHECK(c->impostors() == 3);
   auto roc = c->roc(false);
   REQUIRE(roc.ok());
   REQUIRE(roc->size() == 6);
-  const double third = 1.0 / 3, want[6][3] = {{0, 0, -HUGE_VAL}, {0, third, 1}, {0, 2 * third, 2}, {third, 2 * third, 3}, {2 * third, 1, 4}, {1, 1, 5}};
+  const double third = 1.0 / 3, want[6][3] = {{0, 0, -HUGE_VAL},     {0, third, 1},     {0, 2 * third, 2},
+                                              {third, 2 * third, 3}, {2 * third, 1, 4}, {1, 1, 5}};
   for (std::size_t i = 0; i < 6; ++i) {
     CHECK((*roc)[i].fpr == want[i][0]);
     CHECK((*roc)[i].tpr == want[i][1]);
@@ -240,23 +253,69 @@ TEST_CASE("AUC, EER and TAR at FAR by their definitions, with and without ties")
 TEST_CASE("perfect and worthless distances") {
   const double d[4] = {1, 2, 3, 4}, flat[4] = {1, 1, 1, 1};
   const std::uint8_t good[4] = {1, 1, 0, 0}, wrong[4] = {0, 0, 1, 1};
-  CHECK(Comparisons::make(d, good, 4)->auc() == 1);
-  CHECK(Comparisons::make(d, good, 4)->eer().rate == 0);
-  CHECK(Comparisons::make(d, wrong, 4)->auc() == 0);
-  CHECK(Comparisons::make(d, wrong, 4)->eer().rate == 1);
-  CHECK(Comparisons::make(flat, good, 4)->auc() == 0.5);
-  CHECK(Comparisons::make(flat, good, 4)->eer().rate == 0.5);
-  CHECK(Comparisons::make(flat, good, 4)->roc()->size() == 2);
+  CHECK(Comparisons::make(d, good)->auc() == 1);
+  CHECK(Comparisons::make(d, good)->eer().rate == 0);
+  CHECK(Comparisons::make(d, wrong)->auc() == 0);
+  CHECK(Comparisons::make(d, wrong)->eer().rate == 1);
+  CHECK(Comparisons::make(flat, good)->auc() == 0.5);
+  CHECK(Comparisons::make(flat, good)->eer().rate == 0.5);
+  CHECK(Comparisons::make(flat, good)->roc()->size() == 2);
 }
 
 TEST_CASE("pairs of one kind alone, and distances that are no numbers, are refused") {
   const double d[3] = {1, 2, NAN};
   const std::uint8_t same[3] = {1, 1, 0}, two[2] = {0, 2};
-  CHECK(Comparisons::make(d, same, 2).status().code() == Errc::invalid_argument);
-  CHECK(Comparisons::make(d, same, 3).status().code() == Errc::invalid_argument);
-  CHECK(Comparisons::make(d, same + 2, 1).status().code() == Errc::invalid_argument);
-  CHECK(Comparisons::make(d, two, 2).status().code() == Errc::invalid_argument);
-  CHECK(Comparisons::make(d, same, 0).status().code() == Errc::invalid_argument);
+  CHECK(Comparisons::make({d, 2}, {same, 2}).status().code() == Errc::invalid_argument);
+  CHECK(Comparisons::make(d, same).status().code() == Errc::invalid_argument);
+  CHECK(Comparisons::make({d, 1}, {same + 2, 1}).status().code() == Errc::invalid_argument);
+  CHECK(Comparisons::make({d, 2}, two).status().code() == Errc::invalid_argument);
+  CHECK(Comparisons::make({d, 0}, {same, 0}).status().code() == Errc::invalid_argument);
+}
+
+TEST_CASE("arrays of different lengths are refused, whichever is the shorter") {
+  const std::vector<double> d = {1, 2, 3, 4};
+  const std::vector<std::uint8_t> same = {1, 0, 1, 0};
+  const std::vector<int> fold = {0, 0, 1, 1};
+  REQUIRE(Comparisons::make(d, same).ok());
+  REQUIRE(fold_accuracies(d, same, fold, 2).ok());
+  for (const std::size_t n : {std::size_t{0}, std::size_t{3}}) {
+    const Span<const double> fewer_d(d.data(), n);
+    const Span<const std::uint8_t> fewer_same(same.data(), n);
+    CHECK(Comparisons::make(fewer_d, same).status().code() == Errc::invalid_argument);
+    CHECK(Comparisons::make(d, fewer_same).status().code() == Errc::invalid_argument);
+    CHECK(fold_accuracies(fewer_d, same, fold, 2).status().code() == Errc::invalid_argument);
+    CHECK(fold_accuracies(d, fewer_same, fold, 2).status().code() == Errc::invalid_argument);
+    CHECK(fold_accuracies(d, same, {fold.data(), n}, 2).status().code() == Errc::invalid_argument);
+  }
+  CHECK(Comparisons::make({nullptr, 4}, same).status().code() == Errc::invalid_argument);
+  CHECK(Comparisons::make(d, {nullptr, 4}).status().code() == Errc::invalid_argument);
+  CHECK(fold_accuracies(d, same, {nullptr, 4}, 2).status().code() == Errc::invalid_argument);
+  CHECK(choose_threshold({nullptr, 40}, 0.1).status().code() == Errc::invalid_argument);
+}
+
+TEST_CASE("comparisons that were never made, or were moved from, say so") {
+  const double d[4] = {1, 2, 3, 4};
+  const std::uint8_t same[4] = {1, 0, 1, 0};
+  const auto says_so = [](const Comparisons& c) {
+    CHECK(c.genuine() == 0);
+    CHECK(c.impostors() == 0);
+    CHECK(c.roc().status().code() == Errc::invalid_argument);
+    CHECK(c.bootstrap(0.1, 2, 1).status().code() == Errc::invalid_argument);
+    CHECK(c.auc() == 0.5);
+    CHECK(c.eer().rate == 0.5);
+    CHECK(c.tar_at(0.1).tar == 0);
+    CHECK_FALSE(c.tar_at(0.1).measurable);
+    CHECK(c.at(1).far_interval.high == 1);
+  };
+  Comparisons none;
+  says_so(none);
+  auto made = Comparisons::make(d, same);
+  REQUIRE(made.ok());
+  Comparisons here = std::move(*made);
+  says_so(*made);
+  none = std::move(here);
+  says_so(here);
+  CHECK(none.roc().ok());
 }
 
 TEST_CASE("Wilson's interval") {
@@ -292,13 +351,13 @@ TEST_CASE("bootstrap intervals: repeatable, around the value, as wide as theory 
   CHECK(c.bootstrap(2, 10, 1).status().code() == Errc::invalid_argument);
 }
 
-// ---- Calibration ----------------------------------------------------------------------------------------------------------
+// ---- Calibration ----------------------------------------------------------------------------------------------------
 
 TEST_CASE("a threshold for a false accept rate accepts as many impostors as it may, and no more") {
   for (double step : {0.0, 0.01})
     for (double far : {0.5, 0.1, 0.01, 0.003}) {
       const Pairs p = random_pairs(1500, 8, step);
-      const auto c = choose_threshold(p.d.data(), p.d.size(), far);
+      const auto c = choose_threshold(p.d, far);
       REQUIRE(c.ok());
       std::uint64_t accepted = 0;
       for (double d : p.d) accepted += d <= c->threshold;
@@ -321,31 +380,29 @@ TEST_CASE("too few impostors for a false accept rate are refused, and how many i
   CHECK(impostors_needed(1e-4) == 30000);
   CHECK(impostors_needed(0) == UINT64_MAX);
   const std::vector<double> d(30, 1.0);
-  CHECK(choose_threshold(d.data(), 29, 0.1).status().code() == Errc::limit_exceeded);
-  const auto c = choose_threshold(d.data(), 30, 0.1);
+  CHECK(choose_threshold({d.data(), 29}, 0.1).status().code() == Errc::limit_exceeded);
+  const auto c = choose_threshold(d, 0.1);
   REQUIRE(c.ok());  // all are equal, so none can be accepted
   CHECK(c->accepted == 0);
   CHECK(c->threshold < 1);
-  CHECK(choose_threshold(d.data(), 30, 0).status().code() == Errc::invalid_argument);
-  CHECK(choose_threshold(d.data(), 30, 1).status().code() == Errc::invalid_argument);
+  CHECK(choose_threshold(d, 0).status().code() == Errc::invalid_argument);
+  CHECK(choose_threshold(d, 1).status().code() == Errc::invalid_argument);
   const std::vector<double> zero(30, 0.0), bad(30, NAN);
-  CHECK(choose_threshold(zero.data(), 30, 0.1).status().code() == Errc::invalid_argument);
-  CHECK(choose_threshold(bad.data(), 30, 0.1).status().code() == Errc::invalid_argument);
+  CHECK(choose_threshold(zero, 0.1).status().code() == Errc::invalid_argument);
+  CHECK(choose_threshold(bad, 0.1).status().code() == Errc::invalid_argument);
 }
 
 TEST_CASE("a failing allocation is an error and leaks nothing") {
   const Pairs p = random_pairs(100, 1);
   std::vector<int> fold(100);
-  contiguous_folds(100, 10, fold.data());
+  contiguous_folds(10, fold);
   CHECK(recognition::fail_each_allocation([&] {
-          auto c = Comparisons::make(p.d.data(), p.same.data(), 100);
+          auto c = Comparisons::make(p.d, p.same);
           if (!c.ok()) return c.status().code();
           if (auto roc = c->roc(); !roc.ok()) return roc.status().code();
           return c->bootstrap(0.1, 10, 1).status().code();
         }) == 7);
-  CHECK(recognition::fail_each_allocation([&] {
-          return fold_accuracies(p.d.data(), p.same.data(), fold.data(), 100, 10).status().code();
-        }) == 3);
-  CHECK(recognition::fail_each_allocation([&] { return choose_threshold(p.d.data(), 100, 0.5).status().code(); }) == 1);
+  CHECK(recognition::fail_each_allocation([&] { return fold_accuracies(p.d, p.same, fold, 10).status().code(); }) == 3);
+  CHECK(recognition::fail_each_allocation([&] { return choose_threshold(p.d, 0.5).status().code(); }) == 1);
   CHECK(recognition::fail_each_allocation([] { return parse("1\nA\t1\t2\nA\t1\tB\t2\n").status().code(); }) == 1);
 }

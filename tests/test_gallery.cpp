@@ -1,9 +1,13 @@
-// Searches against brute force in double over the stored values, every change against a plain map, every failing allocation.
+// Searches against brute force in double over the stored values, every change against a plain map, every failing
+// allocation.
 #include "recognition.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <set>
+#include <string>
+#include <thread>
 
 #include "facenet/gallery.hpp"
 
@@ -24,14 +28,15 @@ Gallery make(int dim, Metric metric, TemplateStorage storage, int threads) {
 }
 
 /// Every template by its distance in double, then by id; the first of each person alone if asked for.
-std::vector<Match> brute(const Gallery& g, const std::vector<std::uint64_t>& ids, const std::map<std::uint64_t, std::uint64_t>& person,
-                         const float* query, std::size_t k, bool persons, double threshold) {
+std::vector<Match> brute(const Gallery& g, const std::vector<std::uint64_t>& ids,
+                         const std::map<std::uint64_t, std::uint64_t>& person, const float* query, std::size_t k,
+                         bool persons, double threshold) {
   std::vector<Match> all;
   std::vector<float> row(z(g.dim()));
   for (std::uint64_t id : ids) {
-    REQUIRE(g.get(id, row.data()).ok());
-    const double d = distance(g.options().metric, query, row.data(), g.dim());
-    if (d <= threshold) all.push_back({id, person.at(id), d, similarity(query, row.data(), g.dim())});
+    REQUIRE(g.get(id, row).ok());
+    const double d = distance(g.options().metric, {query, g.dim()}, row);
+    if (d <= threshold) all.push_back({id, person.at(id), d, similarity({query, g.dim()}, row)});
   }
   std::sort(all.begin(), all.end(), [](const Match& a, const Match& b) {
     return a.distance != b.distance ? a.distance < b.distance : a.id < b.id;
@@ -48,17 +53,21 @@ bool equal(const Match& a, const Match& b) {
 }
 
 /// Both kinds of search, with every query.
-void compare(Gallery& g, const std::vector<std::uint64_t>& ids, const std::map<std::uint64_t, std::uint64_t>& person,
-             const std::vector<float>& queries, int k, double threshold) {
+void compare(const Gallery& g, const std::vector<std::uint64_t>& ids,
+             const std::map<std::uint64_t, std::uint64_t>& person, const std::vector<float>& queries, int k,
+             double threshold) {
   const int n = static_cast<int>(queries.size()) / g.dim();
   std::vector<Match> out(z(n * k));
   std::vector<int> found(z(n));
   for (bool persons : {false, true}) {
-    if (persons) REQUIRE(g.identify(queries.data(), n, k, threshold, out.data(), found.data()).ok());
-    else REQUIRE(g.search(queries.data(), n, k, out.data(), found.data()).ok());
+    if (persons)
+      REQUIRE(g.identify(queries, k, threshold, out, found).ok());
+    else
+      REQUIRE(g.search(queries, k, out, found).ok());
     bool same = true;
     for (int q = 0; q < n; ++q) {
-      const auto want = brute(g, ids, person, queries.data() + q * g.dim(), z(k), persons, persons ? threshold : HUGE_VAL);
+      const auto want =
+          brute(g, ids, person, queries.data() + q * g.dim(), z(k), persons, persons ? threshold : HUGE_VAL);
       same = same && z(found[z(q)]) == want.size();
       for (std::size_t i = 0; same && i < want.size(); ++i) same = equal(out[z(q * k) + i], want[i]);
       CAPTURE(q);
@@ -69,12 +78,12 @@ void compare(Gallery& g, const std::vector<std::uint64_t>& ids, const std::map<s
   }
 }
 
-void fill(Gallery& g, const std::vector<float>& e, std::vector<std::uint64_t>& ids, std::map<std::uint64_t, std::uint64_t>& person,
-          std::uint64_t persons) {
+void fill(Gallery& g, const std::vector<float>& e, std::vector<std::uint64_t>& ids,
+          std::map<std::uint64_t, std::uint64_t>& person, std::uint64_t persons) {
   const std::size_t n = e.size() / z(g.dim());
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint64_t id = (i * 0x9e3779b97f4a7c15u) >> 7;  // in no order
-    REQUIRE(g.add(id, i % persons, e.data() + i * z(g.dim())).ok());
+    REQUIRE(g.add(id, i % persons, {e.data() + i * z(g.dim()), g.dim()}).ok());
     ids.push_back(id);
     person[id] = i % persons;
   }
@@ -157,7 +166,7 @@ TEST_CASE("k may be more than there are, and a gallery empty") {
   const std::vector<float> e = recognition::faces(5, 8, 2, 1, 3);
   Match out[20];
   int found[2] = {-1, -1};
-  REQUIRE(g.search(e.data(), 2, 10, out, found).ok());
+  REQUIRE(g.search({e.data(), 16}, 10, out, found).ok());
   CHECK(found[0] == 0);
   CHECK(found[1] == 0);
   std::vector<std::uint64_t> ids;
@@ -167,11 +176,11 @@ TEST_CASE("k may be more than there are, and a gallery empty") {
   compare(g, ids, person, e, 2147483, 0.5);
 }
 
-TEST_CASE("lengths from 1e-30 to 1e15 in one gallery, zero vectors and subnormals among them") {
+TEST_CASE("lengths from 1e-30 to 1e15 in one gallery, subnormals among them") {
   for (Metric metric : {Metric::euclidean, Metric::cosine}) {
     std::vector<float> e = recognition::faces(400, 16, 20, 0.5, 11);
     for (std::size_t i = 0; i < 400; ++i) {
-      const double scale = i % 7 == 0 ? 0 : std::pow(10.0, static_cast<double>(i % 45) - 31);
+      const double scale = std::pow(10.0, static_cast<double>(i % 45) - 31);
       for (std::size_t k = 0; k < 16; ++k) e[i * 16 + k] = static_cast<float>(e[i * 16 + k] * scale);
     }
     e[16 * 3] = 1e-42f;  // counts as zero
@@ -195,7 +204,7 @@ TEST_CASE("any order of add, update and remove leaves what a plain map has") {
     for (int turn = 0; turn < 6000; ++turn) {
       // Ids that collide: few, and some far apart.
       const std::uint64_t id = random() % 300 * (random() % 2 != 0 ? 1 : std::uint64_t{1} << 40);
-      const float* values = pool.data() + random() % 500 * 9;
+      const Span<const float> values(pool.data() + random() % 500 * 9, 9);
       const auto at = plain.find(id);
       // Grows for 2000 turns, then shrinks until nothing is left.
       const unsigned kind = turn < 2000 ? random() % 4 : 2 + random() % 2;
@@ -203,11 +212,11 @@ TEST_CASE("any order of add, update and remove leaves what a plain map has") {
       if (kind <= 1) {
         const Status s = g.add(id, id % 7, values);
         CHECK(s.code() == (at == plain.end() ? Errc::ok : Errc::invalid_argument));
-        if (s.ok()) plain[id] = {id % 7, {values, values + 9}};
+        if (s.ok()) plain[id] = {id % 7, {values.begin(), values.end()}};
       } else if (kind == 2) {
         const Status s = g.update(id, values);
         CHECK(s.code() == (at != plain.end() ? Errc::ok : Errc::not_found));
-        if (s.ok()) at->second.second.assign(values, values + 9);
+        if (s.ok()) at->second.second.assign(values.begin(), values.end());
       } else {
         CHECK(g.remove(id).code() == (at != plain.end() ? Errc::ok : Errc::not_found));
         if (at != plain.end()) plain.erase(at);
@@ -217,10 +226,14 @@ TEST_CASE("any order of add, update and remove leaves what a plain map has") {
     std::vector<std::uint64_t> ids;
     std::map<std::uint64_t, std::uint64_t> person;
     std::vector<float> got(9);
+    std::map<std::uint64_t, std::uint64_t> iterated;
+    for (const TemplateEntry t : g) CHECK(iterated.emplace(t.id, t.person).second);
+    CHECK(iterated.size() == plain.size());
     for (const auto& [id, value] : plain) {
+      CHECK(iterated.at(id) == value.first);
       ids.push_back(id);
       person[id] = value.first;
-      REQUIRE(g.get(id, got.data()).ok());
+      REQUIRE(g.get(id, got).ok());
       for (std::size_t k = 0; k < 9; ++k) {
         const float want = value.second[k];
         CHECK(got[k] == (storage == TemplateStorage::f32 ? want : simd::half_to_float(simd::float_to_half(want))));
@@ -244,25 +257,178 @@ TEST_CASE("bad input is refused, and changes nothing") {
   REQUIRE(g.add(1, 1, e).ok());
   Match out[4];
   int found;
-  for (float bad : {NAN, HUGE_VALF, 1e16f, 65536.0f}) {
+  for (float bad : {NAN, -NAN, HUGE_VALF, -HUGE_VALF, 1e16f, 65536.0f}) {
     e[2] = bad;
     CHECK(g.add(2, 1, e).code() == Errc::invalid_argument);
     CHECK(g.update(1, e).code() == Errc::invalid_argument);
     // A query is not stored, so half precision does not limit it.
-    CHECK(g.search(e, 1, 1, out, &found).code() == (bad == 65536.0f ? Errc::ok : Errc::invalid_argument));
+    CHECK(g.search(e, 1, out, found).code() == (bad == 65536.0f ? Errc::ok : Errc::invalid_argument));
   }
   e[2] = 3;
   CHECK(g.size() == 1);
   CHECK(g.reserve((std::size_t{1} << 30) + 1).code() == Errc::limit_exceeded);
-  CHECK(g.search(e, 0, 1, out, &found).code() == Errc::invalid_argument);
-  CHECK(g.search(e, 1, 0, out, &found).code() == Errc::invalid_argument);
-  CHECK(g.search(nullptr, 1, 1, out, &found).code() == Errc::invalid_argument);
-  CHECK(g.identify(e, 1, 1, NAN, out, &found).code() == Errc::invalid_argument);
-  CHECK(g.identify(e, 1, 1, -1, out, &found).code() == Errc::invalid_argument);
+  CHECK(g.search({e, 0}, 1, out, found).code() == Errc::invalid_argument);
+  CHECK(g.search(e, 0, out, found).code() == Errc::invalid_argument);
+  CHECK(g.search({nullptr, 4}, 1, out, found).code() == Errc::invalid_argument);
+  CHECK(g.identify(e, 1, NAN, out, found).code() == Errc::invalid_argument);
+  CHECK(g.identify(e, 1, -1, out, found).code() == Errc::invalid_argument);
+  for (float zero : {0.0f, -0.0f, 1e-42f, 2e-8f}) {  // the last one in half precision alone
+    const float none[4] = {zero, 0, -zero, zero};
+    CAPTURE(zero);
+    CHECK(g.add(2, 1, none).code() == Errc::invalid_argument);
+    CHECK(g.update(1, none).code() == Errc::invalid_argument);
+    CHECK(g.search(none, 1, out, found).code() == (zero == 2e-8f ? Errc::ok : Errc::invalid_argument));
+    CHECK(make(4, Metric::cosine, TemplateStorage::f32, 1).add(2, 1, none).code() ==
+          (zero == 2e-8f ? Errc::ok : Errc::invalid_argument));
+  }
+  CHECK(g.search(e, 1, {}, found).code() == Errc::invalid_argument);
+  CHECK(g.identify(e, 1, 1, out, Span<int>()).code() == Errc::invalid_argument);
+  CHECK(g.get(1, {}).code() == Errc::invalid_argument);
+  CHECK(g.add(3, 1, {nullptr, 4}).code() == Errc::invalid_argument);
   float got[4];
   CHECK(g.get(7, got).code() == Errc::not_found);
   REQUIRE(g.get(1, got).ok());
   CHECK(std::equal(got, got + 4, e));
+}
+
+TEST_CASE("arrays carry their size: what has no room, or is no whole embedding, is refused and nothing is written") {
+  Gallery g = make(4, Metric::euclidean, TemplateStorage::f32, 2);
+  const std::vector<float> e = {1, 2, 3, 4, 5, 6, 7, 9};
+  for (const int size : {0, 3, 5, 8}) {
+    CAPTURE(size);
+    CHECK(g.add(1, 1, {e.data(), size}).code() == Errc::invalid_argument);
+  }
+  REQUIRE(g.add(1, 1, {e.data(), 4}).ok());
+  REQUIRE(g.add(2, 1, {e.data() + 4, 4}).ok());
+  CHECK(g.update(1, {e.data(), 3}).code() == Errc::invalid_argument);
+  CHECK(g.update(1, e).code() == Errc::invalid_argument);
+  std::vector<float> got(4, 7.0f);
+  CHECK(g.get(1, {got.data(), 3}).code() == Errc::invalid_argument);
+  CHECK(g.get(1, {nullptr, 4}).code() == Errc::invalid_argument);
+  CHECK(got == std::vector<float>(4, 7.0f));
+
+  const Match none{77, 77, 77, 77};
+  std::vector<Match> out(6, none);
+  int found[2] = {-1, -1};
+  const auto refused = [&](Span<const float> queries, int k, Span<Match> to, Span<int> count) {
+    return g.search(queries, k, to, count).code() == Errc::invalid_argument &&
+           g.identify(queries, k, 1e9, to, count).code() == Errc::invalid_argument;
+  };
+  CHECK(refused(e, 3, {out.data(), 5}, found));
+  CHECK(refused(e, 1, {out.data(), 1}, found));
+  CHECK(refused(e, 3, out, {found, 1}));
+  CHECK(refused(e, 3, out, {}));
+  CHECK(refused(e, 3, {}, found));
+  CHECK(refused(e, 3, {nullptr, 6}, found));
+  CHECK(refused(e, 3, out, {nullptr, 2}));
+  CHECK(refused({e.data(), 7}, 3, out, found));  // one query and three quarters
+  CHECK(refused(e, 2147483647, out, found));
+  int one = -1;
+  CHECK(g.search(e, 3, out, one).code() == Errc::invalid_argument);  // two queries, room for one's number
+  CHECK(g.identify({e.data(), 3}, 3, 1, out, one).code() == Errc::invalid_argument);
+  CHECK(std::all_of(out.begin(), out.end(), [&](const Match& m) { return equal(m, none); }));
+  CHECK((found[0] == -1 && found[1] == -1 && one == -1));
+  REQUIRE(g.search({e.data(), 4}, 3, out, one).ok());
+  CHECK(one == 2);
+  REQUIRE(g.identify({e.data(), 4}, 1, 0, out, one).ok());
+  CHECK((one == 1 && out[0].id == 1));
+  REQUIRE(g.search(e, 3, out, found).ok());
+  CHECK((found[0] == 2 && found[1] == 2 && out[3].id == 2));
+}
+
+TEST_CASE("any number of threads search one gallery at once, each as if it were alone") {
+  constexpr int dim = 24, callers = 6, turns = 12;
+  const std::vector<float> e = recognition::faces(3000, dim, 300, 0.6, 21);
+  Gallery filled = make(dim, Metric::cosine, TemplateStorage::f32, 3);
+  std::vector<std::uint64_t> ids;
+  std::map<std::uint64_t, std::uint64_t> person;
+  fill(filled, e, ids, person, 500);
+  const Gallery& g = filled;
+  const auto look = [&](int caller, int turn, std::vector<Match>& out, std::vector<int>& found) {
+    const int n = 1 + caller % 3, k = turn % 4 == 3 ? 2900 : 5;  // nearly all: another way through
+    out.assign(z(n * k), Match{});
+    found.assign(z(n), -1);
+    const Span<const float> queries(e.data() + z(caller * dim), n * dim);
+    return turn % 2 == 0 ? g.search(queries, k, out, found) : g.identify(queries, k, 0.8, out, found);
+  };
+  std::vector<std::vector<Match>> want(callers * turns);
+  std::vector<std::vector<int>> want_found(callers * turns);
+  for (int c = 0; c < callers; ++c)
+    for (int t = 0; t < turns; ++t) REQUIRE(look(c, t, want[z(c * turns + t)], want_found[z(c * turns + t)]).ok());
+
+  std::atomic<int> wrong{0}, ready{0};
+  std::vector<std::thread> threads;
+  for (int c = 0; c < callers; ++c)
+    threads.emplace_back([&, c] {
+      std::vector<Match> out;
+      std::vector<int> found;
+      std::vector<float> row(dim);
+      for (++ready; ready < callers;) std::this_thread::yield();
+      for (int t = 0; t < turns; ++t) {
+        const std::size_t at = z(c * turns + t);
+        bool right = look(c, t, out, found).ok() && found == want_found[at] &&
+                     std::equal(out.begin(), out.end(), want[at].begin(), want[at].end(), equal);
+        std::size_t count = 0;
+        for (const TemplateEntry entry : g) count += entry.person == 7;
+        right = right && count == 6 && g.get(ids[z(t)], row).ok() && g.contains(ids[z(c)]);
+        wrong += !right;
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("a gallery that was never made, or was moved from, says so") {
+  const float e[4] = {1, 2, 3, 4};
+  const auto says_so = [&](Gallery& g) {
+    Match out[1];
+    float got[4];
+    int found;
+    CHECK(g.size() == 0);
+    CHECK(g.begin() == g.end());
+    CHECK(g.dim() == 0);
+    CHECK_FALSE(g.contains(1));
+    for (const Status& s : {g.add(1, 1, e), g.update(1, e), g.remove(1), g.get(1, got), g.reserve(10),
+                            g.search(e, 1, out, found), g.identify(e, 1, 1, out, found)}) {
+      CHECK(s.code() == Errc::invalid_argument);
+      CHECK(std::string(s.text()) == "this gallery was never made, or was moved from");
+    }
+  };
+  Gallery none;
+  says_so(none);
+  Gallery g = make(4, Metric::euclidean, TemplateStorage::f32, 2);
+  REQUIRE(g.add(1, 1, e).ok());
+  Gallery other = std::move(g);
+  says_so(g);
+  CHECK(other.size() == 1);
+  g = std::move(other);
+  says_so(other);
+  Gallery third = make(4, Metric::euclidean, TemplateStorage::f32, 1);
+  third = std::move(g);  // which had one of its own
+  says_so(g);
+  CHECK(third.contains(1));
+  says_so(none = std::move(g));
+}
+
+TEST_CASE(
+    "a k of nearly all templates, for any number of threads: the results of brute force, in memory that is bounded") {
+  constexpr std::size_t templates = 9000;
+  std::vector<float> e = recognition::faces(static_cast<int>(templates), 8, 300, 0.7, 12);
+  for (Metric metric : {Metric::euclidean, Metric::cosine}) {
+    std::vector<std::uint64_t> ids;
+    std::map<std::uint64_t, std::uint64_t> person;
+    Gallery g = make(8, metric, TemplateStorage::f32, 16);
+    fill(g, e, ids, person, 4001);
+    compare(g, ids, person, {e.begin(), e.begin() + 8}, 9000, 0.9);
+    compare(g, ids, person, {e.begin(), e.begin() + 16}, 8500, HUGE_VAL);
+    // Twice k candidates for each thread would take 9 MB.
+    std::vector<Match> out(templates);
+    int found = 0;
+    const std::size_t before = failing_malloc::bytes_asked;
+    REQUIRE(g.search({e.data(), 8}, static_cast<int>(templates), out, found).ok());
+    CHECK(failing_malloc::bytes_asked - before < 1 << 20);
+    CHECK(found == static_cast<int>(templates));
+  }
 }
 
 TEST_CASE("a failing allocation is an error, leaks nothing and leaves the gallery as it was") {
@@ -271,7 +437,7 @@ TEST_CASE("a failing allocation is an error, leaks nothing and leaves the galler
     auto g = Gallery::make(40);
     if (!g.ok()) return g.status().code();
     for (std::size_t i = 0; i < 200; ++i) {
-      const Status s = g->add(i, i % 5, e.data() + i * 40);
+      const Status s = g->add(i, i % 5, {e.data() + i * 40, 40});
       if (s.ok()) continue;
       CHECK(g->size() == i);
       CHECK_FALSE(g->contains(i));
@@ -279,7 +445,7 @@ TEST_CASE("a failing allocation is an error, leaks nothing and leaves the galler
     }
     Match out[6];
     int found[2];
-    const Status s = g->search(e.data(), 2, 3, out, found);
+    const Status s = g->search({e.data(), 80}, 3, out, found);
     if (!s.ok()) return s.code();
     CHECK(out[0].id == 0);
     return g->remove(3).code();

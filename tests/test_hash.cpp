@@ -1,8 +1,5 @@
-#include "facenet/hash.hpp"
+#include "facenet/base/hash.hpp"
 
-#ifndef DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#  define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#endif
 #include <doctest/doctest.h>
 
 #include <string>

@@ -157,7 +157,7 @@ TEST_CASE("area: means over windows, overlapping where the ratio is not whole") 
   const ImageView v(row, 3, 1, 9, ChannelOrder::rgb);
   float out[6];
   REQUIRE(resize_area(v, 2, 1, out).ok());
-  CHECK(out[0] == 5.0f);  // columns 0 and 1
+  CHECK(out[0] == 5.0f);   // columns 0 and 1
   CHECK(out[3] == 30.0f);  // columns 1 and 2
   CHECK(out[5] == 32.0f);
   float up[3 * 4 * 2];
@@ -195,7 +195,7 @@ TEST_CASE("standardisation: values and channel order") {
   CHECK(a[2] == (250.0f - 104.298f) / 255.0f);
   REQUIRE(standardise(bgr, Scaling::mean_255, ChannelOrder::bgr, a).ok());
   CHECK(a[0] == (10.0f - 104.298f) / 255.0f);  // byte 0 is blue
-  const std::uint8_t flat[12] = {};  // deviation 0: the least one, 1 / sqrt(12), keeps it finite
+  const std::uint8_t flat[12] = {};            // deviation 0: the least one, 1 / sqrt(12), keeps it finite
   float zero[12];
   REQUIRE(standardise(ImageView(flat, 2, 2, 6, ChannelOrder::rgb), Scaling::prewhiten, ChannelOrder::rgb, zero).ok());
   CHECK(zero[7] == 0.0f);

@@ -22,6 +22,70 @@ TEST_CASE("a JPEG of mid-grey") {
   for (std::size_t i = 0; i < image->bytes(); ++i) CHECK(image->data()[i] == 128);
 }
 
+TEST_CASE("a JPEG with more than its picture is that picture; one with less is none") {
+  const auto grey = [](const Data& d) {
+    auto image = decode_image(span(d));
+    if (!image.ok()) return false;
+    for (std::size_t i = 0; i < image->bytes(); ++i)
+      if (image->data()[i] != 128) return false;
+    return true;
+  };
+  const Data frame = sof(64, 64) + sos(), head = soi() + tables() + frame, junk = Data(700, 'Z');
+  for (const Data& tail : {Data(), junk, bytes({0xFF, 0xD0}), junk + bytes({0xFF, 0xD1}) + junk, bytes({0xFF, 0xFF}),
+                           Data("\x12\xFF\0\x56", 4) + Data(4096, 0)}) {
+    CHECK(grey(head + blocks(64) + tail + eoi()));
+    CHECK_FALSE(grey(head + blocks(60) + eoi() + tail));
+  }
+  CHECK(grey(head + blocks(64)));  // no end marker
+  // Bytes, fill bytes and a marker of the past before restart markers.
+  Data data;
+  for (int i = 0; i < 3; ++i) data += blocks(16) + junk + bytes({0xFF, 0xD0 + (i + 7) % 8, 0xFF, 0xFF, 0xD0 + i});
+  const Data dri = segment(0xDD, be16(16));
+  CHECK(grey(soi() + dri + tables() + frame + data + blocks(16) + eoi()));
+  CHECK_FALSE(grey(soi() + dri + tables() + frame + data + blocks(12) + eoi()));
+  // Anything between frame and tables, and no Huffman tables at all (DC 00, end of block 1010).
+  CHECK(grey(soi() + sof(64, 64) + segment(0xF0, junk) + junk + tables() + segment(0xEF, junk) + sos() + blocks(64) +
+             eoi()));
+  Data four;
+  for (int i = 0; i < 16; ++i) four += bytes({0x28, 0xA2, 0x8A});
+  CHECK(grey(soi() + dqt() + frame + four + eoi()));
+}
+
+TEST_CASE("every beginning of a PNG is that picture or truncated, with the rows that are there") {
+  const Data lines = bytes({0, 1, 2, 3, 0, 4, 5, 6, 0, 7, 8, 9});
+  const Data whole = png(ihdr(1, 3, 2), lines);
+  for (std::size_t n = 0; n < whole.size(); ++n) {
+    auto image = decode_image(span(whole.substr(0, n)));
+    CAPTURE(n);
+    if (n < whole.size() - 12)
+      CHECK(image.status().code() == Errc::truncated);
+    else
+      REQUIRE(image.ok());
+    if (image.ok()) CHECK(image->data()[8] == 9);
+  }
+  const auto place = [](const Data& d) { return Data(decode_image(span(d)).status().place()); };
+  CHECK(place(whole.substr(0, whole.size() - 12 - 8 - 3)) == "only 2 of 3 rows are there");
+  CHECK(place(png(ihdr(1, 4, 2), lines)) == "only 3 of 4 rows are there");
+}
+
+TEST_CASE("PNG: data that is not finished but whole, an empty first chunk, a wrong checksum") {
+  const Data lines = bytes({0, 1, 2, 3}), zlib = bytes({0x78, 1}), open = bytes({0, 4, 0, 0xFB, 0xFF}) + lines;
+  const auto with = [](const Data& packed) {
+    return decode_image(
+        span(signature() + ihdr(1, 1, 2) + chunk("IDAT", {}) + chunk("IDAT", packed) + chunk("IEND", {})));
+  };
+  const Data closed = bytes({1, 4, 0, 0xFB, 0xFF}) + lines, sum = be32(detail::adler32(span(lines)));
+  for (const Data& packed : {zlib + closed + sum, zlib + closed, zlib + open,
+                             zlib + open + bytes({0, 0, 0, 0xFF, 0xFF}), zlib + closed + sum + Data(300, 0)}) {
+    auto image = with(packed);
+    REQUIRE(image.ok());
+    CHECK(std::memcmp(image->data(), "\1\2\3", 3) == 0);
+  }
+  CHECK(with(zlib + closed + "abcd").status().code() == Errc::corrupt);
+  CHECK(with(zlib + open.substr(0, 8)).status().code() == Errc::corrupt);
+  CHECK(with("").status().code() == Errc::corrupt);
+}
+
 TEST_CASE("PNG: colour, alpha over white, palette with an index past its end, tRNS") {
   auto rgb = decode_image(span(png(ihdr(2, 1, 2), bytes({0, 1, 2, 3, 4, 5, 6}))));
   REQUIRE(rgb.ok());
@@ -77,12 +141,12 @@ TEST_CASE("data that unpacks to more than its size allows is refused") {
     bit_buffer |= value << bits;
     for (bits += count; bits >= 8; bits -= 8, bit_buffer >>= 8) packed += static_cast<char>(bit_buffer & 255);
   };
-  put(1, 1);           // the last block
-  put(1, 2);           // fixed codes
-  put(0x0C, 8);        // literal 0: 00110000, first bit first
+  put(1, 1);     // the last block
+  put(1, 2);     // fixed codes
+  put(0x0C, 8);  // literal 0: 00110000, first bit first
   for (int i = 0; i < 800000; ++i) {
-    put(0xA3, 8);      // length 258: 11000101, first bit first
-    put(0, 5);         // distance 1
+    put(0xA3, 8);  // length 258: 11000101, first bit first
+    put(0, 5);     // distance 1
   }
   put(0, 7 + 8);
   const Data bomb = signature() + ihdr(1, 1, 2) + chunk("IDAT", packed) + chunk("IEND", {});
@@ -115,6 +179,38 @@ TEST_CASE("the account of the decoder is balanced") {
   REQUIRE(decode_image(span(jpeg(100, 100))).ok());
   CHECK(detail::decode_memory.left == left);
   CHECK(left == 100 * 100 * 32 + jpeg(100, 100).size() * 4 + (16 << 20));
+}
+
+TEST_CASE("one picture after the other in the same memory") {
+  const Data large = jpeg(640, 480), damaged = large.substr(0, large.size() / 2);
+  const Data lines = bytes({0, 1, 2, 3, 0, 4, 5, 6});
+  const Data pictures[] = {large,        png(ihdr(1, 2, 2), lines),
+                           jpeg(70, 33), jpeg(21, 10),
+                           damaged,      png(ihdr(1, 2, 2), lines, chunk("eXIf", exif(6))),
+                           sof(3, 3),    jpeg(640, 480, segment(0xE1, Data("Exif\0\0", 6) + exif(8))),
+                           large};
+  Image image;
+  REQUIRE(decode_image(span(large), image).ok());
+  // Grey: one plane of as many bytes as pixels begins where two thirds of the pixels end.
+  const std::size_t room = image.room();
+  CHECK(room > image.bytes());
+  CHECK(room < image.bytes() * 13 / 10);
+  const std::uint8_t* const memory = image.data();
+  for (const Data& d : pictures) {
+    std::atomic<std::uint64_t> allocated{0};
+    detail::allocation_meter = &allocated;
+    const Status status = decode_image(span(d), image);
+    detail::allocation_meter = nullptr;
+    auto fresh = decode_image(span(d));
+    CHECK(status.code() == fresh.status().code());
+    CHECK(image.room() == room);
+    CHECK(image.width() == (fresh.ok() ? fresh->width() : 0));
+    CHECK(image.height() == (fresh.ok() ? fresh->height() : 0));
+    if (!fresh.ok()) continue;
+    CHECK(image.data() == memory);
+    CHECK(std::memcmp(image.data(), fresh->data(), image.bytes()) == 0);
+    if (image.width() == 640) CHECK(allocated < image.bytes() / 2);  // the file, tables and lines
+  }
 }
 
 #if !defined(FACENET_PARALLEL_SERIAL)

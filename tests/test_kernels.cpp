@@ -1,4 +1,4 @@
-// Every kernel against kernels/reference.hpp over generated shapes, all tails included.
+// Every kernel against reference.hpp over generated shapes, all tails included.
 #include <doctest/doctest.h>
 
 #include "support.hpp"
@@ -7,7 +7,7 @@ using namespace support;
 
 namespace {
 
-// NaN around every output: a stray write, or a read of what nobody wrote, shows.
+// This value surrounds every output: a stray write, or a read of what was never written, shows.
 constexpr float untouched = -12345.5f;
 
 /// A convolution with everything that can differ from the plain case.
@@ -16,7 +16,7 @@ struct Case {
   Window window;
   int n = 1;
   int in_extra = 0, out_extra = 0;  // channels that the tensors are wider: slices of a concatenation
-  kernels::Fuse fuse = kernels::Fuse::bias_relu;
+  kernels::EpilogueKind epilogue = kernels::EpilogueKind::bias_relu;
   bool half = false;
   int panel = simd::panel;
 };
@@ -27,7 +27,7 @@ void check_conv(const Case& k, unsigned seed) {
   CAPTURE(k.h);
   CAPTURE(k.w);
   CAPTURE(k.n);
-  CAPTURE(static_cast<int>(k.fuse));
+  CAPTURE(static_cast<int>(k.epilogue));
   CAPTURE(k.half);
   CAPTURE(k.panel);
   Random random(seed);
@@ -55,10 +55,10 @@ void check_conv(const Case& k, unsigned seed) {
   std::vector<float> packed(z(count * depth * k.panel));
   std::vector<Half> packed_half(packed.size());
   if (k.half)
-    kernels::pack_panels(weight.data(), k.cout, k.cin, w.kh, w.kw, 1.0f, packed_half.data(), k.panel);
+    kernels::pack_panels(weight.data(), {k.cout, k.cin, w.taps(), k.panel}, 1.0f, packed_half.data());
   else
-    kernels::pack_panels(weight.data(), k.cout, k.cin, w.kh, w.kw, 1.0f, packed.data(), k.panel);
-  const int stride = k.fuse == kernels::Fuse::bias_prelu ? 2 * simd::panel : simd::panel;
+    kernels::pack_panels(weight.data(), {k.cout, k.cin, w.taps(), k.panel}, 1.0f, packed.data());
+  const int stride = k.epilogue == kernels::EpilogueKind::bias_prelu ? 2 * simd::panel : simd::panel;
   std::vector<float> packed_bias(z(std::int64_t{count} * stride));
   for (int c = 0; c < k.cout; ++c) {
     packed_bias[z(c / k.panel * stride + c % k.panel)] = bias[z(c)];
@@ -73,7 +73,8 @@ void check_conv(const Case& k, unsigned seed) {
   const int opc = k.cout + k.out_extra;
   std::vector<float> out(z(std::int64_t{k.n} * oh * ow * opc), untouched);
   const TensorView to{out.data(), {oh, ow, k.cout}, k.n, opc, std::int64_t{ow} * opc, std::int64_t{oh} * ow * opc};
-  const bool residual = k.fuse == kernels::Fuse::bias_residual || k.fuse == kernels::Fuse::bias_residual_relu;
+  const bool residual =
+      k.epilogue == kernels::EpilogueKind::bias_residual || k.epilogue == kernels::EpilogueKind::bias_residual_relu;
   std::vector<float> before = out;
   if (residual)
     for (int i = 0; i < k.n * oh * ow; ++i)
@@ -82,7 +83,7 @@ void check_conv(const Case& k, unsigned seed) {
   kernels::ConvArgs g;
   g.in = inside;
   g.in.data -= w.pad_h * inside.row_stride + w.pad_w * inside.pixel_stride;
-  g.stride = w.stride_;
+  g.stride = w.stride();
   g.out = {oh, ow, k.cout};
   g.runs = {runs.data(), static_cast<int>(runs.size()), static_cast<int>(dense ? w.kw * k.cin : k.cin)};
   g.weights = k.half ? static_cast<const void*>(packed_half.data()) : packed.data();
@@ -91,7 +92,7 @@ void check_conv(const Case& k, unsigned seed) {
   g.bias = packed_bias.data();
   g.bias_stride = stride;
   g.segments[0].out = to;
-  g.segments[0].fuse = k.fuse;
+  g.segments[0].epilogue = k.epilogue;
   // Uneven cuts of pixels and panels: every output exactly once.
   for (int m = 0; m < g.pixels();) {
     const int m1 = std::min(g.pixels(), m + random.integer(1, kernels::conv_block));
@@ -107,16 +108,18 @@ void check_conv(const Case& k, unsigned seed) {
     for (int y = 0; y < oh; ++y)
       for (int x = 0; x < ow; ++x) {
         for (int c = 0; c < k.cout; ++c) {
-          const auto s = reference::conv_at(inside, i, exact_weight.data(), bias.data(), w.kh, w.kw, w.stride_, w.pad_h,
-                                            w.pad_w, y, x, c);
+          const auto s = reference::conv_at(inside, i, exact_weight.data(), bias.data(), w, y, x, c);
           const std::int64_t at = (std::int64_t{i} * oh * ow + y * ow + x) * opc + c;
           double want = s.value, magnitude = s.magnitude;
-          if (residual) want += static_cast<double>(before[z(at)]), magnitude += std::fabs(static_cast<double>(before[z(at)]));
-          if (k.fuse == kernels::Fuse::bias_relu || k.fuse == kernels::Fuse::bias_residual_relu) want = std::fmax(want, 0.0);
-          if (k.fuse == kernels::Fuse::bias_prelu && want < 0) want *= static_cast<double>(slope[z(c)]);
+          if (residual)
+            want += static_cast<double>(before[z(at)]), magnitude += std::fabs(static_cast<double>(before[z(at)]));
+          if (k.epilogue == kernels::EpilogueKind::bias_relu || k.epilogue == kernels::EpilogueKind::bias_residual_relu)
+            want = std::fmax(want, 0.0);
+          if (k.epilogue == kernels::EpilogueKind::bias_prelu && want < 0) want *= static_cast<double>(slope[z(c)]);
           if (!(std::fabs(static_cast<double>(out[z(at)]) - want) <= sum_tolerance(depth + 1, magnitude))) ++bad;
         }
-        for (int c = k.cout; c < opc; ++c) stray += out[z((std::int64_t{i} * oh * ow + y * ow + x) * opc + c)] != untouched;
+        for (int c = k.cout; c < opc; ++c)
+          stray += out[z((std::int64_t{i} * oh * ow + y * ow + x) * opc + c)] != untouched;
       }
   CHECK(bad == 0);
   CHECK(stray == 0);
@@ -140,16 +143,18 @@ void check_winograd(int cin, int cout, int h, int w, int pad_h, int pad_w, int n
   random.fill(in);
   // Each panel's biases, and behind them its slopes.
   const int stride = prelu ? 2 * simd::panel : simd::panel;
-  std::vector<float> weight(z(std::int64_t{cout} * cin * Y::taps * X::taps)), packed_bias(z(kernels::panels(cout) * stride));
+  std::vector<float> weight(z(std::int64_t{cout} * cin * Y::taps * X::taps)),
+      packed_bias(z(kernels::panels(cout) * stride));
   random.fill(weight);
   random.fill(packed_bias);
   std::vector<float> bias(z(cout)), slope(z(cout));
   for (int c = 0; c < cout; ++c) {
     bias[z(c)] = packed_bias[z(c / simd::panel * stride + c % simd::panel)];
-    if (prelu) slope[z(c)] = packed_bias[z(c / simd::panel * stride + c % simd::panel + kernels::BiasPRelu::slope_offset)];
+    if (prelu)
+      slope[z(c)] = packed_bias[z(c / simd::panel * stride + c % simd::panel + kernels::BiasPRelu::slope_offset)];
   }
   kernels::WinogradArgs g;
-  g.fuse = prelu ? kernels::Fuse::bias_prelu : kernels::Fuse::bias_relu;
+  g.epilogue = prelu ? kernels::EpilogueKind::bias_prelu : kernels::EpilogueKind::bias_relu;
   g.bias_stride = stride;
   g.in = {in.data(), {h, w, cin}, n, pc, std::int64_t{w} * pc, std::int64_t{h} * w * pc};
   g.out = {out.data(), {oh, ow, cout}, n, opc, std::int64_t{ow} * opc, std::int64_t{oh} * ow * opc};
@@ -193,19 +198,22 @@ void check_winograd(int cin, int cout, int h, int w, int pad_h, int pad_w, int n
     for (int y = 0; y < oh; ++y)
       for (int x = 0; x < ow; ++x) {
         for (int c = 0; c < cout; ++c) {
-          const auto s = reference::conv_at(g.in, i, weight.data(), bias.data(), Y::taps, X::taps, X::stride, pad_h, pad_w, y, x, c);
+          const auto s = reference::conv_at(g.in, i, weight.data(), bias.data(),
+                                            facenet::k(Y::taps, X::taps).stride(X::stride).pad(pad_h, pad_w), y, x, c);
           const double got = static_cast<double>(out[z((std::int64_t{i} * oh * ow + y * ow + x) * opc + c)]);
-          const double tolerance = growth * (half ? 0x1p-11 * s.magnitude : 0) + growth * sum_tolerance(terms, s.magnitude + cin);
+          const double tolerance =
+              growth * (half ? 0x1p-11 * s.magnitude : 0) + growth * sum_tolerance(terms, s.magnitude + cin);
           const double error = std::fabs(got - (s.value > 0 ? s.value : s.value * static_cast<double>(slope[z(c)])));
           worst = std::fmax(worst, error / (s.magnitude + 1e-30));
           if (!(error <= tolerance)) ++bad;
         }
-        for (int c = cout; c < opc; ++c) stray += out[z((std::int64_t{i} * oh * ow + y * ow + x) * opc + c)] != untouched;
+        for (int c = cout; c < opc; ++c)
+          stray += out[z((std::int64_t{i} * oh * ow + y * ow + x) * opc + c)] != untouched;
       }
   CHECK(bad == 0);
   CHECK(stray == 0);
-  // The bound above adds up k + 3 * points roundings of one sign. Those of mixed signs stay below one rounding grown by the
-  // form (0.19 of it at the most, F(4, 7) on SSE2); a wrong coefficient is off by 1e-2, over 1e4 times as much.
+  // The bound above adds up k + 3 * points roundings of one sign. Those of mixed signs stay below one rounding grown by
+  // the form (0.19 of it at the most, F(4, 7) on SSE2); a wrong coefficient is off by 1e-2, over 1e4 times as much.
   if (!half) CHECK(worst < 0.25 * growth * 0x1p-24);
 }
 
@@ -213,17 +221,18 @@ void check_winograd(int cin, int cout, int h, int w, int pad_h, int pad_w, int n
 
 TEST_CASE("every tile height and every width of the last panel") {
   unsigned seed = 1;
-  for (int pixels = 1; pixels <= 2 * simd::tile_rows + 1; ++pixels) check_conv({5, simd::panel + 3, 1, pixels, k(1)}, seed++);
+  for (int pixels = 1; pixels <= 2 * simd::tile_rows + 1; ++pixels)
+    check_conv({5, simd::panel + 3, 1, pixels, k(1)}, seed++);
   for (int cout = 1; cout <= 2 * simd::panel + 1; ++cout) {
     check_conv({7, cout, 2, 3, k(1), 1, 0, 2}, seed++);
-    check_conv({3, cout, 3, 3, k(2), 1, 0, 1, kernels::Fuse::bias_prelu, false, simd::width}, seed++);
+    check_conv({3, cout, 3, 3, k(2), 1, 0, 1, kernels::EpilogueKind::bias_prelu, false, simd::width}, seed++);
   }
 }
 
 TEST_CASE("every epilogue, float and half weights") {
   unsigned seed = 100;
-  for (auto fuse : {kernels::Fuse::bias, kernels::Fuse::bias_relu, kernels::Fuse::bias_prelu, kernels::Fuse::bias_residual,
-                    kernels::Fuse::bias_residual_relu})
+  for (auto fuse : {kernels::EpilogueKind::bias, kernels::EpilogueKind::bias_relu, kernels::EpilogueKind::bias_prelu,
+                    kernels::EpilogueKind::bias_residual, kernels::EpilogueKind::bias_residual_relu})
     for (bool half : {false, simd::half_in_memory})  // elsewhere plans never keep halves, and no kernel reads them
       for (int cout : {simd::panel, simd::panel + simd::width, 2 * simd::panel - 1})
         check_conv({17, cout, 5, 6, k(1), 2, 3, 5, fuse, half}, seed++);
@@ -241,13 +250,18 @@ TEST_CASE("generated shapes") {
   Random random(7);
   for (unsigned i = 0; i < 150; ++i) {
     const int kh = random.integer(1, 4), kw = random.integer(1, 4);
-    Case c{random.integer(1, 40), random.integer(1, 70), random.integer(kh, 12), random.integer(kw, 12),
-           k(kh, kw).stride(random.integer(1, 3)).pad(random.integer(0, 2), random.integer(0, 2)), random.integer(1, 3)};
+    Case c{random.integer(1, 40),
+           random.integer(1, 70),
+           random.integer(kh, 12),
+           random.integer(kw, 12),
+           k(kh, kw).stride(random.integer(1, 3)).pad(random.integer(0, 2), random.integer(0, 2)),
+           random.integer(1, 3)};
     c.in_extra = random.integer(0, 1) * 5;
     c.out_extra = random.integer(0, 3);
-    c.fuse = static_cast<kernels::Fuse>(random.integer(0, 4));
+    c.epilogue = static_cast<kernels::EpilogueKind>(random.integer(0, 4));
     c.half = random.integer(0, 3) == 0 && simd::half_in_memory;
-    const bool narrow = !c.half && static_cast<int>(c.fuse) < static_cast<int>(kernels::Fuse::bias_residual);
+    const bool narrow =
+        !c.half && static_cast<int>(c.epilogue) < static_cast<int>(kernels::EpilogueKind::bias_residual);
     c.panel = narrow && random.integer(0, 1) ? simd::width : simd::panel;
     check_conv(c, 1000 + i);
   }
@@ -266,7 +280,8 @@ TEST_CASE("Winograd: every form, ragged edges, padding, batches, half weights") 
   for (int size : {3, 6, 8, 13, 17}) {
     const bool half = size == 8 && simd::half_in_memory;
     check_winograd<kernels::F6x6_3x3>(2 * v, 3 * v, size + 2, size, 0, 1, 2, half, seed++);
-    for (int pad : {0, 1}) check_winograd<kernels::F3x3_stride_2>(2 * v, 3 * v, size + 3, size, 1, pad, 2, half, seed++);
+    for (int pad : {0, 1})
+      check_winograd<kernels::F3x3_stride_2>(2 * v, 3 * v, size + 3, size, 1, pad, 2, half, seed++);
   }
   check_winograd<kernels::F4x4_3x3>(80, 192, 38, 38, 0, 0, 1, false, seed++);
   check_winograd<kernels::F3x3_stride_2>(192, 64, 36, 36, 0, 0, 1, false, seed++);
@@ -284,9 +299,9 @@ TEST_CASE("pooling equals the reference: the largest exactly, the mean within it
     Window w = k(kh, kw).stride(random.integer(1, 3)).pad(random.integer(0, kh / 2), random.integer(0, kw / 2));
     if (random.integer(0, 1)) w = w.ceil();
     const Shape in{random.integer(kh, 11), random.integer(kw, 11), c};
-    const Shape out{w.out(in.h, w.kh, w.pad_h), w.out(in.w, w.kw, w.pad_w), c + extra};
+    const Shape out = w.out(in, c + extra);
     // A last window of ceil mode that lies wholly outside is nothing that MTCNN has.
-    if ((out.h - 1) * w.stride_ - w.pad_h >= in.h || (out.w - 1) * w.stride_ - w.pad_w >= in.w) continue;
+    if ((out.h - 1) * w.stride() - w.pad_h >= in.h || (out.w - 1) * w.stride() - w.pad_w >= in.w) continue;
     const int stride = out.c + 2;
     std::vector<float> x(z(in.size() * 2)), y(z(out.pixels() * 2 * stride), untouched);
     random.fill(x, -3, -1);  // negative, so that a zero that slipped in would win
@@ -294,18 +309,15 @@ TEST_CASE("pooling equals the reference: the largest exactly, the mean within it
     const TensorView to{y.data(), out, 2, stride, std::int64_t{out.w} * stride, out.pixels() * stride};
     const auto pool = mean ? kernels::avg_pool_rows : kernels::max_pool_rows;
     for (int image = 0; image < 2; ++image)
-      for (int row = 0; row < out.h; ++row)
-        pool(from, to, image, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w, row, row + 1);
+      for (int row = 0; row < out.h; ++row) pool(from, to, image, w, row, row + 1);
     bool same = true;
     for (int image = 0; image < 2; ++image)
       for (int yy = 0; yy < out.h; ++yy)
         for (int xx = 0; xx < out.w; ++xx) {
           for (int ch = 0; ch < out.c; ++ch) {
             const auto got = static_cast<double>(to.pixel(image, yy, xx)[ch]);
-            const auto s = reference::avg_pool_at(from, image, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w, yy, xx, ch);
-            const auto most =
-                mean ? 0.0f
-                     : reference::max_pool_at(from, image, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w, yy, xx, ch);
+            const auto s = reference::avg_pool_at(from, image, w, yy, xx, ch);
+            const auto most = mean ? 0.0f : reference::max_pool_at(from, image, w, yy, xx, ch);
             same = same && (mean ? std::fabs(got - s.value) <= sum_tolerance(w.kh * w.kw, s.magnitude)
                                  : got == static_cast<double>(most));
           }

@@ -22,10 +22,14 @@ void counted_free(void* p) {
 
 #include <doctest/doctest.h>
 
+#include <array>
+#include <random>
 #include <string>
+#include <vector>
 
-#include "facenet/memory.hpp"
-#include "facenet/tensor.hpp"
+#include "facenet/base/memory.hpp"
+#include "facenet/base/owned.hpp"
+#include "facenet/base/tensor.hpp"
 
 using namespace facenet;
 
@@ -34,6 +38,56 @@ bool aligned(const void* p, std::size_t to) { return reinterpret_cast<std::uintp
 }  // namespace
 
 static_assert(round_up(0, 64) == 0 && round_up(1, 64) == 64 && round_up(64, 64) == 64 && round_up(65, 64) == 128);
+
+TEST_CASE("a part of an arena is one block, which goes back with the last block in it") {
+  alignas(64) static unsigned char memory[4096];
+  Arena arena(memory, sizeof memory);
+  Arena* const part = arena.split(256);
+  REQUIRE(part != nullptr);
+  CHECK(arena.used() == Arena::split_bytes(256));
+  void* const first = part->take(128, Arena::front);
+  void* const second = part->take(128, Arena::back);
+  REQUIRE(first != nullptr);
+  REQUIRE(second != nullptr);
+  CHECK(part->take(64, Arena::front) == nullptr);
+  part->release();
+  part->give(first, 128, Arena::front);
+  CHECK(arena.used() == Arena::split_bytes(256));
+  part->give(second, 128, Arena::back);
+  CHECK(arena.used() == 0);
+  arena.split(64)->release();  // nothing was taken of it
+  CHECK(arena.used() == 0);
+  CHECK(arena.split(sizeof memory) == nullptr);
+}
+
+TEST_CASE("objects made in one block fit each other's places") {
+  struct Two {
+    Buffer<char> small, large;
+  };
+  const auto make = [](Memory m) -> Result<Two> {
+    Two two;
+    FACENET_TRY(detail::allocate_bulk(two.small, 64, false, m));
+    FACENET_TRY(detail::allocate_bulk(two.large, 640, false, m));
+    return two;
+  };
+  constexpr std::size_t each = Arena::split_bytes(64 + 640);
+  alignas(64) static unsigned char memory[3 * each];
+  Arena arena(memory, sizeof memory);
+  auto a = detail::make_in_one_block(&arena, make), b = detail::make_in_one_block(&arena, make),
+       c = detail::make_in_one_block(&arena, make);
+  REQUIRE(c.ok());
+  CHECK(arena.used() == 3 * each);
+  CHECK(detail::make_in_one_block(&arena, make).status().code() == Errc::out_of_memory);
+  a->large = {};  // half of a is gone: of blocks of their own, the next one's small part would lie in its place
+  c->small = {};
+  c->large = {};
+  auto d = detail::make_in_one_block(&arena, make);
+  REQUIRE(d.ok());
+  a->small = {};
+  auto e = detail::make_in_one_block(&arena, make);
+  CHECK(e.ok());
+  CHECK(arena.used() == 3 * each);
+}
 
 TEST_CASE("buffers of every size begin at a cache line, large ones at a huge page, and are zero to their end") {
   for (std::size_t size : {0u, 1u, 15u, 16u, 17u, 1000u, 524287u, 524288u, 524289u}) {  // the last three around 2 MiB
@@ -111,7 +165,8 @@ TEST_CASE("an arena: both ends, full to the last line, room that comes back, nev
     const Status full = Buffer<char>::make(64 * 5 + 1, true, front).status();
     CHECK(full.code() == Errc::out_of_memory);
     CHECK(std::string(full.text()).find("required_bytes()") != std::string::npos);
-    volatile std::size_t huge = SIZE_MAX / sizeof(double);  // a constant makes GCC warn of the memset that never happens
+    volatile std::size_t huge =
+        SIZE_MAX / sizeof(double);  // a constant makes GCC warn of the memset that never happens
     CHECK(Buffer<double>::make(huge, true, front).status().code() == Errc::out_of_memory);
     CHECK(arena.used() == 64 * 5);
     auto c = Buffer<char>::make(64 * 5, true, front);
@@ -121,7 +176,9 @@ TEST_CASE("an arena: both ends, full to the last line, room that comes back, nev
     { const Buffer<char> gone = std::move(*b); }  // all that the back had
     CHECK(arena.used() == 64 * 7);
     { const Buffer<float> gone = std::move(*a); }  // not all of the front
-    CHECK(arena.used() == 64 * 7);
+    CHECK(arena.used() == 64 * 5);
+    CHECK(Buffer<char>::make(64 * 2, true, front)->data() == reinterpret_cast<char*>(memory));  // where the first was
+    CHECK_FALSE(Buffer<char>::make(64 * 4, true, front).ok());
     Buffer<char> moved;
     moved = std::move(*c);
     CHECK(moved.size() == 64 * 5);
@@ -199,6 +256,131 @@ TEST_CASE("spans: of arrays, of parts, of constants") {
   for (int n : all) sum += n;
   CHECK(sum == 28);
   CHECK(Span<int>().empty());
+}
+
+namespace {
+
+/// What C++20's std::span is for our purposes: shallow constness.
+struct View {
+  int* first;
+  std::size_t count;
+  int* data() const { return first; }
+  std::size_t size() const { return count; }
+};
+template <class From, class T>
+constexpr bool makes = std::is_constructible_v<Span<T>, From>;
+
+}  // namespace
+
+TEST_CASE(
+    "spans: of containers, views and temporaries that may be read, but no promise to write what is gone or constant") {
+  std::vector<int> vector{1, 2, 3};
+  const std::vector<int> constant = vector;
+  std::array<int, 2> array{4, 5};
+  int numbers[4] = {};
+  CHECK(Span<int>(vector).data() == vector.data());
+  CHECK(Span<int>(array).size() == 2);
+  CHECK(Span<int>(View{numbers, 4}).size() == 4);
+  CHECK(Span<const int>(constant)[2] == 3);
+  CHECK(Span<int>(numbers, 3u).size() == 3);
+  CHECK(Span<int>(numbers, -1).empty());
+  static_assert(makes<const std::vector<int>&, const int> && makes<std::vector<int>, const int> &&
+                makes<Span<int>, const int>);
+  static_assert(!makes<const std::vector<int>&, int> && !makes<std::vector<int>, int> &&
+                !makes<std::vector<long>&, int> && !makes<Span<const int>, int> && !makes<int*, int> &&
+                !makes<std::vector<int>&, char>);
+  const auto sum = [](Span<const int> s) {
+    int all = 0;
+    for (const int i : s) all += i;
+    return all;
+  };
+  CHECK(sum(vector) == 6);
+  CHECK(sum({numbers, 4LL}) == 0);
+  auto buffer = Buffer<int>::make(5);
+  CHECK(Span<int>(*buffer).size() == 5);
+  for (short i = 0; i < 5; ++i) CHECK((*buffer)[i] == 0);
+}
+
+TEST_CASE("an arena gives back each block of its front, in whatever order they go, and never hands out one twice") {
+  std::vector<unsigned char> raw(64 * 101);
+  Arena arena(raw.data(), raw.size());
+  const Memory front{&arena, Arena::front};
+  std::mt19937 random(5);
+  std::vector<Buffer<unsigned char>> blocks;
+  std::size_t fills = 0;
+  for (int round = 0; round < 4000; ++round) {
+    if (blocks.empty() || random() % 2 == 0) {
+      auto made = Buffer<unsigned char>::make(random() % 700, false, front);
+      if (!made.ok()) continue;
+      std::memset(made->data(), static_cast<int>(round % 251), made->size());
+      blocks.push_back(std::move(*made));
+      ++fills;
+    } else {
+      const std::size_t which = random() % blocks.size();
+      for (const unsigned char c : blocks[which]) REQUIRE(c == blocks[which][0]);
+      blocks[which] = std::move(blocks.back());
+      blocks.pop_back();
+    }
+    std::size_t bytes = 0;
+    for (const auto& b : blocks) bytes += round_up(b.size(), cache_line);
+    REQUIRE(arena.used() == bytes);
+  }
+  CHECK(fills > 1500);
+  blocks.clear();
+  CHECK(arena.used() == 0);
+  CHECK(Buffer<char>::make(arena.size(), false, front).ok());
+}
+
+TEST_CASE("what is moved from is empty, by construction and by assignment, and says so") {
+  auto a = Buffer<int>::make(3), b = Buffer<int>::make(7);
+  *a = std::move(*b);
+  CHECK(a->size() == 7);
+  CHECK(b->empty());  // not the three that `a` had
+  CHECK(b->data() == nullptr);
+  detail::Moved<int> n = 5, m = std::move(n);
+  CHECK(n == 0);
+  CHECK(m == 5);
+  n = std::move(m);
+  CHECK(m == 0);
+}
+
+TEST_CASE("owned objects are destroyed once, backwards; shared ones by the last owner") {
+  static std::vector<int> gone;
+  static int next = 0;
+  struct Noisy {
+    int number = next++;
+    ~Noisy() { gone.push_back(number); }
+  };
+  {
+    detail::Owned<Noisy> some, other;
+    REQUIRE(detail::Owned<Noisy>::make(some, 3, {}).ok());
+    other = std::move(some);
+    CHECK_FALSE(static_cast<bool>(some));
+    CHECK(some.size() == 0);
+    CHECK(other[2].number == 2);
+    refuse = true;
+    CHECK(detail::Owned<Noisy>::make(other, 1, {}).code() == Errc::out_of_memory);
+    CHECK(detail::Owned<Noisy>::make(other, SIZE_MAX / 2, {}).code() == Errc::out_of_memory);
+    refuse = false;
+    CHECK(gone.empty());
+  }
+  CHECK(gone == std::vector<int>{2, 1, 0});
+  gone.clear();
+  {
+    detail::Shared<Noisy> one;
+    REQUIRE(detail::Shared<Noisy>::make(one, {}).ok());
+    {
+      const detail::Shared<Noisy> two = one;
+      detail::Shared<Noisy> three = std::move(one);
+      CHECK_FALSE(static_cast<bool>(one));
+      three = {};
+      CHECK(gone.empty());
+      CHECK(two->number == 3);
+    }
+    CHECK(gone.size() == 1);
+  }
+  CHECK(gone.size() == 1);
+  CHECK(alive == 0);
 }
 
 TEST_CASE("tensor views: a dense one, and a slice of channels inside a halo") {

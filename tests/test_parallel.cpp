@@ -3,15 +3,22 @@
 
 #include <algorithm>
 #include <cfenv>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "facenet/parallel.hpp"
+#include "facenet/base/parallel.hpp"
 
 #if defined(__linux__)
+#  include <dlfcn.h>
+#  include <sys/wait.h>
 #  include <unistd.h>
+
+#  include <cerrno>
+#  include <thread>
 #endif
 
 using namespace facenet;
@@ -223,7 +230,7 @@ TEST_CASE("the quotas of the process's own group and of those above it count") {
   const char* lines = "9:cpuset:/b\n4:cpuacct,cpu:/a/b\n0::/\n";
   CHECK(Groups().member(lines).v1("/a/b", "200000\n").v1("/a", "-1\n").cpus() == 2);
   CHECK(Groups().member(lines).v1("/a/b", "-1\n").v1("/a", "400000\n").cpus() == 4);
-  CHECK(Groups().member(lines).v1("/b", "100000\n").cpus() == 0);  // cpuset's group is not cpu's
+  CHECK(Groups().member(lines).v1("/b", "100000\n").cpus() == 0);               // cpuset's group is not cpu's
   CHECK(Groups().member("4:cpu:/host/path\n").v1("", "200000\n").cpus() == 2);  // seen from inside a container
   CHECK(Groups().member("0::/../host\n").write("cpu.max", "200000 100000\n").cpus() == 2);
 }
@@ -236,9 +243,9 @@ TEST_CASE("control group files that make no sense set no limit") {
   CHECK(Groups().write("cpu/cpu.cfs_quota_us", "50000\n").cpus() == 0);  // of what period?
   CHECK(Groups().write("cpu.max/is/a/directory", "").cpus() == 0);
   CHECK(Groups().write("cpu.max", "99999999999999999999999 1\n").cpus() == max_threads);  // scanf's largest
-  for (const std::string& lines : {std::string("\n"), std::string("0:"), std::string("0::"), std::string("::::"),
-                                   std::string("4:cpu:relative\n"), std::string("4:cpux:/a\n4:xcpu:/a\n"),
-                                   "0::/" + std::string(9000, 'x') + "\n", std::string("0:\0:/a\n", 7)}) {
+  for (const std::string& lines :
+       {std::string("\n"), std::string("0:"), std::string("0::"), std::string("::::"), std::string("4:cpu:relative\n"),
+        std::string("4:cpux:/a\n4:xcpu:/a\n"), "0::/" + std::string(9000, 'x') + "\n", std::string("0:\0:/a\n", 7)}) {
     CHECK(Groups().member(lines).v1("/a", "100000\n").cpus() == 0);
     CHECK(Groups().member(lines).v1("", "300000\n").cpus() == 3);  // the root's still holds
   }
@@ -261,4 +268,145 @@ TEST_CASE("the CPUs that a process may run on limit the default") {
   REQUIRE(sched_setaffinity(0, sizeof before, &before) == 0);
   CHECK(unlimited() == std::min(CPU_COUNT(&before), max_threads));
 }
+#endif
+
+#if defined(__linux__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
+// ---- Processes and threads that do not come as asked for ------------------------------------------------------------
+
+namespace {
+
+// How many more threads may run in this program; each that ends makes room for another.
+std::atomic<int> threads_left{1 << 20};
+
+struct Begin {
+  void* (*function)(void*);
+  void* argument;
+};
+void* counted(void* begin) {
+  const Begin b = *static_cast<Begin*>(begin);
+  delete static_cast<Begin*>(begin);
+  void* const result = b.function(b.argument);
+  threads_left.fetch_add(1);
+  return result;
+}
+
+/// What f returns in a child that is given 20 seconds; -1 where it is stuck or crashes.
+template <class F>
+int in_child(F&& f) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    alarm(20);
+    _exit(f());
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/// Members that took part in three rounds; 0 where a chunk was not done once.
+int members_of(Team& team) {
+  ChunkQueue queue;
+  std::atomic<int> members{0}, done{0};
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    queue.reset(team.size());
+    team.run([&](int member, int count) {
+      if (count != team.size()) {
+        if (member == 0) queue.reset(count);
+        team.barrier();
+      }
+      members = count;
+      queue.work(member, 0, 100, [&](int) { done.fetch_add(1); });
+      team.barrier();
+    });
+  }
+  return done.load() == 300 ? members.load() : 0;
+}
+
+}  // namespace
+
+/// The system's, but for the number of threads: libgomp and the standard library call this one too.
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*function)(void*),
+                              void* argument) {
+  using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+  static const auto create = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
+  if (threads_left.fetch_sub(1) <= 0) return threads_left.fetch_add(1), EAGAIN;
+  return create(thread, attributes, counted, new Begin{function, argument});
+}
+
+TEST_CASE("after fork() the child's teams work, those from before and new ones, and the parent's go on") {
+#  if defined(FACENET_PARALLEL_POOL)
+  constexpr int expected = 3;  // started anew
+#  else
+  constexpr int expected = 1;  // serial; OpenMP's threads stayed with the parent
+#  endif
+  for (const bool used_before : {true, false}) {
+    CAPTURE(used_before);
+    auto team = std::make_unique<Team>();
+    auto shared = OwnedTeam::make(3);
+    REQUIRE(team->start(3).ok());
+    REQUIRE(shared.ok());
+    if (used_before) REQUIRE(members_of(*team) >= 1);
+    const auto child = [&] {
+      if (members_of(*team) != expected) return 1;
+      std::atomic<int> chunks{0};
+      shared->for_chunks(50, [&](int, int) { chunks.fetch_add(1); });
+      if (chunks.load() != 50) return 2;
+      Team another;
+      if (!another.start(2).ok() || members_of(another) < 1) return 3;
+      if (in_child([&] { return members_of(*team) == expected && members_of(another) >= 1 ? 0 : 4; }) != 0) return 5;
+      std::thread([&] { shared = OwnedTeam::make(2); }).join();  // ends one team on another thread, and starts one
+      shared->for_chunks(50, [&](int, int) { chunks.fetch_add(1); });
+      if (chunks.load() != 100) return 6;
+      team.reset();
+      return 0;
+    };
+    CHECK(in_child(child) == 0);
+    CHECK(in_child([&] { return team.reset(), 0; }) == 0);
+    CHECK(in_child([&] { return team->start(2).ok() && members_of(*team) >= 1 ? 0 : 7; }) == 0);
+    CHECK(members_of(*team) >= 1);
+  }
+}
+
+#  if !defined(FACENET_PARALLEL_SERIAL)
+TEST_CASE("threads that cannot start are an error, or fewer members, and never the end of the process") {
+  const char* const wanted = std::getenv("FACENET_TEST_THREADS_LEFT");
+  if (wanted == nullptr) {  // each in a program of its own, where nobody has used OpenMP before
+    for (const char* left : {"0", "1", "2", "3", "4"}) {
+      CAPTURE(left);
+      CHECK(in_child([&] {
+              setenv("FACENET_TEST_THREADS_LEFT", left, 1);
+              execl("/proc/self/exe", "test_parallel", "--test-case=threads that cannot start*", nullptr);
+              return 1;
+            }) == 0);
+    }
+    return;
+  }
+  const int left = std::atoi(wanted);
+  Team team;
+  threads_left = left;
+  const Status status = team.start(4);
+  threads_left = left;
+  if (left < 3) {
+    CHECK(status.code() == Errc::out_of_memory);
+    CHECK_FALSE(OwnedTeam::make(4).ok());
+    CHECK(team.size() == 1);
+    CHECK(members_of(team) == 1);
+    threads_left = 3;
+    REQUIRE(team.start(4).ok());
+#    if defined(FACENET_PARALLEL_OPENMP)
+    CHECK(members_of(team) == 4);
+    threads_left = left + 1;  // one for the caller itself, whose OpenMP threads are others
+    std::thread([&] { CHECK(members_of(team) == left + 1); }).join();
+#    endif
+  } else {
+    CHECK(status.ok());
+    CHECK(members_of(team) == 4);
+  }
+  CHECK(in_child([&] {  // the workers are started anew, of which fewer are to be had
+          threads_left = 1;
+          const int members = members_of(team);
+          return members == 1 || members == 2 ? 0 : 1;
+        }) == 0);
+}
+#  endif
 #endif

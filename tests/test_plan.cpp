@@ -1,6 +1,4 @@
 // Plans: decisions, arena, threads, batches. Built for OpenMP, std::thread and serial, and for lesser ISAs.
-#define FACENET_MALLOC(bytes) counted_malloc(bytes)
-#define FACENET_FREE(pointer) std::free(pointer)
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -9,10 +7,6 @@ namespace {
 std::atomic<long> allocations{0};
 std::atomic<bool> refuse{false};
 }  // namespace
-static void* counted_malloc(std::size_t bytes) {
-  ++allocations;
-  return refuse ? nullptr : std::malloc(bytes);
-}
 #if defined(__has_feature)  // Clang's way to say what GCC defines
 #  if __has_feature(address_sanitizer)
 #    define __SANITIZE_ADDRESS__ 1
@@ -27,11 +21,18 @@ extern "C" {
 void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);
 void* __libc_realloc(void*, std::size_t);
-void* malloc(std::size_t bytes) noexcept { return ++allocations, __libc_malloc(bytes); }
+void* malloc(std::size_t bytes) noexcept { return ++allocations, refuse ? nullptr : __libc_malloc(bytes); }
 void* calloc(std::size_t count, std::size_t bytes) noexcept { return ++allocations, __libc_calloc(count, bytes); }
 void* realloc(void* p, std::size_t bytes) noexcept { return ++allocations, __libc_realloc(p, bytes); }
 }
 #else
+static void* counted_malloc(std::size_t bytes) {
+  ++allocations;
+  return refuse ? nullptr : std::malloc(bytes);
+}
+#  define FACENET_MALLOC(bytes) counted_malloc(bytes)
+#  define FACENET_FREE(pointer) std::free(pointer)
+#  undef FACENET_TEST_TILES  // compiled with another malloc, and so by other names
 void* operator new(std::size_t bytes) {
   ++allocations;
   if (void* p = std::malloc(bytes)) return p;
@@ -51,32 +52,17 @@ void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 #include <string>
 #include <thread>
 
+#ifdef FACENET_TEST_TILES
+#  include FACENET_TEST_TILES
+#endif
 #include "facenet/models/inception_resnet_v1.hpp"
 #include "facenet/models/mtcnn.hpp"
+#include "small_network.hpp"
 #include "support.hpp"
 
 using namespace support;
 
 namespace {
-
-/// Every kind of operator on a small picture: siblings, slices of slices, residuals, halos, both pools.
-Network small_network() {
-  Network n("small", {17, 15, 3});
-  Ref x = n.conv("stem", n.input(), 32, k(3).stride(2));  // 8 x 7
-  Ref a = n.conv("a", x, 32, k(1)), b = n.conv("b0", x, 32, k(1)), c = n.conv("c0", x, 48, k(1));
-  b = n.conv("b1", b, 32, k(3).pad(1, 1));
-  c = n.conv("c2", n.conv("c1", c, 48, k(1, 7).pad(0, 3)), 32, k(7, 1).pad(3, 0));
-  x = n.residual("up", n.concat("cat", a, n.concat("inner", b, c)), x, 0.17f, relu);
-  x = n.residual("up2", n.conv_prelu("p", x, 10, k(1)), x, 1.0f, Act::none);
-  x = n.conv_prelu("p3", x, 32, k(3).pad(1, 1));
-  Ref d = n.conv("d", x, 24, k(3)), e = n.max_pool("pool", x, k(3)), f = n.avg_pool("means", x, k(3).pad(1, 1));
-  x = n.concat("cat2", d, e, n.conv_bias("odd", x, 5, k(3)), n.conv("g", f, 16, k(3)));  // 6 x 5
-  // dlib's block: a shortcut with channels of zeros, and a row more than what is added to it.
-  const Ref y = n.conv_affine("down", x, 32, k(3).stride(2));  // 2 x 2, onto 3 x 2
-  x = n.residual_affine("top_left", y, n.avg_pool("half", x, k(2).stride(2), 96), k(3).pad(1, 1));
-  n.l2_normalise("unit", n.linear_bn("head", n.global_avg_pool("mean", x), 20));
-  return n;
-}
 
 std::vector<float> pixels(Shape s, unsigned seed) {
   std::vector<float> v(z(s.size()));
@@ -92,31 +78,41 @@ std::vector<float> run(const Plan& p, int threads, int batch, const std::vector<
     const std::size_t n = std::min(z(batch), pictures.size() - i);
     std::vector<PlanInput> in(n);
     for (std::size_t k = 0; k < n; ++k) in[k].nhwc = pictures[i + k].data();
-    REQUIRE(p.run(*w, in.data(), static_cast<int>(n), out.data() + i * z(p.output_size())).ok());
+    REQUIRE(p.run(*w, in.data(), static_cast<int>(n),
+                  Span<float>(out).subspan(i * z(p.output_size()), n * z(p.output_size())))
+                .ok());
   }
   return out;
 }
 
 constexpr Network inception = models::inception_resnet_v1();
 
-constexpr ConvAlgorithm every_algorithm[] = {ConvAlgorithm::automatic, ConvAlgorithm::direct,
-                                             ConvAlgorithm::winograd_4x4_3x3, ConvAlgorithm::winograd_4_1x7,
-                                             ConvAlgorithm::winograd_4_7x1, ConvAlgorithm::winograd_6x6_3x3,
+constexpr ConvAlgorithm every_algorithm[] = {ConvAlgorithm::automatic,
+                                             ConvAlgorithm::direct,
+                                             ConvAlgorithm::winograd_4x4_3x3,
+                                             ConvAlgorithm::winograd_4_1x7,
+                                             ConvAlgorithm::winograd_4_7x1,
+                                             ConvAlgorithm::winograd_6x6_3x3,
                                              ConvAlgorithm::winograd_3x3_stride_2};
 
 /// The operator alone, behind one that makes a residual's trunk.
 Network alone(const Network& from, const Op& op) {
   Network n("alone", from[op.inputs[0]].out);
   const Ref x = n.input();
-  if (op.skip >= 0) n.residual("layer", x, n.conv_bias("trunk", x, op.out.c, k(1)), op.scale, op.act);
-  else if (op.kind == OpKind::linear) n.linear_bn("layer", x, op.out.c);
-  else if (op.act == Act::relu) n.conv("layer", x, op.out.c, op.window);
-  else if (op.act == Act::prelu) n.conv_prelu("layer", x, op.out.c, op.window);
-  else n.conv_bias("layer", x, op.out.c, op.window);
+  if (op.skip >= 0)
+    n.residual("layer", x, n.conv_bias("trunk", x, op.out.c, k(1)), op.scale, op.act);
+  else if (op.kind == OpKind::linear)
+    n.linear_bn("layer", x, op.out.c);
+  else if (op.act == Act::relu)
+    n.conv("layer", x, op.out.c, op.window);
+  else if (op.act == Act::prelu)
+    n.conv_prelu("layer", x, op.out.c, op.window);
+  else
+    n.conv_bias("layer", x, op.out.c, op.window);
   return n;
 }
 
-/// Runs the last operator of `n` on random values and compares it with kernels/reference.hpp: every pixel, and of each
+/// Runs the last operator of `n` on random values and compares it with reference.hpp: every pixel, and of each
 /// 8 channels (the next 8 of the next pixel), or all of them where the output is small. Returns the algorithm.
 ConvAlgorithm check_last_layer(const Network& n, const Parameters& parameters, PlanOptions options) {
   auto plan = parameters.compile(n, options);
@@ -151,7 +147,6 @@ ConvAlgorithm check_last_layer(const Network& n, const Parameters& parameters, P
 
   const Shape from = n[op.inputs[0]].out;
   const auto in = dense_view<const float>(input.data(), from);
-  const bool linear = op.kind == OpKind::linear;
   const double growth = algorithm_growth(step.algorithm);
   // Terms: the products, the bias, the residual. Rounding to half is wrong by 2^-11 of a term at the most.
   const std::int64_t terms = weight_count(n, op) / op.out.c + 2;
@@ -162,9 +157,7 @@ ConvAlgorithm check_last_layer(const Network& n, const Parameters& parameters, P
     for (int i = 0; i < each; ++i) {
       const int y = static_cast<int>(pixel / op.out.w), x = static_cast<int>(pixel % op.out.w);
       const int c = static_cast<int>((pixel * each + i) % op.out.c);
-      const auto sum = reference::conv_at(in, 0, weight.data(), bias.data(), linear ? from.h : op.window.kh,
-                                          linear ? from.w : op.window.kw, op.window.stride_, op.window.pad_h,
-                                          op.window.pad_w, y, x, c);
+      const auto sum = reference::conv_at(in, 0, weight.data(), bias.data(), window_of(n, op), y, x, c);
       double want = sum.value, magnitude = sum.magnitude;
       if (op.skip >= 0) {
         const double before = static_cast<double>(trunk[z(pixel * op.out.c + c)]);
@@ -205,14 +198,15 @@ struct Int8Parameters {
     }
   }
   Result<Plan> kept(const Network& n, PlanOptions options) const {
-    return Plan::compile_int8_with(n, options, [&](int op, const std::int8_t*& w, Span<const float>& s, Span<const float>& b) {
-      w = weight[z(op)].data();
-      s = {scale[z(op)].data(), scale[z(op)].size()};
-      b = {bias[z(op)].data(), bias[z(op)].size()};
-    });
+    return compile_int8_with(n, options,
+                             [&](int op, const std::int8_t*& w, Span<const float>& s, Span<const float>& b) {
+                               w = weight[z(op)].data();
+                               s = {scale[z(op)].data(), scale[z(op)].size()};
+                               b = {bias[z(op)].data(), bias[z(op)].size()};
+                             });
   }
   Result<Plan> expanded(const Network& n, PlanOptions options) const {
-    return Plan::compile_with(n, options, [&](int op, Span<float> w, Span<float> b) {
+    return compile_with(n, options, [&](int op, Span<float> w, Span<float> b) {
       const std::size_t row = w.size() / scale[z(op)].size();
       for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(weight[z(op)][i]) * scale[z(op)][i / row];
       std::copy(bias[z(op)].begin(), bias[z(op)].end(), b.begin());
@@ -243,7 +237,8 @@ void check_int8_layer(const Network& n, PlanOptions options) {
     plan->run_step(*w, static_cast<int>(plan->steps().size()) - 1);
     const TensorView got = plan->view(*w, index);
     for (int y = 0; y < op.out.h; ++y)
-      for (int x = 0; x < op.out.w; ++x) out[which].insert(out[which].end(), got.pixel(0, y, x), got.pixel(0, y, x) + op.out.c);
+      for (int x = 0; x < op.out.w; ++x)
+        out[which].insert(out[which].end(), got.pixel(0, y, x), got.pixel(0, y, x) + op.out.c);
   }
   CHECK(std::memcmp(out[0].data(), out[1].data(), out[0].size() * sizeof(float)) == 0);
   CHECK(*std::max_element(out[0].begin(), out[0].end()) > 0);
@@ -379,63 +374,9 @@ TEST_CASE("no step writes over what a later step reads, and run() is the sequenc
   check(inception, direct);
 }
 
-TEST_CASE("decisions") {
-  using A = ConvAlgorithm;
-  const int v = simd::width, wide = 64;
-  const bool large = simd::large_winograd_tiles <= 36;  // WebAssembly
-  CHECK(choose_conv({{79, 79, wide}, {77, 77, wide}, k(3), true}, A::automatic) ==
-        (large ? A::winograd_6x6_3x3 : A::winograd_4x4_3x3));
-  CHECK(choose_conv({{36, 36, wide}, {17, 17, wide}, k(3).stride(2), true}, A::automatic) ==
-        (large ? A::winograd_3x3_stride_2 : A::direct));
-  CHECK(choose_conv({{36, 36, wide}, {17, 17, wide}, k(3).stride(2), true}, A::winograd_6x6_3x3) == A::direct);
-  CHECK(choose_conv({{79, 79, wide}, {77, 77, wide}, k(3), true}, A::direct) == A::direct);
-  CHECK(choose_conv({{79, 79, wide}, {39, 39, wide}, k(3).stride(2), true}, A::direct) == A::direct);
-  CHECK(choose_conv({{79, 79, wide}, {77, 77, wide}, k(3), false}, A::automatic) == A::direct);
-  CHECK(choose_conv({{8, 8, wide}, {8, 8, wide}, k(3).pad(1, 1), true}, A::automatic) ==
-        (simd::winograd_tiles > 4 ? A::direct : A::winograd_4x4_3x3));
-  CHECK(choose_conv({{8, 8, wide}, {8, 8, wide}, k(3).pad(1, 1), true}, A::winograd_4x4_3x3) == A::winograd_4x4_3x3);
-  CHECK(choose_conv({{8, 8, wide}, {8, 8, wide}, k(1, 7).pad(0, 3), true}, A::automatic) == A::winograd_4_1x7);
-  CHECK(choose_conv({{8, 8, wide}, {8, 8, wide}, k(7, 1).pad(3, 0), true}, A::automatic) == A::winograd_4_7x1);
-  if (v > 1) CHECK(choose_conv({{79, 79, 3}, {77, 77, wide}, k(3), true}, A::automatic) == A::direct);
-  CHECK(choose_merge(inception) > 40);
-  CHECK(inception[choose_merge(inception)].name == "mixed_6a.branch0");
-  // Weights must outweigh four times the activations: 8 * 8 against 4 * 16 do not, 8 * 9 against 4 * 17 do.
-  Network even("even", {1, 1, 8}), over("over", {1, 1, 8});
-  even.conv("c", even.input(), 8, k(1));
-  over.conv("c", over.input(), 9, k(1));
-  CHECK(choose_merge(even) == even.size());
-  CHECK(choose_merge(over) == 1);
-  CHECK(choose_panel(simd::panel, A::direct, false, false) == simd::panel);
-  // Twelve vectors for eleven are 9% more, within a tenth; six for five are 20%, eight for seven 14%.
-  if (simd::panel > v) CHECK(choose_panel(11 * v, A::direct, false, false) == simd::panel);
-  if (simd::panel > v) CHECK(choose_panel((simd::tile_vectors == 2 ? 5 : 7) * v, A::direct, false, false) == v);
-  if (simd::panel > v) CHECK(choose_panel(v, A::direct, false, false) == v);
-  if (simd::panel > v) CHECK(choose_panel(v, A::direct, true, false) == simd::panel);
-  for (int pixels : {1, 9, 64, 289, 1444, 6241, 49928})
-    for (int panels : {1, 3, 28, 56})
-      for (int threads : {1, 2, 3, 8, 64})
-        for (int block : {24, kernels::conv_block}) {
-          for (const Chunking c : {choose_chunks(pixels, block, panels, threads),
-                                   choose_winograd_chunks(pixels, block, panels, threads)}) {
-            const bool sane = c.blocks >= 1 && c.groups >= 1 && c.groups <= panels && c.blocks <= pixels &&
-                              (pixels + c.blocks - 1) / c.blocks <= block;
-            CHECK(sane);
-          }
-          CHECK(choose_winograd_chunks(pixels, block, panels, threads).groups <= threads);  // each transforms its input
-          const Chunking c = choose_expanded_chunks(pixels, block, panels, threads);
-          const bool sane = c.blocks >= 1 && c.groups >= 1 && c.groups <= panels && c.blocks <= pixels;
-          CHECK(sane);
-          CHECK((c.count() >= threads || c.blocks == pixels));
-          // A panel is expanded more than once only for a block of pixels, or for a thread that would be idle.
-          CHECK((c.blocks == 1 || pixels / c.blocks >= block || c.blocks == (threads + c.groups - 1) / c.groups || c.blocks == pixels));
-        }
-  CHECK(choose_winograd_chunks(16, 60, 4, 2).groups == 2);  // Block17: each thread reads half of the weights
-  CHECK(choose_winograd_chunks(81, 24, 6, 2).groups == 1);  // conv2d_4a: each thread transforms half of the tiles
-}
-
 TEST_CASE("every algorithm computes every convolution of every network, as the reference does") {
   std::set<std::string> seen;
-  bool used[std::size(every_algorithm)] = {};
+  bool used[static_cast<std::size_t>(ConvAlgorithm::winograd_3x3_stride_2) + 1] = {};  // the last one
   for (const Network& net : {inception, models::inception_resnet_v1(128), models::mtcnn_pnet(30, 41),
                              models::mtcnn_rnet(), models::mtcnn_onet()})
     for (int i = 0; i < net.size(); ++i) {
@@ -448,9 +389,10 @@ TEST_CASE("every algorithm computes every convolution of every network, as the r
       const Shape in = n[0].out;
       const Window& w = op.window;
       char shape[160];
-      std::snprintf(shape, sizeof shape, "%dx%dx%d -> %dx%dx%d by %dx%d/%d, padding %d %d, kind %d, act %d, residual %d",
-                    in.h, in.w, in.c, op.out.h, op.out.w, op.out.c, w.kh, w.kw, w.stride_, w.pad_h, w.pad_w,
-                    static_cast<int>(op.kind), static_cast<int>(op.act), op.skip >= 0);
+      std::snprintf(shape, sizeof shape,
+                    "%dx%dx%d -> %dx%dx%d by %dx%d/%d, padding %d %d, kind %d, act %d, residual %d", in.h, in.w, in.c,
+                    op.out.h, op.out.w, op.out.c, w.kh, w.kw, w.stride(), w.pad_h, w.pad_w, static_cast<int>(op.kind),
+                    static_cast<int>(op.act), op.skip >= 0);
       if (!seen.insert(shape).second) continue;
       CAPTURE(op.name.text);
       CAPTURE(shape);
@@ -461,7 +403,7 @@ TEST_CASE("every algorithm computes every convolution of every network, as the r
         for (auto algorithm : every_algorithm) {
           CAPTURE(half);
           CAPTURE(std::string(name(algorithm)));
-          const ConvAlgorithm chosen = 
+          const ConvAlgorithm chosen =
               choose_conv({in, op.out, w, op.skip < 0 && op.act != Act::none, op.act == Act::prelu}, algorithm);
           if (!done.insert(chosen).second) continue;  // forced where it cannot run: the direct one again
           PlanOptions options;
@@ -513,11 +455,11 @@ TEST_CASE("the same bits for any number of threads, any batch and any place in i
     std::vector<PlanInput> in(2);
     in[0].nhwc = in[1].nhwc = pictures[0].data();
     std::vector<float> out(1024);
-    REQUIRE(plan->run(*w, in.data(), 2, out.data()).ok());
+    REQUIRE(plan->run(*w, in.data(), 2, out).ok());
     const long before = allocations;
-    for (int i = 0; i < 3; ++i) REQUIRE(plan->run(*w, in.data(), 2, out.data()).ok());
+    for (int i = 0; i < 3; ++i) REQUIRE(plan->run(*w, in.data(), 2, out).ok());
     CHECK(allocations == before);
-    CHECK(plan->run(*w, in.data(), 3, out.data()).code() == Errc::invalid_argument);
+    CHECK(plan->run(*w, in.data(), 3, out).code() == Errc::invalid_argument);
   }
 }
 
@@ -551,7 +493,7 @@ TEST_CASE("int8 weights that stay int8 give the bits of their floats, for any nu
       in.nhwc = pictures[0].data();
       std::vector<float> out(z(kept->output_size()));
       const long before = allocations;
-      CHECK(kept->run(*w, &in, 1, out.data()).ok());
+      CHECK(kept->run(*w, &in, 1, out).ok());
       CHECK(allocations == before);
     }
   }
@@ -652,8 +594,8 @@ TEST_CASE("bytes become the pixels they stand for: padded rows, swapped channels
             }
         ready[i].nhwc = floats[i].data();
       }
-      REQUIRE(plan->run(*w, raw, 2, got.data()).ok());
-      REQUIRE(plan->run(*w, ready, 2, want.data()).ok());
+      REQUIRE(plan->run(*w, raw, 2, got).ok());
+      REQUIRE(plan->run(*w, ready, 2, want).ok());
       CAPTURE(swap);
       CAPTURE(with_table);
       CHECK(got == want);
@@ -669,13 +611,13 @@ TEST_CASE("denormal pixels, weights, products and sums count as zero in a run, o
     float pixel, weight, bias, out;
   } cases[] = {{false, 0x1p-130f, 0x1p20f, 0, 0},  // 2^-108 otherwise
                {false, 0x1p20f, 0x1p-130f, 0, 0},
-               {false, 0x1p-70f, 0x1p-70f, 0, 0},           // normal factors, and 2^-138 otherwise
-               {false, 1, 0x1p-126f, -0x1.cp-125f, 0},      // normal terms, and 2^-127 otherwise
-               {true, 0x1p20f, 0x1p-20f, 0, 4}};            // a subnormal half is a normal float
+               {false, 0x1p-70f, 0x1p-70f, 0, 0},       // normal factors, and 2^-138 otherwise
+               {false, 1, 0x1p-126f, -0x1.cp-125f, 0},  // normal terms, and 2^-127 otherwise
+               {true, 0x1p20f, 0x1p-20f, 0, 4}};        // a subnormal half is a normal float
   for (const auto& c : cases) {
     PlanOptions options;
     options.half_weights = c.half;
-    const auto plan = Plan::compile_with(n, options, [&](int, Span<float> w, Span<float> b) {
+    const auto plan = compile_with(n, options, [&](int, Span<float> w, Span<float> b) {
       for (float& x : w) x = c.weight;
       for (float& x : b) x = c.bias;
     });

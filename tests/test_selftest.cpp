@@ -1,5 +1,5 @@
-// Golden activations: an honest file passes with room, and each fault fails at its layer. tests/python/test_models.py does
-// the same with files of the converter.
+// Golden activations: an honest file passes with room, and each fault fails at its layer. tests/python/test_models.py
+// does the same with files of the converter.
 #include <doctest/doctest.h>
 
 #include <functional>
@@ -21,8 +21,10 @@ Network toy() {
   Ref x = n.conv("stem", n.input(), 32, k(3).stride(2));  // 11
   const Ref y = n.conv("b1", n.conv("b0", x, 32, k(1)), 32, k(1, 7).pad(0, 3));
   x = n.residual("up", n.concat("cat", y, n.conv("a", x, 32, k(3).pad(1, 1))), x, 0.2f, relu);
-  x = n.concat("cat2", n.max_pool("pool", x, k(3).stride(2)), n.conv("d", n.avg_pool("mean", x, k(3).pad(1, 1)), 32, k(3).stride(2)));
-  x = n.residual_affine("down2", n.conv_affine("down1", x, 64, k(3).stride(2)), n.avg_pool("half", x, k(2).stride(2), 64), k(1));
+  x = n.concat("cat2", n.max_pool("pool", x, k(3).stride(2)),
+               n.conv("d", n.avg_pool("mean", x, k(3).pad(1, 1)), 32, k(3).stride(2)));
+  x = n.residual_affine("down2", n.conv_affine("down1", x, 64, k(3).stride(2)),
+                        n.avg_pool("half", x, k(2).stride(2), 64), k(1));
   n.l2_normalise("normalise", n.linear_bn("last_linear", n.global_avg_pool("all", x), 16));
   return n;
 }
@@ -36,11 +38,12 @@ int op_of(const std::string& name) {
 }
 
 bool is_golden(const Op& op) {
-  return has_weights(op) || op.kind == OpKind::max_pool || op.kind == OpKind::avg_pool || op.kind == OpKind::global_avg_pool;
+  return has_weights(op) || op.kind == OpKind::max_pool || op.kind == OpKind::avg_pool ||
+         op.kind == OpKind::global_avg_pool;
 }
 
-/// A Converted file of the parameters, with golden activations of `source`: by the naive executor, which rounds to float
-/// after each operator only.
+/// A Converted file of the parameters, with golden activations of `source`: by the naive executor, which rounds to
+/// float after each operator only.
 File file_of(const Parameters& parameters, const Parameters& source) {
   File file;
   file.metadata = builder::toy_metadata();
@@ -82,6 +85,7 @@ struct Outcome {
   std::string first;  // the first layer that left its bound
   int layers = 0;
   double largest_share = 0;
+  bool numbers = true;  // none of what is printed is NaN
 };
 Outcome test(const File& file) {
   Outcome o;
@@ -94,6 +98,7 @@ Outcome test(const File& file) {
   REQUIRE(w.ok());
   o.status = selftest(*plan, *w, *reader, [&](const LayerError& e) {
     ++o.layers;
+    o.numbers = o.numbers && e.share == e.share && e.max_abs_error == e.max_abs_error;
     o.largest_share = std::fmax(o.largest_share, e.share);
     if (!e.passed() && o.first.empty()) o.first = e.name;
   });
@@ -115,6 +120,23 @@ TEST_CASE("a file that is what it was made from passes, with room") {
   }
 }
 
+TEST_CASE("values that overflow fail, and are never NaN times a bound; a golden embedding of zeros is no golden") {
+  const Parameters good(net, 1);
+  Parameters wild = good;
+  for (float& w : wild.weight[z(op_of("stem"))]) w *= 1e38f;
+  const Outcome o = test(file_of(wild, good));
+  CHECK(o.status.ok());
+  CHECK(o.first == "stem");
+  CHECK(o.numbers);
+  CHECK(o.largest_share == HUGE_VAL);
+  Parameters dead = good;
+  for (float& w : dead.weight[z(op_of("last_linear"))]) w = 0;
+  for (float& b : dead.bias[z(op_of("last_linear"))]) b = 0;
+  const Outcome zero = test(file_of(dead, dead));
+  CHECK(zero.status.code() == Errc::corrupt);
+  CHECK(zero.numbers);
+}
+
 TEST_CASE("each fault fails at its layer") {
   const Parameters good(net, 1);
   const auto fails_at = [&](const std::string& layer, const std::function<void(Parameters&)>& spoil) {
@@ -125,7 +147,7 @@ TEST_CASE("each fault fails at its layer") {
     CHECK(o.status.ok());
     CHECK(o.first == layer);
   };
-  fails_at("stem", [](Parameters& p) { p = Parameters(net, 2); });  // another training set's tensors
+  fails_at("stem", [](Parameters& p) { p = Parameters(net, 2); });          // another training set's tensors
   for (const char* layer : {"b1", "a", "up", "d", "down2", "last_linear"})  // one of them
     fails_at(layer, [&](Parameters& p) {
       const Parameters other(net, 2);

@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "facenet/simd.hpp"
+#include "facenet/base/simd.hpp"
 
 using namespace facenet;
 
@@ -48,9 +48,9 @@ TEST_CASE("load, store, arithmetic") {
     c[i] = static_cast<float>(7 * i % 5) - 1.75f;
   }
   const simd::vf va = simd::load(a), vb = simd::load(b), vc = simd::load(c);
-  const Lanes sum(simd::add(va, vb)), difference(simd::sub(va, vb)), product(simd::mul(va, vb)), most(simd::max(va, vc)),
-      least(simd::min(va, vc)), fused(simd::fma(va, vb, vc)), negative(simd::fnma(va, vb, vc)), one(simd::set1(1.5f)),
-      none(simd::zero());
+  const Lanes sum(simd::add(va, vb)), difference(simd::sub(va, vb)), product(simd::mul(va, vb)),
+      most(simd::max(va, vc)), least(simd::min(va, vc)), fused(simd::fma(va, vb, vc)), negative(simd::fnma(va, vb, vc)),
+      one(simd::set1(1.5f)), none(simd::zero());
   for (int i = 0; i < width; ++i) {
     CHECK(sum.at[i] == a[i] + b[i]);
     CHECK(difference.at[i] == a[i] - b[i]);
@@ -72,10 +72,29 @@ TEST_CASE("an ISA with FMA rounds once") {
   const Lanes r(simd::fma(simd::set1(x), simd::set1(x), simd::set1(-1 - 0x1p-11f)));
 #if defined(FACENET_ISA_AVX512) || defined(FACENET_ISA_AVX2) || defined(FACENET_ISA_NEON64)
   CHECK(r.at[0] == 0x1p-24f);
+  CHECK(simd::fused);
 #else
+  CHECK_FALSE(simd::fused);
   const bool known = r.at[0] == 0.0f || r.at[0] == 0x1p-24f;
   CHECK(known);
 #endif
+}
+
+TEST_CASE("the larger of each pair, and a square of vectors turned over") {
+  float pairs[2 * width];
+  for (int i = 0; i < 2 * width; ++i) pairs[i] = static_cast<float>(i * 37 % 101) - 50;
+  const Lanes most(simd::pair_max(pairs));
+  for (int i = 0; i < width; ++i)
+    CHECK(most.at[i] == (pairs[2 * i] > pairs[2 * i + 1] ? pairs[2 * i] : pairs[2 * i + 1]));
+  simd::vf rows[width];
+  for (int i = 0; i < width; ++i) {
+    float row[width];
+    for (int j = 0; j < width; ++j) row[j] = static_cast<float>(100 * i + j);
+    rows[i] = simd::load(row);
+  }
+  simd::transpose(rows);
+  for (int i = 0; i < width; ++i)
+    for (int j = 0; j < width; ++j) CHECK(Lanes(rows[i]).at[j] == static_cast<float>(100 * j + i));
 }
 
 TEST_CASE("partial loads read, and partial stores write, n floats and no more") {
@@ -90,7 +109,8 @@ TEST_CASE("partial loads read, and partial stores write, n floats and no more") 
       std::vector<float> target(static_cast<std::size_t>(shift + n + width), 9.0f);
       simd::store_partial(target.data() + shift, simd::load(whole.data()), n);
       for (int i = 0; i < shift + n + width; ++i)
-        CHECK(target[static_cast<std::size_t>(i)] == (i >= shift && i < shift + n ? whole[static_cast<std::size_t>(i - shift)] : 9.0f));
+        CHECK(target[static_cast<std::size_t>(i)] ==
+              (i >= shift && i < shift + n ? whole[static_cast<std::size_t>(i - shift)] : 9.0f));
     }
 }
 
@@ -101,9 +121,12 @@ TEST_CASE("all 65536 halves become the float of the same value, one by one and b
   for (unsigned i = 0; i < 65536; i += width) {
     const Lanes loaded(simd::load(halves.data() + i));
     for (unsigned k = 0; k < width; ++k) {
-      const double want = value_of(i + k), one = double{simd::half_to_float(halves[i + k])}, many = double{loaded.at[k]};
-      if (want != want) wrong += one == one || many == many;
-      else wrong += one != want || many != want || std::signbit(one) != std::signbit(want);
+      const double want = value_of(i + k), one = double{simd::half_to_float(halves[i + k])},
+                   many = double{loaded.at[k]};
+      if (want != want)
+        wrong += one == one || many == many;
+      else
+        wrong += one != want || many != want || std::signbit(one) != std::signbit(want);
     }
   }
   CHECK(wrong == 0);
@@ -131,7 +154,8 @@ TEST_CASE("floats become the nearest half, ties to even, on both sides of every 
   CHECK(simd::float_to_half(std::numeric_limits<float>::max()).bits == 0x7c00);
   CHECK(simd::float_to_half(-std::numeric_limits<float>::infinity()).bits == 0xfc00);
   CHECK((simd::float_to_half(std::numeric_limits<float>::quiet_NaN()).bits & 0x7fff) > 0x7c00);
-  CHECK((simd::float_to_half(float_of(0x7f800001)).bits & 0x7fff) > 0x7c00);  // a NaN whose upper bits are those of infinity
+  CHECK((simd::float_to_half(float_of(0x7f800001)).bits & 0x7fff) >
+        0x7c00);  // a NaN whose upper bits are those of infinity
   CHECK(simd::float_to_half(std::numeric_limits<float>::denorm_min()).bits == 0);
 }
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <string>
 
-#include "facenet/status.hpp"
+#include "facenet/base/status.hpp"
 
 using namespace facenet;
 

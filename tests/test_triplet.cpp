@@ -19,7 +19,7 @@ struct Batch {
   std::vector<float> values;
   std::vector<int> labels;
   int dim;
-  EmbeddingBatch view() const { return {values.data(), labels.data(), static_cast<int>(labels.size()), dim}; }
+  EmbeddingBatch view() const { return {values, labels, dim}; }
 };
 
 // Unit vectors, `each` of every person, persons mixed; the last person has one.
@@ -54,7 +54,8 @@ double exact_loss(const Batch& b, const std::vector<double>& values, Span<const 
                   Reduction reduction) {
   double sum = 0, active = 0;
   for (const Triplet& t : triplets) {
-    const double x = exact_distance(b, values, t.anchor, t.positive) - exact_distance(b, values, t.anchor, t.negative) + margin;
+    const double x =
+        exact_distance(b, values, t.anchor, t.positive) - exact_distance(b, values, t.anchor, t.negative) + margin;
     if (x > 0) sum += x, ++active;
   }
   if (reduction == Reduction::sum) return sum;
@@ -73,7 +74,7 @@ TEST_CASE("squared distances: every tail of dimensions and rows") {
     const Batch b = batch(3, 3, dim, static_cast<unsigned>(dim));
     const auto d = squared_distances(b.view());
     REQUIRE(d.ok());
-    const int n = b.view().count;
+    const int n = b.view().count();
     for (int i = 0; i < n; ++i)
       for (int j = 0; j < n; ++j) {
         const float value = (*d)[static_cast<std::size_t>(i * n + j)];
@@ -90,7 +91,7 @@ TEST_CASE("mining selects what its definition says") {
   const Batch b = batch(6, 4, 12, 5);
   const auto d = squared_distances(b.view());
   REQUIRE(d.ok());
-  const int n = b.view().count;
+  const int n = b.view().count();
   const auto at = [&](int i, int j) { return (*d)[static_cast<std::size_t>(i * n + j)]; };
   const float margin = 0.3f;
   for (Mining mining : {Mining::batch_all, Mining::semi_hard, Mining::batch_hard}) {
@@ -124,7 +125,7 @@ TEST_CASE("exactly at the limits: equal distances, and a gap of just the margin"
   // Anchor 0 and positive 1 at 0 and 1/4 (p = 1/16); negatives at squared distances 1/16 and 1/4 from the anchor.
   const std::vector<float> values = {0.0f, 0.25f, -0.25f, -0.5f};
   const std::vector<int> labels = {1, 1, 2, 3};
-  const EmbeddingBatch b{values.data(), labels.data(), 4, 1};
+  const EmbeddingBatch b{values, labels, 1};
   const auto d = squared_distances(b);
   REQUIRE(d.ok());
   const auto of_first = [&](Mining mining) {
@@ -139,7 +140,7 @@ TEST_CASE("exactly at the limits: equal distances, and a gap of just the margin"
   CHECK(of_first(Mining::semi_hard) == std::vector<int>{3});
   const Triplet edge{0, 1, 3};  // 1/16 - 1/4 + 3/16 = 0
   std::vector<float> gradient(4, 1.0f);
-  const auto loss = triplet_loss(b, d->span(), {&edge, 1}, 0.1875f, Reduction::sum, gradient.data());
+  const auto loss = triplet_loss(b, d->span(), {&edge, 1}, 0.1875f, Reduction::sum, gradient);
   REQUIRE(loss.ok());
   CHECK(loss->value == 0);
   CHECK(loss->active == 0);
@@ -152,12 +153,12 @@ TEST_CASE("a batch whose pairs no size_t counts") {
   if (sizeof(std::size_t) > 4) return;
   const std::vector<float> values(65537);
   const std::vector<int> labels(65537);
-  const EmbeddingBatch b{values.data(), labels.data(), 65537, 1};
+  const EmbeddingBatch b{values, labels, 1};
   const std::vector<float> wrapped(131073);  // 65537 squared, modulo 2^32
   CHECK(squared_distances(b).status().code() == Errc::out_of_memory);
   const Span<const float> d{wrapped.data(), wrapped.size()};
   CHECK(mine(b, d, Mining::batch_all, 0.2f).status().code() == Errc::out_of_memory);
-  CHECK(triplet_loss(b, d, {}, 0.2f, Reduction::sum, nullptr).status().code() == Errc::out_of_memory);
+  CHECK(triplet_loss(b, d, {}, 0.2f, Reduction::sum, {}).status().code() == Errc::out_of_memory);
 }
 
 TEST_CASE("loss and gradient: the definition and its finite differences") {
@@ -172,7 +173,7 @@ TEST_CASE("loss and gradient: the definition and its finite differences") {
         REQUIRE(triplets.ok());
         REQUIRE(triplets->size() > 0);
         std::vector<float> gradient(b.values.size(), 7.0f);
-        const auto loss = triplet_loss(b.view(), d->span(), triplets->span(), margin, reduction, gradient.data());
+        const auto loss = triplet_loss(b.view(), d->span(), triplets->span(), margin, reduction, gradient);
         REQUIRE(loss.ok());
         std::vector<double> x = widened(b);
         const double m = static_cast<double>(margin);
@@ -180,9 +181,10 @@ TEST_CASE("loss and gradient: the definition and its finite differences") {
         // Each distance is at most 4, off by (dim / width + 3) eps of it.
         const double share = reduction == Reduction::sum ? static_cast<double>(triplets->size()) : 1.0;
         CHECK(std::abs(loss->value - want) <= share * 8 * (dim / simd::width + 3) * eps);
-        const auto without = triplet_loss(b.view(), d->span(), triplets->span(), margin, reduction, nullptr);
+        const auto without = triplet_loss(b.view(), d->span(), triplets->span(), margin, reduction, {});
         CHECK(without->value == loss->value);
-        // The loss is piecewise quadratic: a central difference is exact but for rounding, unless a hinge lies within h.
+        // The loss is piecewise quadratic: a central difference is exact but for rounding, unless a hinge lies within
+        // h.
         const double h = 1e-6;
         double worst = 0, largest = 0;
         for (std::size_t k = 0; k < x.size(); ++k) {
@@ -192,14 +194,15 @@ TEST_CASE("loss and gradient: the definition and its finite differences") {
           x[k] = kept - h;
           const double down = exact_loss(b, x, triplets->span(), m, Reduction::sum);
           x[k] = kept;
-          const double terms = reduction == Reduction::sum     ? 1.0
+          const double terms = reduction == Reduction::sum    ? 1.0
                                : reduction == Reduction::mean ? static_cast<double>(triplets->size())
                                                               : static_cast<double>(loss->active);
           worst = std::max(worst, std::abs((up - down) / (2 * h) / terms - static_cast<double>(gradient[k])));
           largest = std::max(largest, std::abs(static_cast<double>(gradient[k])));
         }
         CHECK(largest > 0.01);
-        // Rounding of a sum of some 500 losses of about 1 is 1e-13, over 2h: 5e-8 a unit of the sum; and the float gradient's own.
+        // Rounding of a sum of some 500 losses of about 1 is 1e-13, over 2h: 5e-8 a unit of the sum; and the float
+        // gradient's own.
         CHECK(worst <= 1e-6 * (reduction == Reduction::sum ? static_cast<double>(triplets->size()) : 1.0));
       }
   }
@@ -213,7 +216,7 @@ TEST_CASE("collapsed embeddings: the loss is the margin, and nothing pulls them 
   const auto triplets = mine(b.view(), d->span(), Mining::batch_hard, 0.2f);
   REQUIRE(triplets.ok());
   std::vector<float> gradient(b.values.size(), 1.0f);
-  const auto loss = triplet_loss(b.view(), d->span(), triplets->span(), 0.2f, Reduction::mean, gradient.data());
+  const auto loss = triplet_loss(b.view(), d->span(), triplets->span(), 0.2f, Reduction::mean, gradient);
   REQUIRE(loss.ok());
   CHECK(loss->value == doctest::Approx(0.2f).epsilon(1e-12));
   CHECK(std::all_of(gradient.begin(), gradient.end(), [](float g) { return g == 0.0f; }));
@@ -230,7 +233,7 @@ TEST_CASE("nothing to mine, nothing to lose") {
     CHECK(triplets->empty());
     std::vector<float> gradient(b.values.size(), 1.0f);
     for (Reduction reduction : {Reduction::sum, Reduction::mean, Reduction::mean_active}) {
-      const auto loss = triplet_loss(b.view(), d->span(), triplets->span(), 0.2f, reduction, gradient.data());
+      const auto loss = triplet_loss(b.view(), d->span(), triplets->span(), 0.2f, reduction, gradient);
       REQUIRE(loss.ok());
       CHECK(loss->value == 0);
       CHECK(loss->active == 0);
@@ -243,28 +246,37 @@ TEST_CASE("what is wrong is an error") {
   Batch b = batch(2, 2, 4, 1);
   const auto d = squared_distances(b.view());
   REQUIRE(d.ok());
-  EmbeddingBatch wrong[] = {b.view(), b.view(), b.view(), b.view()};
-  wrong[0].embeddings = nullptr, wrong[1].labels = nullptr, wrong[2].count = 0, wrong[3].dim = 0;
+  EmbeddingBatch wrong[7];
+  std::fill_n(wrong, 7, b.view());
+  wrong[0].embeddings = {}, wrong[1].labels = {nullptr, 4}, wrong[2].labels = {}, wrong[3].dim = 0;
+  wrong[4].dim = 3, wrong[5].labels = {b.labels.data(), 3}, wrong[6].embeddings = {b.values.data(), 12};
   for (const EmbeddingBatch& w : wrong) {
     CHECK(squared_distances(w).status().code() == Errc::invalid_argument);
     CHECK(mine(w, d->span(), Mining::batch_all, 0.2f).status().code() == Errc::invalid_argument);
-    CHECK(triplet_loss(w, d->span(), {}, 0.2f, Reduction::sum, nullptr).status().code() == Errc::invalid_argument);
+    CHECK(triplet_loss(w, d->span(), {}, 0.2f, Reduction::sum, {}).status().code() == Errc::invalid_argument);
   }
   const Span<const float> short_by_one = Span<const float>(d->span()).subspan(0, d->size() - 1);
   CHECK(mine(b.view(), short_by_one, Mining::batch_all, 0.2f).status().code() == Errc::invalid_argument);
-  CHECK(triplet_loss(b.view(), short_by_one, {}, 0.2f, Reduction::sum, nullptr).status().code() == Errc::invalid_argument);
+  CHECK(triplet_loss(b.view(), short_by_one, {}, 0.2f, Reduction::sum, {}).status().code() == Errc::invalid_argument);
   for (const Triplet& t : {Triplet{-1, 0, 1}, Triplet{0, 5, 1}, Triplet{0, 2, 5}})
-    CHECK(triplet_loss(b.view(), d->span(), {&t, 1}, 0.2f, Reduction::sum, nullptr).status().code() == Errc::invalid_argument);
+    CHECK(triplet_loss(b.view(), d->span(), {&t, 1}, 0.2f, Reduction::sum, {}).status().code() ==
+          Errc::invalid_argument);
   for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), 1e30f}) {
     Batch broken = b;
     broken.values[5] = bad;
     CHECK(squared_distances(broken.view()).status().code() == Errc::invalid_argument);
   }
+  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    CHECK(mine(b.view(), d->span(), Mining::batch_all, bad).status().code() == Errc::invalid_argument);
+    CHECK(triplet_loss(b.view(), d->span(), {}, bad, Reduction::sum, {}).status().code() == Errc::invalid_argument);
+  }
   std::vector<float> gradient(b.values.size());
+  const Span<float> narrow(gradient.data(), gradient.size() - 1);
+  CHECK(triplet_loss(b.view(), d->span(), {}, 0.2f, Reduction::sum, narrow).status().code() == Errc::invalid_argument);
   failing_malloc::allocations_left = 0;
   const Errc codes[] = {squared_distances(b.view()).status().code(),
                         mine(b.view(), d->span(), Mining::batch_hard, 0.2f).status().code(),
-                        triplet_loss(b.view(), d->span(), {}, 0.2f, Reduction::sum, gradient.data()).status().code()};
+                        triplet_loss(b.view(), d->span(), {}, 0.2f, Reduction::sum, gradient).status().code()};
   failing_malloc::allocations_left = -1;
   for (Errc code : codes) CHECK(code == Errc::out_of_memory);
 }

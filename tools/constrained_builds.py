@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Builds the consumers of tests/consumers in every place the engine is meant for, runs them, and prints a table.
+"""Builds the consumers of tests/consumers in every configuration the engine is meant for, runs them, and prints a table.
 
 Each embeds one picture with the same int8 weights, and must give PyTorch's float64 embedding (of those weights) to 3e-6;
-its unit may not print, end the program, or use what the place has not. Rows are kept as build/places/NAME.json; those that
-other scripts put there are part of the table (build/places.md), too:
-  {"place": …, "built": …, "ran": …, "size_kb": …, "compile_s": …, "ms": …, "peak_mb": …, "note": …}
+its unit may not print, end the program, or use what the configuration has not. Rows are kept as
+build/constrained_builds/NAME.json; those that other scripts put there are part of the table (build/constrained_builds.md), too:
+  {"configuration": …, "built": …, "ran": …, "size_kb": …, "compile_s": …, "ms": …, "peak_mb": …, "note": …}
 compile_s is the processor's time for the unit that includes the library; ms the median of five, as the machine was then.
 """
 
@@ -24,6 +24,7 @@ import sys
 import facenet_tools  # noqa: F401 (first: it picks the Python that has torch)
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 
 from facenet_tools import activations, checkpoint, rounding
@@ -33,10 +34,12 @@ CONSUMERS = ROOT / "tests/consumers"
 sys.path.insert(0, str(CONSUMERS))
 import symbols  # noqa: E402
 
-OUT = ROOT / "build/places"
+OUT = ROOT / "build/constrained_builds"
 WEIGHTS = ROOT / "build/golden/weights512_i8.safetensors"
+DETECTOR = ROOT / "build/golden/mtcnn.safetensors"
+PORTRAIT = ROOT / ".deps/samples/astronaut.png"
 ZIG = ROOT / ".deps/zig/zig"
-TOLERANCE = 3e-6  # DESIGN.md: embeddings against float64
+TOLERANCE = 3e-6  # docs/parity.md: embeddings against float64
 STRICT = "-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Werror"
 # Contraction would give other bits in other compilers, though not worse ones.
 COMMON = "-O2 -DNDEBUG -ffp-contract=off -ffunction-sections -fdata-sections"
@@ -44,11 +47,11 @@ UMBRELLA_SECONDS = 6.0  # the goal; a machine that others use too is given twice
 
 
 class Failed(Exception):
-    """One place's failure, in a sentence."""
+    """One configuration's failure, in a sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Config:
     name: str
     flags: str = ""
     unit: str = "embed.cpp"
@@ -61,6 +64,7 @@ class Place:
     xsimd: bool = True
     program: bool = True                  # False: compiled only
     runs: bool = True
+    faces: bool = False                   # the detector and a gallery too
     forbidden: tuple[str, ...] = ()
     size_kb: float | None = None          # limits
     peak_mb: float | None = None
@@ -70,31 +74,33 @@ class Place:
 SERIAL = "-DFACENET_PARALLEL_SERIAL"
 # Such a unit needs nothing of a C++ library but headers: it is linked by the C compiler, which has none.
 FREESTANDING = f"{SERIAL} -fno-exceptions -fno-rtti"
-PLACES = (
-    Place("umbrella included, not used", unit="include.cpp", program=False, compile_s=UMBRELLA_SECONDS),
-    Place("smallest program", SERIAL, forbidden=(symbols.ALLOCATES, symbols.THREADS), size_kb=400, compile_s=UMBRELLA_SECONDS),
-    Place("std::thread pool", "-pthread"),
-    Place("OpenMP, this CPU", "-fopenmp -march=native", forbidden=(symbols.ALLOCATES,)),
-    Place("AVX2", f"{SERIAL} -mavx2 -mfma -mf16c"),
-    Place("C++20", SERIAL, standard="c++20"),
-    Place("Clang 14", SERIAL, compiler="clang++-14"),
-    Place("no exceptions, no RTTI", FREESTANDING,
-          forbidden=(symbols.THROWS, symbols.ALLOCATES)),
-    Place("no files, no stdio, weights in the program", f"{FREESTANDING} -DFACENET_NO_STDIO -DCONSUMER_WEIGHTS",
-          linked=True, forbidden=(symbols.FILES, symbols.ALLOCATES)),
-    Place("arena, no malloc, int8 in the program", f"{FREESTANDING} -DFACENET_NO_STDIO -march=native",
+CONFIGS = (
+    Config("umbrella included, not used", unit="include.cpp", program=False, compile_s=UMBRELLA_SECONDS),
+    Config("smallest program", SERIAL, forbidden=(symbols.ALLOCATES, symbols.THREADS), size_kb=400, compile_s=UMBRELLA_SECONDS),
+    Config("std::thread pool", "-pthread"),
+    Config("OpenMP, this CPU", "-fopenmp -march=native", forbidden=(symbols.ALLOCATES,)),
+    Config("AVX2", f"{SERIAL} -mavx2 -mfma -mf16c"),
+    Config("C++20", SERIAL, standard="c++20"),
+    Config("Clang 14", SERIAL, compiler="clang++-14"),
+    Config("no exceptions, no RTTI", FREESTANDING,
+          forbidden=(symbols.THROWS, symbols.ALLOCATES), faces=True),
+    Config("no files, no stdio, weights in the program", f"{FREESTANDING} -DFACENET_NO_STDIO -DCONSUMER_WEIGHTS",
+          linked=True, forbidden=(symbols.FILES, symbols.ALLOCATES), faces=True),
+    Config("arena, no malloc, int8 in the program", f"{FREESTANDING} -DFACENET_NO_STDIO -march=native",
           unit="arena.cpp", linked=True, extra=("count_malloc.c",),
-          forbidden=(symbols.FILES, symbols.ALLOCATES), peak_mb=48),
-    Place("small memory: int8 kept", f"{SERIAL} -DCONSUMER_INT8 -march=native", peak_mb=48),
-    Place("no xsimd: scalar", f"{SERIAL} -DFACENET_SCALAR", xsimd=False),
-    Place("one file", f"{SERIAL} -march=native", unit="embed.cpp"),
-    Place("macros of windows.h", f"{SERIAL} -DFACENET_SCALAR -DCONSUMER_MACROS", xsimd=False),
-    Place("every header, strict warnings", STRICT, unit="warnings.cpp", program=False),
-    Place("every header, strict warnings, Clang, C++20", STRICT, unit="warnings.cpp", compiler="clang++-14",
+          forbidden=(symbols.FILES, symbols.ALLOCATES), peak_mb=48, faces=True),
+    Config("small memory: int8 kept", f"{SERIAL} -DCONSUMER_INT8 -march=native", peak_mb=48),
+    Config("no xsimd: scalar", f"{SERIAL} -DFACENET_SCALAR", xsimd=False),
+    Config("one file", f"{SERIAL} -march=native", unit="embed.cpp"),
+    Config("macros of windows.h", f"{SERIAL} -DFACENET_SCALAR -DCONSUMER_MACROS", xsimd=False),
+    Config("every header, strict warnings", STRICT, unit="warnings.cpp", program=False),
+    Config("every header, strict warnings, Clang, C++20", STRICT, unit="warnings.cpp", compiler="clang++-14",
           standard="c++20", program=False),
-    Place("musl", FREESTANDING, compiler="zig", target="x86_64-linux-musl", link="-static"),
-    Place("Windows", FREESTANDING, compiler="zig", target="x86_64-windows-gnu", runs=False),
-    Place("macOS", FREESTANDING, compiler="zig", target="aarch64-macos", runs=False),
+    Config("musl", FREESTANDING, compiler="zig", target="x86_64-linux-musl", link="-static", faces=True),
+    Config("32 bits, musl", f"{FREESTANDING} -msse2 -mfpmath=sse", compiler="zig", target="x86-linux-musl", link="-static", faces=True),
+    Config("Windows", FREESTANDING, compiler="zig", target="x86_64-windows-gnu", runs=False, faces=True),
+    Config("Windows, with threads", compiler="zig", target="x86_64-windows-gnu", runs=False),
+    Config("macOS", FREESTANDING, compiler="zig", target="aarch64-macos", runs=False, faces=True),
 )
 
 
@@ -102,17 +108,17 @@ def slug(name: str) -> str:
     return re.sub(r"\W+", "-", name.lower()).strip("-")
 
 
-def compilers_of(place: Place) -> tuple[list[str], list[str]]:
+def compilers_of(config: Config) -> tuple[list[str], list[str]]:
     """The C++ and the C compiler."""
-    if place.compiler == "zig":
+    if config.compiler == "zig":
         if not ZIG.exists():
             raise LookupError("zig is not there (tools/bootstrap.sh --all)")
-        return [str(ZIG), "c++", "-target", place.target], [str(ZIG), "cc", "-target", place.target]
-    c = {"g++": "gcc", "clang++-14": "clang-14"}[place.compiler]
-    for program in (place.compiler, c):
+        return [str(ZIG), "c++", "-target", config.target], [str(ZIG), "cc", "-target", config.target]
+    c = {"g++": "gcc", "clang++-14": "clang-14"}[config.compiler]
+    for program in (config.compiler, c):
         if shutil.which(program) is None:
             raise LookupError(f"{program} is not installed (tools/bootstrap.sh --all)")
-    return [place.compiler], [c]
+    return [config.compiler], [c]
 
 
 def run(command: list[str], what: str) -> tuple[str, float]:
@@ -128,20 +134,24 @@ def run(command: list[str], what: str) -> tuple[str, float]:
 
 
 def prepare() -> dict[str, pathlib.Path]:
-    """What several places need: the one file, a list of headers, the weights as assembler, the picture, its embedding."""
+    """What several configurations need: the one file, a list of headers, the weights as assembler, the picture, its embedding."""
     OUT.mkdir(parents=True, exist_ok=True)
-    if not WEIGHTS.exists():
-        sys.exit(f"places.py: {WEIGHTS}: is not there; tools/test.sh makes it.")
+    for needed in (WEIGHTS, DETECTOR):
+        if not needed.exists():
+            sys.exit(f"constrained_builds.py: {needed}: is not there; tools/test.sh makes it.")
     made = {"one": OUT / "one_file.hpp", "assembler": OUT / "weights.S", "pixels": OUT / "picture.rgb"}
     python = sys.executable
     run([python, str(ROOT / "tools/amalgamate.py"), "-o", str(made["one"])], "tools/amalgamate.py")
     run([python, str(ROOT / "tools/embed_weights.py"), str(WEIGHTS), "-o", str(made["assembler"])], "tools/embed_weights.py")
     headers = sorted((ROOT / "include").rglob("*.hpp"))
     (OUT / "all_headers.hpp").write_text(
-        "".join(f'#include "{path.relative_to(ROOT / "include").as_posix()}"\n' for path in headers))
+        "".join(f'#include "{path.relative_to(ROOT / "include").as_posix()}"\n' for path in headers
+                if "base/simd/" not in path.as_posix()))  # pages, each for one ISA
     (OUT / "include.cpp").write_text('#include "facenet/facenet.hpp"\n')
     picture = activations.golden_picture()
     made["pixels"].write_bytes(picture.tobytes())
+    made["portrait"] = OUT / "portrait.rgb"  # of 160 pixels, with one face
+    made["portrait"].write_bytes(Image.open(PORTRAIT).convert("RGB").crop((100, 0, 356, 256)).resize((160, 160)).tobytes())
     tensors = load_file(WEIGHTS)
     state = rounding.state_of(tensors, int(tensors["last_linear.bias"].size))
     model = checkpoint.build_model(int(tensors["last_linear.bias"].size)).double()
@@ -151,67 +161,70 @@ def prepare() -> dict[str, pathlib.Path]:
     return made
 
 
-def build(place: Place, made: dict[str, pathlib.Path]) -> tuple[pathlib.Path | None, dict]:
+def build(config: Config, made: dict[str, pathlib.Path]) -> tuple[pathlib.Path | None, dict]:
     """The program (None: compiled only), and the row so far."""
-    folder = OUT / slug(place.name)
+    folder = OUT / slug(config.name)
     folder.mkdir(exist_ok=True)
-    cpp, c = compilers_of(place)
-    header = made["one"] if place.name == "one file" else "facenet/facenet.hpp"
-    common = [*COMMON.split(), f"-I{CONSUMERS}", f"-I{OUT}"]
-    headers = [f"-I{ROOT / 'include'}", *([f"-isystem{ROOT / '.deps/include'}"] if place.xsimd else [])]
-    source = OUT / place.unit if place.unit == "include.cpp" else CONSUMERS / place.unit
+    cpp, c = compilers_of(config)
+    header = made["one"] if config.name == "one file" else "facenet/facenet.hpp"
+    common = [*COMMON.split(), f"-I{CONSUMERS}", f"-I{OUT}", *(["-DCONSUMER_FACES"] if config.faces else [])]
+    headers = [f"-I{ROOT / 'include'}", *([f"-isystem{ROOT / '.deps/include'}"] if config.xsimd else [])]
+    source = OUT / config.unit if config.unit == "include.cpp" else CONSUMERS / config.unit
     unit = folder / "unit.o"
-    _, seconds = run([*cpp, f"-std={place.standard}", *common, *headers, *place.flags.split(),
+    _, seconds = run([*cpp, f"-std={config.standard}", *common, *headers, *config.flags.split(),
                       f'-DCONSUMER_HEADER="{header}"', "-c", str(source), "-o", str(unit)], "compiling")
-    built = f"{place.compiler} {place.standard} {place.target or place.flags.replace(STRICT, '-Wall … -Werror')}"
-    row = {"place": place.name, "built": built.strip()}
+    built = f"{config.compiler} {config.standard} {config.target or config.flags.replace(STRICT, '-Wall … -Werror')}"
+    row = {"configuration": config.name, "built": built.strip()}
     if seconds >= 0.5:  # zig keeps what it has compiled before
         row["compile_s"] = round(seconds, 1)
-    if place.compile_s is not None and seconds > 2 * place.compile_s:
-        raise Failed(f"the unit takes {seconds:.1f} s to compile, over twice {place.compile_s:.0f} s")
-    if not place.target.startswith(("x86_64-windows", "aarch64-macos")):
-        found = sorted(s for s in symbols.undefined(unit) if symbols.forbidden(*place.forbidden).fullmatch(s))
+    if config.compile_s is not None and seconds > 2 * config.compile_s:
+        raise Failed(f"the unit takes {seconds:.1f} s to compile, over twice {config.compile_s:.0f} s")
+    if not config.target.startswith(("x86_64-windows", "aarch64-macos")):
+        found = sorted(s for s in symbols.undefined(unit) if symbols.forbidden(*config.forbidden).fullmatch(s))
         if found:
             raise Failed(f"the unit asks the linker for {', '.join(found[:8])}")
-    if not place.program:
+    if not config.program:
         return None, row | {"ran": "compiled"}
     objects = [str(unit)]
-    for other in ("main.c", *place.extra):
+    for other in ("main.c", *config.extra):
         objects.append(str(folder / f"{other}.o"))
         run([*c, "-std=gnu11", *common, "-c", str(CONSUMERS / other), "-o", objects[-1]], f"compiling {other}")
-    if place.linked:
+    if config.linked:
         objects.append(str(folder / "weights.o"))
         run([*c, "-c", str(made["assembler"]), "-o", objects[-1]], "assembling the weights")
-    program = folder / ("consumer.exe" if "windows" in place.target else "consumer")
-    threads = [flag for flag in place.flags.split() if flag in ("-fopenmp", "-pthread")]
-    garbage = [] if "macos" in place.target else ["-Wl,--gc-sections"]
-    linker = [*c, *objects, "-lm"] if FREESTANDING in place.flags else [*cpp, *objects]
-    run([*linker, *threads, *place.link.split(), *garbage, "-s", "-o", str(program)], "linking")
-    size = program.stat().st_size - (WEIGHTS.stat().st_size if place.linked else 0)
+    program = folder / ("consumer.exe" if "windows" in config.target else "consumer")
+    threads = [flag for flag in config.flags.split() if flag in ("-fopenmp", "-pthread")]
+    garbage = [] if "macos" in config.target else ["-Wl,--gc-sections"]
+    linker = [*c, *objects, "-lm"] if FREESTANDING in config.flags else [*cpp, *objects]
+    run([*linker, *threads, *config.link.split(), *garbage, "-s", "-o", str(program)], "linking")
+    size = program.stat().st_size - (WEIGHTS.stat().st_size if config.linked else 0)
     row["size_kb"] = round(size / 1000)
-    if place.size_kb is not None and size > 1000 * place.size_kb:
-        raise Failed(f"the program is {size / 1000:.0f} KB, over {place.size_kb:.0f}")
+    if config.size_kb is not None and size > 1000 * config.size_kb:
+        raise Failed(f"the program is {size / 1000:.0f} KB, over {config.size_kb:.0f}")
     return program, row
 
 
-def execute(place: Place, program: pathlib.Path, row: dict, made: dict[str, pathlib.Path]) -> dict:
-    output, _ = run([str(program), str(WEIGHTS), str(made["pixels"])], "running")
+def execute(config: Config, program: pathlib.Path, row: dict, made: dict[str, pathlib.Path]) -> dict:
+    faces = ["5", str(DETECTOR), str(made["portrait"]), "160", "160"] if config.faces else []
+    output, _ = run([str(program), str(WEIGHTS), str(made["pixels"]), *faces], "running")
     values = {key: rest for key, _, rest in (line.partition(" ") for line in output.splitlines())}
     want, got = np.load(OUT / "embedding.npy"), np.array(values["embedding"].split(), dtype=np.float64)
     error = float(np.abs(got - want).max()) if got.shape == want.shape else float("inf")
     if not error <= TOLERANCE:
         raise Failed(f"the embedding is {error:.1e} from float64's, over {TOLERANCE:.0e}")
+    if config.faces and values["faces"] != "1":
+        raise Failed(f"the detector finds {values['faces']} faces in the portrait of one")
     peak = int(values["peak_kb"]) / 1000
-    if place.peak_mb is not None and not 0 < peak <= place.peak_mb:
-        raise Failed(f"one embedding took {peak:.1f} MB of memory, over {place.peak_mb:.0f}")
+    if config.peak_mb is not None and not 0 < peak <= config.peak_mb:
+        raise Failed(f"one embedding took {peak:.1f} MB of memory, over {config.peak_mb:.0f}")
     return row | {"ran": f"yes, error {error:.1e}", "ms": float(values["ms"]), "peak_mb": round(peak, 1), "note": values["note"]}
 
 
 def table() -> str:
-    order = {place.name: number for number, place in enumerate(PLACES)}
+    order = {config.name: number for number, config in enumerate(CONFIGS)}
     rows = [json.loads(path.read_text()) for path in OUT.glob("*.json")]
-    rows.sort(key=lambda row: (order.get(row["place"], len(order)), row["place"]))
-    columns = {"place": "place", "built": "built", "ran": "ran", "size_kb": "size, KB", "compile_s": "compiled in, s",
+    rows.sort(key=lambda row: (order.get(row["configuration"], len(order)), row["configuration"]))
+    columns = {"configuration": "configuration", "built": "built", "ran": "ran", "size_kb": "size, KB", "compile_s": "compiled in, s",
                "ms": "one embedding, ms", "peak_mb": "memory, MB", "note": "note"}
     lines = ["| " + " | ".join(columns.values()) + " |", "|" + "---|" * len(columns)]
     for row in rows:
@@ -222,34 +235,34 @@ def table() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help="only places whose name contains this")
+    add("names", nargs="*", metavar="NAME", help="only configurations whose name contains this")
     add("--table", action="store_true", help="only print the table of the rows that are there")
     arguments = parser.parse_args()
-    chosen = [place for place in PLACES if not arguments.names or any(name in place.name for name in arguments.names)]
+    chosen = [config for config in CONFIGS if not arguments.names or any(name in config.name for name in arguments.names)]
     failures, skipped = [], []
     if not arguments.table:
         made = prepare()
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            jobs = {place: pool.submit(build, place, made) for place in chosen}
-        for place, job in jobs.items():  # one at a time, when the compilers are done
-            kept = OUT / f"{slug(place.name)}.json"
+            jobs = {config: pool.submit(build, config, made) for config in chosen}
+        for config, job in jobs.items():  # one at a time, when the compilers are done
+            kept = OUT / f"{slug(config.name)}.json"
             kept.unlink(missing_ok=True)
             try:
                 program, row = job.result()
                 if program is not None:
-                    row = execute(place, program, row, made) if place.runs else row | {"ran": "no: not this machine's"}
+                    row = execute(config, program, row, made) if config.runs else row | {"ran": "no: not this machine's"}
                 kept.write_text(json.dumps(row))
             except LookupError as error:
-                skipped.append(f"{place.name}: {error}")
+                skipped.append(f"{config.name}: {error}")
             except Failed as error:
-                failures.append(place.name)
-                print(f"places.py: {place.name}: {error}", file=sys.stderr)
+                failures.append(config.name)
+                print(f"constrained_builds.py: {config.name}: {error}", file=sys.stderr)
     text = table()
-    (ROOT / "build/places.md").write_text(text)
+    (ROOT / "build/constrained_builds.md").write_text(text)
     print(text)
     for line in skipped:
         print(f"skipped: {line}")
-    print(f"places: {len(chosen) - len(failures) - len(skipped)} passed, {len(failures)} failed, {len(skipped)} skipped")
+    print(f"constrained builds: {len(chosen) - len(failures) - len(skipped)} passed, {len(failures)} failed, {len(skipped)} skipped")
     sys.exit(1 if failures else 0)
 
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # From a fresh clone to a report on a group photograph: sets up, builds, gets weights, finds and embeds faces.
 set -euo pipefail
+unset CDPATH   # with it cd may go elsewhere
 
 readonly program=demo   # steps.sh puts it in front of messages
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tools/steps.sh
 source "$tools/steps.sh"
 readonly WEIGHTS=weights/facenet.safetensors
-readonly DOWNLOAD_LIMIT_S=180   # the checkpoint has 107 MB; without a network it gives up far sooner
+readonly DOWNLOAD_LIMIT_S=180   # the checkpoint has 112 MB; without a network it gives up far sooner
 readonly TIMING_S=2
 readonly GROUP=../shared/photos/group.jpg   # where the project is developed
 readonly REPORT=report.html
@@ -26,7 +27,7 @@ the weights are trained.
 Without pictures it takes a group photograph, else those in .deps/samples. Weights: weights/facenet.safetensors; when that
 is not there, the public VGGFace2 checkpoint is downloaded and converted; where it cannot be, dlib's face ResNet is used,
 which bootstrap.sh gets with npm; where that is not there either, an untrained checkpoint is made, whose distances mean
-nothing. Delete the file to try again.
+nothing. Delete the file to try again: a download goes on where it was stopped, or where its three minutes ended.
 
 Options:
   --help   this text
@@ -46,12 +47,15 @@ get_weights() {
     echo "demo: weights: $WEIGHTS is there" >&2
     return 0
   fi
-  if attempt "download and convert VGGFace2 weights" \
-    timeout "$DOWNLOAD_LIMIT_S" tools/convert_weights.py --pretrained vggface2 -o "$WEIGHTS"; then
+  local status=0
+  echo "demo: download and convert VGGFace2 weights, 112 MB (Ctrl-C stops; what has come is kept)" >&2
+  # Not in `attempt`, which hides the progress. No `timeout`: it keeps Ctrl-C from what it runs.
+  tools/convert_weights.py --pretrained vggface2 --download-limit "$DOWNLOAD_LIMIT_S" -o "$WEIGHTS" </dev/null >&2 || status=$?
+  ((status < 128)) || exit "$status"   # stopped by somebody, who does not want other weights instead
+  if ((status == 0)); then
     echo "demo: weights: FaceNet, trained on VGGFace2" >&2
     return 0
   fi
-  tail -n 1 "$log" >&2
   if [[ -d .deps/face-api ]] &&
     attempt "convert dlib's face ResNet" tools/convert_weights.py --face-api .deps/face-api -o "$WEIGHTS"; then
     echo "demo: weights: dlib's face ResNet (trained, 128-d), because FaceNet's cannot be downloaded here" >&2
@@ -68,7 +72,7 @@ recognise() {
 import json, sys
 
 for line in open(sys.argv[1], encoding="utf-8"):
-    for face in json.loads(line)["faces"]:
+    for face in json.loads(line).get("faces", []):  # a picture that failed has none
         print(face["crop"], end="\0")
 PYTHON
   )
@@ -148,4 +152,4 @@ main() {
   ((status == 0)) || die "some pictures could not be used; the messages above say why."
 }
 
-main "$@"
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"   # tests source it

@@ -103,6 +103,8 @@ def text_for(output: pathlib.Path, weights: pathlib.Path, name: str) -> str:
 
 
 def write(target: pathlib.Path, text: str) -> None:
+    if target.exists() and not target.is_file():   # renaming over a device would take it from everybody
+        raise InputError(f"{target}: this is not a regular file; choose another output name.")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(text.encode("utf-8", "surrogateescape"))

@@ -44,7 +44,7 @@ def read_embeddings(path: str) -> Embedded:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    row = json.loads(line)
+                    row = json.loads(cli.decoded(line, path, "make it with `facenet embed --json --aligned DIR`.", number))
                     if not isinstance(row, dict):
                         raise ValueError("no object")
                     if "embedding" not in row:

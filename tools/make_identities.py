@@ -52,7 +52,7 @@ def check_seed(folder: pathlib.Path, seed: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             cli.write_atomically(str(path), [text.encode()])
-        if (other := path.read_text()) != text:
+        if (other := path.read_text(errors="backslashreplace")) != text:
             raise ToolError(f"{folder}: holds people of --seed {other.strip()}; give that seed, or choose another folder.")
     except OSError as error:
         raise ToolError(f"{folder}: cannot be made ({error.strerror}); choose a folder that can be.") from error

@@ -60,7 +60,7 @@ class Picture:
 def read_lines(path: str) -> list[dict]:
     """The JSON objects of a file, one a line."""
     try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
+        text = cli.decoded(pathlib.Path(path).read_bytes(), path, "give the command's --json output.")
         return [json.loads(line) for line in text.splitlines() if line]
     except OSError as error:
         raise ToolError(f"{path}: cannot be read ({error.strerror}); give the command's --json output.") from error
@@ -96,8 +96,11 @@ def one_model(models: set[str], file: str) -> None:
 
 
 def gather(detected: list[dict], embedded: list[dict], faces_file: str, embeddings_file: str) -> list[Picture]:
-    """Joins the lines of detect and of embed by the crops' paths. Pictures without a face stay."""
+    """Joins the lines of detect and of embed by the crops' paths. Pictures without a face stay; those that failed have a message
+    of the command already, and go."""
     try:
+        embedded = [line for line in embedded if "error" not in line and "faces" not in line]
+        detected = [line for line in detected if "faces" in line or "error" not in line]
         embeddings = {line["image"]: line["embedding"] for line in embedded}
         one_model({line["model"] for line in embedded}, embeddings_file)
         count, out = 0, []
@@ -207,7 +210,7 @@ def ink_on(rgb: tuple[int, int, int]) -> str:
 
 
 def hex_of(rgb: tuple[int, int, int]) -> str:
-    return "#%02x%02x%02x" % rgb
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
 
 
 def show_picture(picture: Picture) -> str:
@@ -281,7 +284,8 @@ def show_recognition(folder: str, faces: list[Face], trained: bool) -> tuple[str
     """What verify, identify and cluster said of the faces' crops (FOLDER/verify.jsonl, …), as HTML and as text."""
     labels, parts, text = {face.crop_file: face.label for face in faces}, [], []
     files = {name: pathlib.Path(folder) / f"{name}.jsonl" for name in ("verify", "identify", "cluster")}
-    said = {name: read_lines(str(path)) if path.exists() else [] for name, path in files.items()}
+    said = {name: [line for line in read_lines(str(path)) if "error" not in line and line.get("faces") != []] if path.exists() else []
+            for name, path in files.items()}  # without pictures that failed or have no face
     try:
         for line in said["verify"]:
             verdict = "the same person" if line["same"] else "two persons"

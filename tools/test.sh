@@ -1,35 +1,40 @@
 #!/usr/bin/env bash
-# Builds and runs the tests: the quick suite, or with --all everything that fits 45 minutes on two cores.
+# Builds and runs the tests: the quick suite, or with --all everything that fits 55 minutes on two cores.
 set -euo pipefail
 
 readonly program=test   # steps.sh puts it in front of messages
+unset CDPATH            # with it cd may go elsewhere
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tools/steps.sh
 source "$tools/steps.sh"
 readonly GOLDEN=build/golden
 readonly FUZZ_SECONDS=30
+readonly BROKEN="the last lines above name the cause"
 readonly FUZZ_COMPILER=clang++-14
 # Tests in which several threads touch one thing; the rest would only be slow under the thread sanitizer.
-readonly TSAN_TESTS='test_parallel'
+readonly TSAN_TESTS='test_(parallel|gallery)'
 
 usage() {
   cat <<'TEXT'
-Usage: tools/test.sh [--all]
+Usage: tools/test.sh [--all] [--only STAGE]...
 
-The quick suite: sets up what is missing (tools/bootstrap.sh), builds the release preset, makes test weights and golden
-files (build/golden, made again when the tools that make them change), runs ctest and pytest. At most 15 minutes on two
-cores from nothing, 4 when set up.
+The quick suite: sets up what is missing (tools/bootstrap.sh), builds the command and the tests for this CPU (target
+`quick` of the release preset), makes test weights and golden files (build/golden, made again when the tools that make
+them change), checks layout and scripts (tools/lint.sh), runs ctest and pytest. On two quiet cores at most 8 minutes from nothing (after downloads), 4 when built.
+At the end a table shows each stage's time beside its budget; a stage that did not run counts as failed. Nothing in
+weights/, the environment or the current folder changes the result.
 
 Options:
-  --all    also: each layer's instructions against the recorded ones; address and undefined-behaviour sanitizers over
+  --all    55 minutes; also: all programs of the release preset; each layer's instructions against the recorded ones; address and undefined-behaviour sanitizers over
            the suite (on the one file of tools/amalgamate.py) and the command; the thread sanitizer over the tests with
            threads; kernels and plan for other CPUs (NEON, WebAssembly, old x86-64), kernels and weight files for other
            machines (32-bit ARM, RISC-V, big-endian s390x, i386), in emulators; the JavaScript package in Node, in
            Chromium and under wasmtime; builds without exceptions, threads, files, malloc or SIMD, and for musl, Windows
-           and macOS (build/places.md); packages and their consumers; 30 seconds of fuzzing for each target
+           and macOS (build/constrained_builds.md); packages and their consumers; 30 seconds of fuzzing for each target
+  --only STAGE   of --all this stage alone, as the table at the end calls it; again for more
   --help   this text
 
-Exit status: 0 all passed, 1 a test failed, 2 something could not be set up or built.
+Exit status: 0 all passed, 1 a test failed or a stage was skipped, 2 something could not be set up or built.
 
 Examples:
   tools/test.sh
@@ -41,6 +46,62 @@ TEXT
 
 failures=()
 summaries=()
+
+# Seconds on two quiet cores, after downloads.
+declare -Ar BUDGETS=(["lint"]=15 ["build release"]=200 ["golden files"]=40 ["ctest, release"]=60 ["pytest, release"]=150)
+readonly QUICK_BUDGET=480 ALL_BUDGET=3300
+readonly QUICK_STAGES=("lint" "build release" "golden files" "ctest, release" "pytest, release")
+readonly ALL_STAGES=("${QUICK_STAGES[@]}" "clang-tidy" "build asan" "ctest, asan" "pytest, asan" "ctest, tsan" "emulators" "web package"
+                     "pytest, packages" "constrained builds" "build noexcept" "fuzz targets")
+stages=()                      # those that should run
+only=()                        # --only's
+declare -A seconds results     # of those that did
+
+# is_wanted STAGE : whether --only names it, or there is no --only.
+is_wanted() {
+  local name
+  ((${#only[@]})) || return 0
+  for name in "${only[@]}"; do [[ $name != "$1" ]] || return 0; done
+  return 1
+}
+
+# stage NAME COMMAND... : runs the command and notes how long it took; `lacks` and a failed runner note a worse result.
+stage() {
+  local name=$1 began=$EPOCHREALTIME before=${#failures[@]}
+  shift
+  is_wanted "$name" || return 0
+  results[$name]=stopped
+  "$@"
+  seconds[$name]=$(seconds_since "$began")
+  results[$name]=ok
+  ((${#failures[@]} == before)) || results[$name]=FAILED
+}
+
+# One line a stage, with those that should have run and did not, which are failures too.
+print_table() {
+  local name budget note
+  printf '\n%s: %-32s%9s%9s  %s\n' "$program" stage seconds budget result
+  for name in "${stages[@]}"; do
+    budget=${BUDGETS[$name]:-} note=${results[$name]:-NOT RUN}
+    [[ -z $budget || -z ${seconds[$name]:-} ]] || ((${seconds[$name]%.*} < budget)) || note+=", over its budget"
+    printf '%s: %-32s%9.9s%9s  %s\n' "$program" "$name" "$([[ -z ${seconds[$name]:-} ]] || printf '%.0f' "${seconds[$name]}")" \
+      "$budget" "$note"
+    [[ ${results[$name]:-} ]] || failures+=("$name: not run")
+  done
+}
+
+# Nothing of the caller's reaches what is built and tested, but where programs are and what makes builds faster.
+clean_environment() {
+  local name
+  for name in $(compgen -e); do
+    case $name in
+      PATH | HOME | USER | LOGNAME | SHELL | TERM | PWD | SHLVL | LC_ALL | BASHOPTS | SHELLOPTS | FACENET_LONG | FACENET_RECIPE) ;;
+      FUZZ_SECONDS | CCACHE_* | CMAKE_C_COMPILER_LAUNCHER | CMAKE_CXX_COMPILER_LAUNCHER) ;;
+      *) unset "$name" ;;
+    esac
+  done
+  umask 022
+}
 
 # runner NAME LAST-LINES COMMAND... : runs tests with their output shown, keeps the runner's closing lines.
 runner() {
@@ -66,41 +127,22 @@ run_ctest() {  # PRESET [ARGUMENT...]
 run_pytest() {  # NAME [ARGUMENT...]
   local name=$1
   shift
-  runner "$name" "$PYTEST_LINES" .venv/bin/python -m pytest -ra --numprocesses "$(nproc)" --dist loadfile "$@"
+  FACENET_COMPLETE=1 runner "$name" "$PYTEST_LINES" .venv/bin/python -X utf8 -m pytest -ra --numprocesses "$(nproc)" \
+    --dist loadfile "$@"
 }
 
 # What the golden files depend on: the tools, and the pictures they are made of.
 golden_key() {
   {
-    cat tools/*.py tools/facenet_tools/*.py tools/requirements.txt tools/constraints.txt tools/test.sh
+    cat tools/*.py tools/facenet_tools/*.py tools/requirements.txt tools/constraints.txt tests/python/make_golden_files.py
     sha256sum "${golden_pictures[@]}"
   } | sha256sum
 }
 
-# Weight files and golden files of both embedding sizes:
-#   checkpointD.pt             facenet-pytorch's layout
-#   weightsD.safetensors       converted; weights512_f16 and weights512_i8 with smaller weights
-#   goldenD.safetensors        float64 embeddings of the photographs and of generated pictures
-#   layersD.safetensors        every operation's float64 output for the first photograph
 make_golden() {
-  local dim dtype job jobs=() made=$GOLDEN.new
+  local made=$GOLDEN.new
   rm -rf "$made"
-  mkdir -p "$made"
-  for dim in 512 128; do
-    (
-      tools/make_checkpoint.py --dim "$dim" -o "$made/checkpoint$dim.pt"
-      tools/convert_weights.py "$made/checkpoint$dim.pt" -o "$made/weights$dim.safetensors"
-      tools/make_golden.py "$made/checkpoint$dim.pt" -o "$made/golden$dim.safetensors" --generated \
-        --images "${golden_pictures[@]}"
-      tools/make_golden.py "$made/checkpoint$dim.pt" -o "$made/layers$dim.safetensors" --layers \
-        --images "${golden_pictures[0]}"
-    ) &
-    jobs+=($!)
-  done
-  for job in "${jobs[@]}"; do wait "$job"; done
-  for dtype in f16 i8; do
-    tools/convert_weights.py "$made/checkpoint512.pt" -o "$made/weights512_$dtype.safetensors" --dtype "$dtype"
-  done
+  .venv/bin/python tests/python/make_golden_files.py "$made" "${golden_pictures[@]}"
   golden_key >"$made/key"
   rm -rf "$GOLDEN"
   mv "$made" "$GOLDEN"
@@ -121,41 +163,56 @@ golden_files() {
     echo "test: weights and golden files are there" >&2
     return 0
   fi
-  step "make weights and golden files" "the last lines above name the cause" make_golden
+  step "make weights and golden files" "$BROKEN" make_golden
 }
 
-# quick [PYTEST-ARGUMENT...]
+# lint [--all | --tidy] : what no program shows (tools/lint.sh).
+lint() { runner "lint${1:+ $1}" '^lint: ' tools/lint.sh "$@"; }
+
 quick() {
-  step "build release" "the last lines above name the cause" build release
-  golden_files
-  run_ctest release
-  run_pytest "pytest, release" --ignore tests/python/test_packages.py tests/python "$@"
+  stage "lint" lint
+  stage "build release" step "build release" "$BROKEN" build release quick
+  stage "golden files" golden_files
+  stage "ctest, release" run_ctest release --label-exclude extra
+  stage "pytest, release" run_pytest "pytest, release" --ignore tests/python/test_packages.py tests/python -m "not slow"
+}
+
+# The same with everything that the quick suite leaves out.
+whole() {
+  stage "lint" lint --all
+  stage "build release" step "build release" "$BROKEN" build release
+  stage "golden files" golden_files
+  stage "ctest, release" run_ctest release
+  stage "pytest, release" run_pytest "pytest, release" --ignore tests/python/test_packages.py tests/python
 }
 
 # The command's and the pictures' tests again, on programs with sanitizers inside.
 sanitizers() {
   local targets
-  step "build asan" "the last lines above name the cause" build asan
-  run_ctest asan
-  FACENET_BUILD=build/asan run_pytest "pytest, asan" tests/python/test_image.py
+  stage "build asan" step "build asan" "$BROKEN" build asan
+  stage "ctest, asan" run_ctest asan
+  FACENET_BUILD=build/asan stage "pytest, asan" run_pytest "pytest, asan" tests/python/test_image.py
 
   mapfile -t targets < <(find tests -name 'test_*.cpp' -printf '%f\n' | sed 's/\.cpp$//' | grep -xE "$TSAN_TESTS")
-  if ((${#targets[@]})); then
-    step "build tsan" "the last lines above name the cause" build tsan "${targets[@]}"
-    run_ctest tsan -R "^($(IFS='|'; echo "${targets[*]}"))\$"
-  fi
+  if ((${#targets[@]})); then stage "ctest, tsan" thread_sanitizer "${targets[@]}"; fi
+}
+
+thread_sanitizer() {  # TEST...
+  step "build tsan" "$BROKEN" build tsan "$@"
+  run_ctest tsan -R "^($(IFS='|'; echo "$*"))\$"
 }
 
 # The package preset, of which tests/python/test_packages.py makes, installs and uses packages.
 packages() {
-  step "build package" "the last lines above name the cause" build package
+  step "build package" "$BROKEN" build package
   run_pytest "pytest, packages" tests/python/test_packages.py
+  FACENET_BUILD=build/package run_pytest "pytest, packaged C library" tests/python/test_c_library.py
 }
 
 # The tests that know the ISA, on CPUs that this machine is not; the plan's with few pictures (FACENET_TEST_SLOW).
-readonly ISA_TESTS=(simd kernels plan)
+readonly ISA_TESTS=(simd kernels choose plan integer quantisation)
 # Those that know the machine beside.
-readonly MACHINE_TESTS='simd kernels weights selftest'
+readonly MACHINE_TESTS='simd kernels integer weights selftest'
 
 # tests_of "TEST..." PREFIX SUFFIX RUNNER... : runs each PREFIX<test>SUFFIX, two at a time, all of them though one fails.
 tests_of() {
@@ -176,38 +233,52 @@ build_for() {  # "TEST..." FOLDER SUFFIX COMPILER...
     -isystem "$folder/include" -DDOCTEST_CONFIG_IMPLEMENT_WITH_MAIN "tests/test_{}.cpp" -o "$folder/{}$suffix"
 }
 
-# lacks NAME PROGRAM... : whether a program is not installed; then NAME counts as skipped.
+# skip NAME REASON : what --all should have run, and cannot. That is a failure: bootstrap.sh --all has just set everything up.
+skip() {
+  summaries+=("$1" "skipped: $2")
+  failures+=("$1: skipped")
+}
+
+# lacks NAME PROGRAM... : whether a program is not installed; then NAME was skipped.
 lacks() {
   local name=$1 tool
   shift
   for tool in "$@"; do
     command -v "$tool" >/dev/null && continue
-    summaries+=("$name" "skipped: $tool is not installed (tools/bootstrap.sh --all)")
+    skip "$name" "$tool is not installed (tools/bootstrap.sh --all)"
     return 0
   done
   return 1
 }
 
-# emulated NAME COMPILER "TEST..." PREFIX SUFFIX RUNNER... : runs them, and adds a row to the table of places.
+# emulated NAME COMPILER "TEST..." PREFIX SUFFIX RUNNER... : runs them, and adds a row to the table of constrained builds.
 emulated() {
   local name=$1 compiler=$2 tests=$3 before=${#failures[@]} row
   shift 3
-  row=build/places/emulated-${name//[^A-Za-z0-9]/-}.json
-  mkdir -p build/places
+  row=build/constrained_builds/emulated-${name//[^A-Za-z0-9]/-}.json
+  mkdir -p build/constrained_builds
   rm -f "$row"
   runner "$name, emulated" "$DOCTEST_LINES" tests_of "$tests" "$@"
   ((${#failures[@]} > before)) ||
-    printf '{"place": "%s", "built": "%s c++17", "ran": "%s, emulated"}\n' "$name" "$compiler" "${tests// /, }" >"$row"
+    printf '{"configuration": "%s", "built": "%s c++17", "ran": "%s, emulated"}\n' "$name" "$compiler" "${tests// /, }" >"$row"
 }
 
 emulators() {
-  local work=build/emulated isa cpu tests triple flags
+  local work=build/emulated isa cpu tests what triple flags
   if ! lacks "NEON, emulated" aarch64-linux-gnu-g++ qemu-aarch64; then
-    step "build for NEON" "the last lines above name the cause" \
+    step "build for NEON" "$BROKEN" \
       build_for "${ISA_TESTS[*]} weights selftest" "$work/neon64" "" aarch64-linux-gnu-g++ -pthread
     emulated NEON aarch64-linux-gnu-g++ "${ISA_TESTS[*]} weights selftest" "$work/neon64/" "" \
       qemu-aarch64 -L /usr/aarch64-linux-gnu
   fi
+  # What integer kernels have besides: sdot, and usdot.
+  for tests in "dotprod cortex-a76 -march=armv8.2-a+dotprod" "i8mm max -march=armv8.2-a+dotprod+i8mm"; do
+    read -r isa cpu flags <<<"$tests"
+    lacks "NEON with $isa, emulated" aarch64-linux-gnu-g++ qemu-aarch64 && continue
+    # shellcheck disable=SC2086 # flags are words
+    step "build for NEON with $isa" "$BROKEN" build_for "integer quantisation" "$work/$isa" "" aarch64-linux-gnu-g++ -pthread $flags
+    emulated "NEON with $isa" aarch64-linux-gnu-g++ "integer quantisation" "$work/$isa/" "" qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu "$cpu"
+  done
   # Without SIMD of ours: 32-bit ARM, RISC-V, and big-endian s390x; SSE2 with 32-bit pointers, and serial:
   # QEMU 7.2 hangs when an i386 program starts a thread. The selftest is every
   # operator from a file's bytes to the result, against the oracle.
@@ -215,14 +286,15 @@ emulators() {
     "i386 i386 i686-linux-gnu -msse2 -mfpmath=sse -DFACENET_PARALLEL_SERIAL"; do
     read -r isa cpu triple flags <<<"$tests"
     lacks "$isa, emulated" "$triple-g++" "qemu-$cpu" && continue
+    what=$MACHINE_TESTS
+    [[ $isa != riscv64 && $isa != s390x ]] || what+=" quantisation"   # whole networks in integers: once for each byte order
     # shellcheck disable=SC2086 # flags are words
-    step "build for $isa" "the last lines above name the cause" \
-      build_for "$MACHINE_TESTS" "$work/$isa" "" "$triple-g++" -pthread $flags
-    emulated "$isa" "$triple-g++" "$MACHINE_TESTS" "$work/$isa/" "" "qemu-$cpu" -L "/usr/$triple"
+    step "build for $isa" "$BROKEN" build_for "$what" "$work/$isa" "" "$triple-g++" -pthread $flags
+    emulated "$isa" "$triple-g++" "$what" "$work/$isa/" "" "qemu-$cpu" -L "/usr/$triple"
   done
   if ! lacks "WebAssembly in Node" em++ node; then
     # Debian's Emscripten looks for its modules where Debian's Node does; without the option newer Nodes fetch() files.
-    NODE_PATH=/usr/share/nodejs step "build for WebAssembly" "the last lines above name the cause" \
+    NODE_PATH=/usr/share/nodejs step "build for WebAssembly" "$BROKEN" \
       build_for "${ISA_TESTS[*]}" "$work/wasm" .js em++ -msimd128 -sALLOW_MEMORY_GROWTH=1 -sTOTAL_STACK=1MB
     runner "WebAssembly in Node" "$DOCTEST_LINES" \
       tests_of "${ISA_TESTS[*]}" "$work/wasm/" .js node --no-experimental-fetch
@@ -230,7 +302,8 @@ emulators() {
   if [[ $(uname -m) == x86_64 ]] && ! lacks "old x86-64, emulated" qemu-x86_64; then
     # SSE on the first CPUs that had it, so that an instruction too new for them shows. AVX2 without the plan: where
     # denormals are flushed, QEMU 7.2 flushes subnormal halves too, which a CPU's VCVTPH2PS does not.
-    for tests in "sse2 core2duo simd kernels plan" "sse4 Nehalem simd kernels" "avx2 max simd kernels"; do
+    for tests in "sse2 core2duo simd kernels plan integer quantisation" "sse4 Nehalem simd kernels integer" \
+      "avx2 max simd kernels integer quantisation"; do
       read -r isa cpu tests <<<"$tests"
       emulated "$isa on $cpu" g++ "$tests" build/release/tests/test_ "_$isa" qemu-x86_64 -cpu "$cpu"
     done
@@ -243,13 +316,13 @@ web() {
   local preset name="web package"
   if lacks "$name" em++ node clang++-19 chromium; then return 0; fi
   if [[ ! -d build/web/node_modules/playwright-core ]]; then
-    summaries+=("$name" "skipped: build/web/node_modules is not there (tools/bootstrap.sh --all, with npm)")
+    skip "$name" "build/web/node_modules is not there (tools/bootstrap.sh --all, with npm)"
     return 0
   fi
   for preset in wasm wasm-threads wasm-scalar wasi wasi-relaxed wasi-threads wasi-relaxed-threads; do
-    step "build $preset" "the last lines above name the cause" build "$preset"
+    step "build $preset" "$BROKEN" build "$preset"
   done
-  step "what the web tests compare with" "the last lines above name the cause" \
+  step "what the web tests compare with" "$BROKEN" \
     .venv/bin/python tests/web/make_fixtures.py build/web/fixtures
   runner "web package in Node" "$NODE_LINES" node --test --test-reporter=tap tests/web/node.test.mjs
   runner "web package in Chromium" "$NODE_LINES" node --test --test-reporter=tap tests/web/chromium.test.mjs
@@ -258,7 +331,7 @@ web() {
 
 # Every place the engine is meant for, each built, run and compared, with a table.
 constrained() {
-  runner "places" '^(skipped|places):' .venv/bin/python tools/places.py
+  runner "constrained builds" '^(skipped|constrained builds):' .venv/bin/python tools/constrained_builds.py
 }
 
 build_fuzzers() {  # NAME...
@@ -284,16 +357,17 @@ fuzz() {
   command -v "$FUZZ_COMPILER" >/dev/null || die "$FUZZ_COMPILER is not installed; run tools/bootstrap.sh --all."
   mapfile -t names < <(find tests/fuzz -name 'fuzz_*.cpp' -printf '%f\n' | sed 's/\.cpp$//' | sort)
   mkdir -p build/fuzz
-  step "build fuzz targets" "the last lines above name the cause" build_fuzzers "${names[@]}"
+  step "build fuzz targets" "$BROKEN" build_fuzzers "${names[@]}"
   runner "fuzz targets" '^fuzz_[a-z]*: stat::number_of_executed' xargs -P "$(nproc)" -I{} bash -euo pipefail -c 'fuzz_one {}' \
     < <(printf '%s\n' "${names[@]}")
 }
 
 main() {
-  local all=0 began=$EPOCHREALTIME i
+  local all=0 began=$EPOCHREALTIME i name
   while (($#)); do
     case $1 in
       --all) all=1 ;;
+      --only) only+=("${2-}"); all=1; shift $(($# > 1)) ;;
       -h | --help) usage; exit 0 ;;
       *) die "unknown option '$1'; see tools/test.sh --help." ;;
     esac
@@ -302,20 +376,39 @@ main() {
   cd "$tools/.."
   mkdir -p build
 
-  if ((all)); then tools/bootstrap.sh --all || exit 2; else tools/bootstrap.sh || exit 2; fi
+  for name in "${only[@]}"; do
+    printf '%s\n' "${ALL_STAGES[@]}" | grep -qxF -- "$name" ||
+      die "there is no stage '$name'; stages are: $(printf '%s; ' "${ALL_STAGES[@]}")"
+  done
   if ((all)); then
-    quick
-    sanitizers
-    emulators
-    web
-    packages
-    constrained
-    step "build noexcept" "the last lines above name the cause" build noexcept example_faces
-    fuzz
+    for name in "${ALL_STAGES[@]}"; do is_wanted "$name" && stages+=("$name"); done
+    ((${#only[@]})) || echo "test: --all takes up to $((ALL_BUDGET / 60)) minutes on two quiet cores, after downloads" >&2
+    tools/bootstrap.sh --all || exit 2
   else
-    quick -m "not slow"
+    stages=("${QUICK_STAGES[@]}")
+    echo "test: the quick suite takes up to $((QUICK_BUDGET / 60)) minutes on two quiet cores, after downloads: build" \
+      "${BUDGETS[build release]} s, golden files ${BUDGETS[golden files]}, ctest ${BUDGETS[ctest, release]}, pytest" \
+      "${BUDGETS[pytest, release]}; far less where they are built" >&2
+    tools/bootstrap.sh || exit 2
   fi
+  clean_environment
+  trap 'print_table >&2' EXIT   # whatever ends it
+  if ((all)); then
+    whole
+    stage "clang-tidy" lint --tidy
+    sanitizers
+    stage "emulators" emulators
+    stage "web package" web
+    stage "pytest, packages" packages
+    stage "constrained builds" constrained
+    stage "build noexcept" step "build noexcept" "$BROKEN" build noexcept example_faces
+    stage "fuzz targets" fuzz
+  else
+    quick
+  fi
+  trap - EXIT
 
+  print_table
   printf '\n%s: the runners say\n' "$program"
   for ((i = 0; i < ${#summaries[@]}; i += 2)); do
     printf '\n%s\n%s\n' "${summaries[i]}" "${summaries[i + 1]}"

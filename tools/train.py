@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Trains Inception-ResNet-v1 on face crops: FACES/PERSON/*.png, as `facenet align` writes them.
 
-RUN gets best.pt (a state_dict for tools/convert_weights.py), last.pt (what --resume goes on from), steps.csv, epochs.csv,
-roc.csv, pairs.txt, curves.png and findings.txt, the list of pictures that could not be used. People held out for
-validation are never trained on.
+RUN gets best.pt (a state_dict for tools/convert_weights.py), best.json (the threshold that validation measured, which the
+converter writes into the weight file), last.pt (what --resume goes on from), steps.csv, epochs.csv, roc.csv, pairs.txt,
+curves.png, findings.txt, the list of pictures that could not be used, and pictures.json, what is known of files that have been
+looked at. People held out for validation are never trained on: who has a picture among the trained ones is left out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 
 from facenet_tools import checkpoint, cli, sources
 from facenet_tools.cli import ToolError
-from facenet_tools.training import data, loop, losses, parallel, protocol
+from facenet_tools.training import data, loop, losses, parallel
 
 DEFAULT_MARGIN = {"triplet": 0.2, "softmax": 0.0, "arcface": 0.3}
 
@@ -59,12 +60,13 @@ def parse_arguments() -> argparse.Namespace:
     steps.add_argument("--people", type=int, default=16, metavar="P", help="in a batch (%(default)s)")
     steps.add_argument("--pictures", type=int, default=4, metavar="K", help="of each of them (%(default)s)")
     steps.add_argument("--epochs", type=int, default=20, help="(%(default)s)")
-    steps.add_argument("--steps", type=int, help="of an epoch (as many as show each picture once)")
+    steps.add_argument("--steps", type=int, help="of an epoch (as many as show every picture)")
     steps.add_argument("--rate", type=float, default=2e-3, help="learning rate (%(default)s)")
     steps.add_argument("--schedule", choices=("cosine", "step"), default="cosine", help="(%(default)s)")
     steps.add_argument("--warmup", type=int, default=30, help="steps in which the rate rises (%(default)s)")
     steps.add_argument("--optimiser", choices=("adamw", "sgd"), default="adamw", help="(%(default)s)")
-    steps.add_argument("--decay", type=float, default=5e-4, help="weight decay (%(default)s)")
+    steps.add_argument("--decay", type=float, default=5e-4, help="weight decay, of the layers' weights (%(default)s)")
+    steps.add_argument("--decay-all", action="store_true", help="also of biases and of batch norms' scales and shifts")
     steps.add_argument("--augment", type=float, default=1.0, help="strength, 0 none (%(default)s)")
     steps.add_argument("--seed", type=int, default=1, help="(%(default)s)")
 
@@ -103,7 +105,7 @@ def check(parser: argparse.ArgumentParser, a: argparse.Namespace) -> None:
     if a.validate is not None and pathlib.Path(a.validate).resolve() == pathlib.Path(a.faces).resolve():
         parser.error("--validate is the folder that is trained on; give crops of other people")
     for name, low, high in (
-        ("dim", 1, 65536), ("epochs", 1, 10**6), ("steps", 1, 10**9), ("warmup", 0, 10**9), ("seed", 0, 2**32 - 1),
+        ("dim", 1, 16384), ("epochs", 1, 10**6), ("steps", 1, 10**9), ("warmup", 0, 10**9), ("seed", 0, 2**32 - 1),
         ("rate", 1e-12, 1e3), ("dropout", 0, 0.99), ("augment", 0, 3), ("validation_share", 0, 0.9), ("margin", 0, 10),
         ("scale", 1e-3, 1e4), ("centre_weight", 0, 1e3), ("decay", 0, 1), ("threads", 0, 256), ("save_every", 1, 10**9),
     ):  # fmt: skip
@@ -129,11 +131,12 @@ def starting_state(path: str | None, a: argparse.Namespace) -> tuple[checkpoint.
 
 def gather(a: argparse.Namespace, say, first: bool) -> tuple[data.Faces, data.Faces | None]:
     """The people to train on and those held out; what is wrong with the data is said, and written to RUN."""
-    faces, findings = data.scan(a.faces)
+    looks = data.Looks(pathlib.Path(a.output) / "pictures.json")
+    faces, findings = data.scan(a.faces, looks)
     lines = [f"{a.faces}: {line}" for line in findings.lines()]
     held_out = None
     if a.validate is not None:
-        held_out, others = data.scan(a.validate)
+        held_out, others = data.scan(a.validate, looks)
         lines += [f"{a.validate}: {line}" for line in others.lines()]
         both = sorted(set(faces.people) & set(held_out.people))
         lines += [f"{name}: is trained on and in {a.validate}; if it is one person, the validation is worth nothing" for name in map(cli.shown, both)]
@@ -141,12 +144,16 @@ def gather(a: argparse.Namespace, say, first: bool) -> tuple[data.Faces, data.Fa
             raise ToolError(f"{a.validate}: has {len(held_out.people)} people with {data.PER_PERSON} pictures; there must be 2.")
     elif a.validation_share > 0:
         faces, held_out = data.split(faces, a.validation_share, a.seed, "--validation-share (0: nobody is held out)")
+    if held_out is not None:
+        held_out, leaks = leave_out_trained(held_out, faces, a)
+        lines += leaks
     if len(faces.people) < a.people:
         share = ", lower --validation-share" if a.validate is None and held_out is not None else ""
         raise ToolError(
             f"{a.faces}: {len(faces.people)} people to train on, and a batch wants {a.people}; lower --people{share} or add people."
         )
     if first:
+        looks.save()
         text = "".join(f"{line}\n" for line in lines)
         cli.write_atomically(str(pathlib.Path(a.output) / "findings.txt"), [os.fsencode(text)])
     for line in lines[:40]:
@@ -154,6 +161,22 @@ def gather(a: argparse.Namespace, say, first: bool) -> tuple[data.Faces, data.Fa
     if len(lines) > 40:
         say(f"and {len(lines) - 40} more: {a.output}/findings.txt")
     return faces, held_out
+
+
+def leave_out_trained(held_out: data.Faces, faces: data.Faces, a: argparse.Namespace) -> tuple[data.Faces, list[str]]:
+    """Nobody held out has a picture that is trained on: validation would measure what the network has by heart."""
+    where, before = a.validate or a.faces, len(held_out.people)
+    held_out, leaks = data.without_trained(held_out, faces)
+    lines = [f"{where}: {line}" for line in leaks]
+    if leaks:
+        gone = before - len(held_out.people)
+        lines.append(f"{where}: {len(leaks)} pictures held out are trained on too; the {gone} people whose they are take no part in validation")
+    if len(held_out.people) < 2:
+        raise ToolError(
+            f"{where}: {len(leaks)} pictures held out are trained on too ({', '.join(line.partition(': ')[2] for line in leaks[:5])}), and without their people "
+            f"{len(held_out.people)} are left; there must be 2. Hold out people who are not in {a.faces}."
+        )
+    return held_out, lines
 
 
 def lock(folder: pathlib.Path):
@@ -204,17 +227,17 @@ def train_in(folder: pathlib.Path, a: argparse.Namespace, device: str) -> int:
         freeze=a.freeze, loss=a.loss, mining=a.mining,
         margin=DEFAULT_MARGIN[a.loss] if a.margin is None else a.margin, scale=16.0 if a.scale is None else a.scale,
         centre_weight=0.1 if a.centre_weight is None else a.centre_weight,
-        people=a.people, pictures=a.pictures, epochs=a.epochs, steps=a.steps or max(1, len(faces.paths) // batch),
-        rate=a.rate, schedule=a.schedule, warmup=a.warmup, decay=a.decay, optimiser=a.optimiser, dropout=a.dropout,
+        people=a.people, pictures=a.pictures, epochs=a.epochs,
+        steps=a.steps or data.Passes(faces.labels, a.people, a.pictures, a.seed).steps,
+        rate=a.rate, schedule=a.schedule, warmup=a.warmup, decay=a.decay, decay_all=a.decay_all, optimiser=a.optimiser, dropout=a.dropout,
         augment=a.augment, keep=a.keep, precision=a.precision, seed=a.seed,
     )  # fmt: skip
     trainer = loop.Trainer(options, state, faces, held_out, folder, group, device, a.tensorboard)
     say(f"{len(faces.paths)} pictures of {len(faces.people)} people, held out: "
         + (f"{len(held_out.paths)} of {len(held_out.people)}, {len(trainer.pairs.same)} pairs" if held_out else "nobody")
-        + f"; {options.epochs} epochs of {options.steps} steps of {batch}")  # fmt: skip
-    if group.rank == 0 and trainer.pairs is not None:
-        if not loop.write_pairs(folder / "pairs.txt", trainer.pairs, held_out):
-            say("no pairs.txt for `facenet evaluate`: that wants pictures called NAME/NAME_0001.png, each number once")
+        + f"; {options.epochs} epochs of {options.steps} steps of {batch}, every picture in {trainer.passes.steps}")  # fmt: skip
+    if group.rank == 0 and trainer.pairs is not None and not loop.write_pairs(folder / "pairs.txt", trainer.pairs, held_out):
+        say("no pairs.txt for `facenet evaluate`: that wants pictures called NAME/NAME_0001.png, each number once")
     if a.resume and (folder / "last.pt").exists():
         trainer.resume()
         say(f"going on from step {trainer.step}")

@@ -36,7 +36,7 @@ main() {
     shift
   done
   [[ -n $folder ]] || die "name the folder to work in; see tools/train_demo.sh --help."
-  local facenet=${FACENET:-$tools/../build/release/facenet}
+  local facenet=${FACENET:-$tools/../build/release/facenet} detector=${DETECTOR:-$tools/../weights/mtcnn.safetensors}
   [[ -x $facenet ]] || die "$facenet is not built; run cmake --preset release && cmake --build --preset release."
   facenet=$(realpath "$facenet")   # the folder changes
   local people=240 pictures=12 network=(--width 0.25 --dim 128 --epochs 30)
@@ -47,7 +47,7 @@ main() {
   cd "$folder"
   "$tools/make_identities.py" --people "$people" --pictures "$pictures" photographs
   # Some faces are hidden so well that the detector does not find them: one in seventeen.
-  "$facenet" align --min-face 60 --detector "$tools/../weights/mtcnn.safetensors" photographs crops | sed -n 1p
+  "$facenet" align --min-face 60 --detector "$detector" photographs crops | sed -n 1p
   [[ -d sets/test ]] || { rm -rf sets.new; "$tools/face_data.py" split crops sets.new; mv sets.new sets; }
   "$tools/train.py" sets/train --validate sets/test -o run --resume --loss arcface --augment 0.6 --keep last "${network[@]}"
   "$tools/convert_weights.py" run/best.pt -o faces.safetensors --dataset rendered --licence "MIT; trained on rendered faces"

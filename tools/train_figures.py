@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws the pictures of tools/TRAINING.md: what each mining chooses, what collapse looks like, the rendered people.
+"""Draws the pictures of docs/training/README.md: what each mining chooses, what collapse looks like, the rendered people.
 
 The first two are computed with the trainer's own losses: on points of a circle, and on a small network that sees points
 of 24 people, each dimension half noise.
@@ -101,7 +101,7 @@ def people(folder: pathlib.Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     epilog="example:\n  tools/train_figures.py -o tools/training/")  # fmt: skip
+                                     epilog="example:\n  tools/train_figures.py -o docs/training/")  # fmt: skip
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="for mining.png, collapse.png and people.png")
     folder = pathlib.Path(parser.parse_args().output)
     folder.mkdir(parents=True, exist_ok=True)

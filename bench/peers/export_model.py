@@ -18,7 +18,7 @@ from torch import nn
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
 
-from facenet_tools import checkpoint, face_api  # noqa: E402 (the line above is where it is found)
+from facenet_tools import checkpoint, face_api
 
 OPSET = 17
 

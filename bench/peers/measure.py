@@ -18,6 +18,7 @@ MIN_PEAK_RATIO = 1.7   # two-thread peak over one-thread peak; below it the seco
 LOAD_TIMEOUT, RUN_TIMEOUT = 300.0, 120.0
 SETTLE_LIMIT = 0.5     # seconds an engine's threads may go on spinning before the next engine is timed
 ROUND_FACTOR = 3       # give up on a configuration after this many times the wanted rounds
+RECORDED = ("version", "error", "cosine", "distance", "settings", "import_bytes", "peak_bytes")  # of a load
 
 Config = collections.namedtuple("Config", "batch threads")  # written 8x2
 
@@ -185,7 +186,9 @@ class Bench:
         self.machine.close()
 
     def measure_machine(self, threads: int) -> dict:
-        ask = lambda measure, count: self.machine.ask({"measure": measure, "threads": count}, RUN_TIMEOUT)["value"]
+        def ask(measure: str, count: int) -> float:
+            return self.machine.ask({"measure": measure, "threads": count}, RUN_TIMEOUT)["value"]
+
         counts = sorted({1, 2, threads} if (os.cpu_count() or 1) > 1 else {1, threads})
         return {"peak": {str(n): ask("peak", n) for n in counts},
                 "bandwidth": {str(n): ask("bandwidth", n) for n in counts}}
@@ -200,8 +203,7 @@ class Bench:
             if attempt + 1 < self.loads:
                 worker.close()
         self.record.add({"kind": "load", "config": f"{config.batch}x{config.threads}", "engine": engine,
-                         "seconds": seconds, **{k: worker.hello[k] for k in ("version", "error", "settings",
-                                                                             "import_bytes", "peak_bytes")}})
+                         "seconds": seconds, **{k: worker.hello[k] for k in RECORDED if k in worker.hello}})
         return worker
 
     def run_config(self, config: Config, rounds: int) -> None:
@@ -254,7 +256,7 @@ class Bench:
         busy, own, start = busy_seconds(), sum(map(cpu_seconds, [*pids, "self"])), time.monotonic()
         machine = [self.measure_machine(config.threads)]
         seconds: dict[str, list[float]] = {engine: [] for engine in workers}
-        spins: dict[str, float] = {engine: 0.0 for engine in workers}
+        spins: dict[str, float] = dict.fromkeys(workers, 0.0)
         peaks: dict[str, int] = {}
         order = list(workers)
         turn = number % len(order)  # each round starts elsewhere, so that no engine always follows the same one

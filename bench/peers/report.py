@@ -8,18 +8,22 @@ import platform
 
 import numpy as np
 
-from peers.measure import MIN_PEAK_RATIO, Config
-from peers.setup import OURS, PEERS
+from peers.measure import MIN_PEAK_RATIO, RECORDED, Config
+from peers.setup import INT8_PEERS, OURS, PEERS
 
 TITLES = {
-    "facenet": "facenet", "facenet-half": "facenet (fp16 weights)", "onnxruntime": "ONNX Runtime",
+    "facenet": "facenet", "facenet-half": "facenet (fp16 weights)", "facenet-int8": "facenet int8",
+    "openvino-int8": "OpenVINO int8", "onnxruntime-int8": "ONNX Runtime int8", "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO", "ncnn": "ncnn", "mnn": "MNN", "opencv": "OpenCV DNN",
     "torch-channels-last": "PyTorch channels_last", "torch": "PyTorch eager",
 }
 RESAMPLES = 10_000
 DISTURBED = 0.1  # of a CPU taken by other processes; an idle machine shows 0.01-0.03
-# Ours over the fastest peer (issue 4): fp32, fp16 weights.
-TARGETS = {"1x1": (0.80, 0.75), "1x2": (0.78, 0.72), "8x1": (0.88, None), "8x2": (0.88, None)}
+# Ours over the fastest peer at most.
+TARGETS = {"1x1": {"facenet": 0.80, "facenet-half": 0.75}, "1x2": {"facenet": 0.78, "facenet-half": 0.72},
+           "8x1": {"facenet": 0.88}, "8x2": {"facenet": 0.88}}
+INT8_TARGETS = {config: {"facenet-int8": 0.90} for config in TARGETS}
+INT8_GAINS = {"1x1": 3.0, "1x2": 2.5}  # how many times as fast as our own float
 
 
 def median_interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -34,7 +38,10 @@ class Table:
     """The rows of a record; a row is a dict, as it goes into the JSON."""
 
     def __init__(self, events: list[dict], engines: list[str], configs: list[Config], model: dict, wanted: int,
-                 failed_setup: dict[str, str], installed: dict[str, int | None]) -> None:
+                 failed_setup: dict[str, str], installed: dict[str, int | None], int8: bool = False) -> None:
+        self.int8 = int8
+        self.ours = ("facenet-int8",) if int8 else tuple(e for e in OURS if e != "facenet-int8")  # compared with the others
+        self.peers = INT8_PEERS if int8 else PEERS
         self.model, self.engines, self.configs, self.wanted = model, engines, configs, wanted
         self.events = events
         self.rows = [self._row(engine, config, failed_setup.get(engine), installed.get(engine))
@@ -57,7 +64,7 @@ class Table:
             failure = mine[-1]["why"]
         rounds = [r for r in self.rounds(name) if engine in r["seconds"]]
         if loads:
-            row.update({k: loads[-1][k] for k in ("version", "error", "settings", "import_bytes")})
+            row.update({k: loads[-1][k] for k in RECORDED if k in loads[-1] and k != "peak_bytes"})
             row["load_seconds"] = float(np.median([s for e in loads for s in e["seconds"]]))
         if failure is None and not rounds:
             failure = "no round of this configuration was kept"
@@ -78,7 +85,7 @@ class Table:
         """Adds the ratio of ours to every row: per round, over the rounds in which both ran."""
         for config in {r["config"] for r in self.rows}:
             rows = {r["engine"]: r for r in self.rows if r["config"] == config and "failed" not in r}
-            for ours in OURS:
+            for ours in self.ours:
                 if ours not in rows:
                     continue
                 mine = dict(zip(rows[ours]["round_ids"], rows[ours]["each"]))
@@ -111,18 +118,20 @@ class Table:
             rows = [r for r in self.rows if r["config"] == name and "failed" not in r]
             peers = [r for r in rows if r["engine"] not in OURS]
             line = {"config": name, "batch": config.batch, "threads": config.threads,
-                    "absent": len(PEERS) - len(peers), "rounds": len(self.rounds(name)),
+                    "absent": len(self.peers) - len(peers), "rounds": len(self.rounds(name)),
                     "discarded": len(self.rounds(name, kept=False))}
             if peers:
                 fastest = min(peers, key=lambda r: r["median_ms"])
                 line.update(fastest=fastest["title"], fastest_ms=fastest["median_ms"])
                 # the targets are FaceNet's
-                targets = TARGETS.get(name) if self.model["architecture"] == "inception_resnet_v1" else None
-                for ours, target in zip(OURS, targets or (None, None)):
+                targets = (INT8_TARGETS if self.int8 else TARGETS).get(name, {})
+                if self.model["architecture"] != "inception_resnet_v1":
+                    targets = {}
+                for ours in self.ours:
                     row = next((r for r in rows if r["engine"] == ours), None)
                     if row and f"ratio_of_{ours}" in fastest:
                         line[ours] = {"median_ms": row["median_ms"], "paired": fastest[f"ratio_of_{ours}"],
-                                      "ratio_of_medians": row["median_ms"] / fastest["median_ms"], "target": target}
+                                      "ratio_of_medians": row["median_ms"] / fastest["median_ms"], "target": targets.get(ours)}
             lines.append(line)
         return lines
 
@@ -165,7 +174,7 @@ def grid(header: list[str], rows: list[list[str]], numbers_from: int = 1) -> lis
 def summary_lines(table: Table) -> list[str]:
     rows = []
     for line in table.summary():
-        for ours in OURS:
+        for ours in table.ours:
             mine = line.get(ours)
             if not mine:
                 continue
@@ -174,19 +183,41 @@ def summary_lines(table: Table) -> list[str]:
             if target is not None:
                 verdict = f"{target:.2f} " + ("met" if mine["ratio_of_medians"] <= target else "missed")
                 if line["absent"]:  # the fastest of some peers may not be the fastest
-                    verdict += f" ({line['absent']} of {len(PEERS)} peers absent)"
+                    verdict += f" ({line['absent']} of {len(table.peers)} peers absent)"
             rows.append([TITLES[ours], str(line["batch"]), str(line["threads"]), f"{mine['median_ms']:.2f}",
                          f"{line['fastest']} {line['fastest_ms']:.2f}", f"{mine['ratio_of_medians']:.3f}",
                          ratio_text(mine["paired"]), verdict])
-        if not any(ours in line for ours in OURS):
+        if not any(ours in line for ours in table.ours):
             rows.append(["not timed", str(line["batch"]), str(line["threads"]), "–",
                          f"{line['fastest']} {line['fastest_ms']:.2f}" if "fastest" in line else "–", "–", "–", "–"])
     return grid(["ours", "batch", "threads", "ms/image", "fastest peer, ms/image", "ratio of medians",
                  "paired ratio [95%]", "target"], rows)
 
 
+def gain_lines(table: Table) -> list[str]:
+    """int8 over our own float."""
+    rows = []
+    for config in table.configs:
+        name = f"{config.batch}x{config.threads}"
+        row = {r["engine"]: r for r in table.rows if r["config"] == name}
+        paired = row.get("facenet", {}).get("ratio_of_facenet-int8")
+        if paired is None:
+            continue
+        gain, least = 1 / paired["median"], INT8_GAINS.get(name)
+        verdict = f"{least} {'met' if gain >= least else 'missed'}" if least else "–"
+        rows.append([str(config.batch), str(config.threads), f"{row['facenet-int8']['median_ms']:.2f}",
+                     f"{row['facenet']['median_ms']:.2f}", ratio_text(paired), f"{gain:.2f}", verdict])
+    return grid(["batch", "threads", "int8 ms/image", "float ms/image", "paired ratio [95%]", "times as fast", "target"], rows, 0)
+
+
+def error_text(row: dict) -> str:
+    if "cosine" in row:
+        return f"cosine {row['cosine']:.5f}, distance {row['distance']:.4f}"
+    return f"{row['error']:.1e}"
+
+
 def table_lines(table: Table) -> list[str]:
-    header = ["engine", "version", "threads", "batch", "median ms/image", "minimum", "ours / it [95%]",
+    header = ["engine", "version", "threads", "batch", "median ms/image", "minimum", f"{'our int8' if table.int8 else 'ours'} / it [95%]",
               "error vs float64", "load ms", "peak RSS MB", "installed MB", "GFLOP/s", "% of peak"]
     rows = []
     for r in table.rows:
@@ -194,8 +225,8 @@ def table_lines(table: Table) -> list[str]:
         if "failed" in r:
             rows.append([*start, f"**failed**: {cell(r['failed'])}", *["–"] * 8])
             continue
-        rows.append([*start, f"{r['median_ms']:.2f}", f"{r['min_ms']:.2f}", ratio_text(r.get("ratio_of_facenet")),
-                     f"{r['error']:.1e}", f"{r['load_seconds'] * 1e3:.0f}", megabytes(r["peak_bytes"]),
+        rows.append([*start, f"{r['median_ms']:.2f}", f"{r['min_ms']:.2f}", ratio_text(r.get(f"ratio_of_{table.ours[0]}")),
+                     error_text(r), f"{r['load_seconds'] * 1e3:.0f}", megabytes(r["peak_bytes"]),
                      megabytes(r["installed_bytes"]), f"{r['gflops']:.0f}", f"{r['percent_of_peak']:.0f}"])
     return grid(header, rows, 2)
 
@@ -224,12 +255,13 @@ def note_lines(table: Table) -> list[str]:
         + ("; **the machine was not idle: repeat this**." if disturbed > DISTURBED else "."),
         f"- Model: {table.model['architecture']}, `{table.model['name']}`, sha256 `{table.model['sha256'][:16]}…`, {table.model['dim']}-d, fp32, "
         f"ONNX opset {table.model['opset']}. Same pixels for all, standardised before the clock starts: float NCHW for "
-        "the peers, float NHWC for ours." + (f" Ours is {library}." if library else ""),
+        "the peers, float NHWC for ours" + (", whose int8 gets the bytes" if table.int8 else "") + "." + (f" Ours is {library}." if library else ""),
         "- A round lets every engine run twice, in the order A B C … C B A; each engine has a process of its own, and the "
         "next one starts when its threads sleep. A visit begins with one run that is not counted. The median and the minimum are "
         "over all runs of all kept rounds; a paired ratio is the median over rounds of (ours / it), with a 95% bootstrap "
         f"interval. Rounds: {rounds}; with two threads those whose peak ratio fell below {MIN_PEAK_RATIO} are discarded.",
-        "- Error: largest absolute difference of an embedding from PyTorch in float64. Load: from the imported library to "
+        "- Error: largest absolute difference of an embedding from PyTorch in float64"
+        + ("; of int8, over the faces of calibration, the worst cosine to it and the worst change of a distance" if table.int8 else "") + ". Load: from the imported library to "
         "the first result, median of the loads, file cache warm. Peak RSS: of the process, with the Python interpreter, "
         f"numpy and the imported library; before the model was loaded it was {imports} MB. Installed: the package and what "
         "it requires, without numpy and Python (ours: the headers and the timing library). GFLOP/s count direct convolution's operations, so Winograd can pass 100% of peak.",
@@ -242,9 +274,12 @@ def note_lines(table: Table) -> list[str]:
 
 
 def markdown(table: Table) -> str:
-    lines = ["# FaceNet on this CPU: every peer in one interleaved run", "",
-             "Made by `bench/compare_peers.py`. Milliseconds are per image.", "", "## Ours over the fastest peer", "",
-             *summary_lines(table), "", "## All engines", "", *table_lines(table), "", "## How it was measured", "",
+    title = "int8 and float in one interleaved run" if table.int8 else "every peer in one interleaved run"
+    command = "bench/compare_peers.py" + (" --int8" if table.int8 else "")
+    gains = ["", "## Our int8 over our float", "", *gain_lines(table)] if table.int8 else []
+    lines = [f"# FaceNet on this CPU: {title}", "",
+             f"Made by `{command}`. Milliseconds are per image.", "", "## Ours over the fastest peer", "",
+             *summary_lines(table), *gains, "", "## All engines", "", *table_lines(table), "", "## How it was measured", "",
              *note_lines(table), ""]
     return "\n".join(lines)
 
@@ -267,7 +302,7 @@ def plot(table: Table, path: pathlib.Path) -> None:
     for axis, config in zip(axes.flat, table.configs):
         rows = [r for r in table.rows if r["config"] == f"{config.batch}x{config.threads}"][::-1]
         values = [r.get("median_ms", 0.0) for r in rows]
-        colours = ["#c0392b" if r["engine"] == "facenet" else "#e08e79" if r["engine"] == "facenet-half" else "#5b7f9e"
+        colours = ["#c0392b" if r["engine"] == "facenet" else "#e08e79" if r["engine"] in OURS else "#5b7f9e"
                    for r in rows]
         bars = axis.barh([r["title"] for r in rows], values, color=colours, height=0.7)
         for bar, r in zip(bars, rows):
@@ -285,7 +320,7 @@ def plot(table: Table, path: pathlib.Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(axis="y", length=0, labelsize=9)
         axis.set_xlabel("ms per image (median; lower is better)", fontsize=8.5)
-    figure.suptitle(f"{table.model['architecture']}, {table.model['side']}×{table.model['side']}, fp32, {machine['cpu']}", fontsize=11.5, x=0.01, ha="left")
+    figure.suptitle(f"{table.model['architecture']}, {table.model['side']}×{table.model['side']}, {'int8 and fp32' if table.int8 else 'fp32'}, {machine['cpu']}", fontsize=11.5, x=0.01, ha="left")
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
@@ -293,7 +328,7 @@ def plot(table: Table, path: pathlib.Path) -> None:
 
 def write(table: Table, folder: pathlib.Path) -> list[pathlib.Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in ("peers.json", "peers.md", "peers.png")]
+    paths = [folder / f"peers{'_int8' if table.int8 else ''}.{kind}" for kind in ("json", "md", "png")]
     paths[0].write_text(json.dumps(table.as_json(), indent=1, ensure_ascii=False) + "\n")
     paths[1].write_text(markdown(table))
     plot(table, paths[2])

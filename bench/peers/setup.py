@@ -30,6 +30,8 @@ REQUIREMENTS = {
     "report": ["numpy==2.4.6", "matplotlib==3.11.2", "packaging==26.3"],
     "onnxruntime": ["onnxruntime==1.32.0"],
     "openvino": ["openvino==2026.4.1"],
+    "onnxruntime-int8": ["onnx==1.23.2"],  # the quantisers; what they make runs without them
+    "openvino-int8": ["nncf==3.4.0"],
     "ncnn": ["ncnn==1.0.20261020"],
     "mnn": ["MNN==3.6.1"],
     "opencv": ["opencv-python-headless==5.0.0.93"],
@@ -43,7 +45,9 @@ DISTRIBUTION = {"onnxruntime": "onnxruntime", "openvino": "openvino", "ncnn": "n
 TORCH_DISK_BYTES = 12e9  # PyPI's torch for x86-64 Linux brings CUDA: 3 GB of wheels, 5.4 GB unpacked
 
 PEERS = ("onnxruntime", "openvino", "ncnn", "mnn", "opencv", "torch-channels-last", "torch")
-OURS = ("facenet", "facenet-half")
+OURS = ("facenet", "facenet-half", "facenet-int8")
+# With --int8: the two fastest in floats, and what each makes of int8.
+INT8_PEERS = ("openvino", "onnxruntime", "openvino-int8", "onnxruntime-int8")
 
 
 class SetupError(Exception):
@@ -64,7 +68,12 @@ def peer_environment(threads: int | None = None) -> dict[str, str]:
 
 
 def package_of(peer: str) -> str:
-    return "torch" if peer.startswith("torch") else peer
+    return "torch" if peer.startswith("torch") else peer.removesuffix("-int8")
+
+
+def groups_of(peer: str) -> list[str]:
+    """The groups of REQUIREMENTS that a peer needs."""
+    return [package_of(peer), *([peer] if peer.endswith("-int8") else [])]
 
 
 def run_logged(command: list[str], name: str, cwd: pathlib.Path = ROOT, environment: dict | None = None) -> str | None:
@@ -146,7 +155,7 @@ def install_peers(peers: list[str], torch: str) -> tuple[dict[str, str], bool]:
     """Returns why peers cannot run (by name), and whether torch is Debian's."""
     failed: dict[str, str] = {}
     debian = use_debian_torch(torch)
-    for group in dict.fromkeys(package_of(peer) for peer in peers if peer not in OURS):
+    for group in dict.fromkeys(group for peer in peers if peer not in OURS for group in groups_of(peer)):
         if group == "torch" and debian:
             continue
         problem = install(group)
@@ -154,7 +163,7 @@ def install_peers(peers: list[str], torch: str) -> tuple[dict[str, str], bool]:
             say(f"{problem}; using Debian's PyTorch")
             debian = True
         elif problem:
-            failed.update({peer: problem for peer in peers if package_of(peer) == group})
+            failed.update({peer: problem for peer in peers if group in groups_of(peer)})
     return failed, debian
 
 
@@ -284,6 +293,35 @@ def to_ours(folder: pathlib.Path, checkpoint: pathlib.Path) -> str | None:
          option], "convert to facenet"))
 
 
+def quantisers() -> str:
+    """Of all that decides what int8 files hold, besides the peers' versions and the checkpoint: another tool makes other files."""
+    files = [*(ROOT / "tools").glob("convert_weights.py"), *(ROOT / "tools" / "facenet_tools").glob("*.py"),
+             *(ROOT / "bench" / "peers").glob("*faces.py"), *(ROOT / "bench" / "peers").glob("quantise.py"),
+             *(ROOT / ".deps" / "samples").glob("*.*")]
+    return hashlib.sha256("".join(sha256(file) for file in sorted(files)).encode()).hexdigest()[:16]
+
+
+def to_our_int8(folder: pathlib.Path, checkpoint: pathlib.Path) -> str | None:
+    return atomically(folder, ["facenet.safetensors"], lambda work: run_logged(
+        [str(TOOLS_PYTHON), "tools/convert_weights.py", str(checkpoint.resolve()), "-o", str(work / "facenet.safetensors"),
+         "--untrained", "--dtype", "i8", "--calibrate", "default"], "convert to facenet int8"))
+
+
+def calibration_faces(folder: pathlib.Path, checkpoint: pathlib.Path) -> str | None:
+    """What all quantise from, and what their errors are of."""
+    script = ROOT / "bench" / "peers" / "calibration_faces.py"
+    return atomically(folder, ["faces.npy", "faces_reference.npy"], lambda work: run_logged(
+        [str(TOOLS_PYTHON), str(script), str(checkpoint.resolve()), str(work)], "calibration faces"))
+
+
+def quantise(peer: str, model: pathlib.Path, folder: pathlib.Path, files: list[str]) -> str | None:
+    """The peer's own quantiser on the faces that our tool calibrates on."""
+    scripts = ROOT / "bench" / "peers"
+    return atomically(folder, files, lambda work: run_logged(
+        [str(PYTHON), str(scripts / "quantise.py"), package_of(peer), str(model), str(folder / "faces.npy"), str(work)],
+        f"quantise for {peer}"))
+
+
 def convert(checkpoint: pathlib.Path, peers: list[str], batches: list[int], failed: dict[str, str]) -> dict:
     """Converts for every peer that may still run; adds to `failed`. Returns the paths the workers need and the dim."""
     digest = sha256(checkpoint)
@@ -291,18 +329,28 @@ def convert(checkpoint: pathlib.Path, peers: list[str], batches: list[int], fail
     folder = BUILD / f"{digest[:16]}-{'-'.join(map(str, batches))}"
     export(checkpoint, folder, batches)
     info = json.loads((folder / "info.json").read_text())
-    steps = {"ncnn": to_ncnn, "mnn": to_mnn}
-    for peer in peers:
-        if peer in steps and peer not in failed:
-            problem = steps[peer](folder, info["side"])
-            if problem:
-                failed[peer] = problem
     problem = to_ours(folder, checkpoint)  # without our rows too: it says how much work a picture is
     if problem:
         raise SetupError(f"{problem}; see build/peers/log/.")
+    int8 = f"int8-{quantisers()}"
+    steps = {
+        "ncnn": lambda: to_ncnn(folder, info["side"]),
+        "mnn": lambda: to_mnn(folder, info["side"]),
+        "facenet-int8": lambda: to_our_int8(folder / int8, checkpoint),
+        "openvino-int8": lambda: quantise("openvino-int8", folder / "model.onnx", folder / int8, ["model.xml", "model.bin"]),
+        "onnxruntime-int8": lambda: quantise("onnxruntime-int8", folder / "model.onnx", folder / int8, ["model.onnx"]),
+    }
+    problem_of_faces = calibration_faces(folder / int8, checkpoint) if any(peer.endswith("-int8") for peer in peers) else None
+    for peer in peers:
+        if peer in steps and peer not in failed:
+            problem = (problem_of_faces if peer.endswith("-int8") else None) or steps[peer]()
+            if problem:
+                failed[peer] = problem
     models = {"onnx": "model.onnx", "ncnn_param": "model.ncnn.param", "ncnn_bin": "model.ncnn.bin", "mnn": "model.mnn",
               "state": "state.pt", "torchscript": "model.pt", "safetensors": "model.safetensors", "images": "images.npy",
-              "reference": "reference.npy", **{f"onnx_{b}": f"model_{b}.onnx" for b in batches}}
+              "reference": "reference.npy", "facenet_int8": f"{int8}/facenet.safetensors", "openvino_int8": f"{int8}/model.xml",
+              "onnxruntime_int8": f"{int8}/model.onnx", "faces": f"{int8}/faces.npy",
+              "faces_reference": f"{int8}/faces_reference.npy", **{f"onnx_{b}": f"model_{b}.onnx" for b in batches}}
     return {"sha256": digest, "name": checkpoint.name, "architecture": info["architecture"], "dim": info["dim"],
             "side": info["side"], "opset": info["opset"],
             "paths": {name: str(folder / file) for name, file in models.items()}}

@@ -25,6 +25,7 @@ class Engine:
     """load() up to the first result, run() once for all images, output() float32 [batch, dim] outside the timing."""
 
     settings = ""  # disclosed in the report
+    rounded = False  # to int8: the report then says what that does to cosines and distances
 
     def prepare(self, job: dict) -> str:
         """Imports the library (counted as process start, not as load) and returns its version."""
@@ -40,8 +41,13 @@ class Engine:
     def output(self) -> np.ndarray:
         raise NotImplementedError
 
+    def show(self, images: np.ndarray) -> None:
+        """Other pictures for the next run(): for those engines that keep what load() got in self.images."""
+        self.images[...] = images
+
 
 class OnnxRuntime(Engine):
+    model = "onnx"
     settings = "intra_op threads as stated, inter_op 1, all graph optimisations, spinning as by default (on)"
 
     def prepare(self, job):
@@ -55,7 +61,8 @@ class OnnxRuntime(Engine):
         options.intra_op_num_threads = job["threads"]
         options.inter_op_num_threads = 1
         options.add_free_dimension_override_by_name("batch", job["batch"])
-        self.session = self.lib.InferenceSession(job["models"]["onnx"], options, providers=["CPUExecutionProvider"])
+        self.session = self.lib.InferenceSession(job["models"][self.model], options, providers=["CPUExecutionProvider"])
+        self.images = images
         self.feed = {"input": images}
 
     def run(self):
@@ -65,7 +72,13 @@ class OnnxRuntime(Engine):
         return self.result[0]
 
 
+class OnnxRuntimeInt8(OnnxRuntime):
+    model, rounded = "onnxruntime_int8", True
+    settings = "as ONNX Runtime; static quantisation, QDQ, weights int8 a channel, activations uint8 by the largest values"
+
+
 class OpenVino(Engine):
+    model = "onnx"
     settings = "latency hint, 1 stream, INFERENCE_PRECISION_HINT f32, static shape, TBB and pinning as by default"
 
     def prepare(self, job):
@@ -76,7 +89,7 @@ class OpenVino(Engine):
 
     def load(self, job, images):
         core = self.lib.Core()
-        model = core.read_model(job["models"]["onnx"])
+        model = core.read_model(job["models"][self.model])
         model.reshape(images.shape)
         compiled = core.compile_model(model, "CPU", {
             "INFERENCE_NUM_THREADS": job["threads"],
@@ -85,6 +98,7 @@ class OpenVino(Engine):
             "INFERENCE_PRECISION_HINT": "f32",
         })
         self.request = compiled.create_infer_request()
+        self.images = images
         self.request.set_input_tensor(self.lib.Tensor(images, shared_memory=True))
 
     def run(self):
@@ -92,6 +106,11 @@ class OpenVino(Engine):
 
     def output(self):
         return np.array(self.request.get_output_tensor().data)
+
+
+class OpenVinoInt8(OpenVino):
+    model, rounded = "openvino_int8", True
+    settings = "as OpenVINO; NNCF's post-training quantisation, its default preset (the fastest) and bias correction"
 
 
 class Ncnn(Engine):
@@ -235,22 +254,25 @@ class TorchChannelsLast(Torch):
 
 
 class Facenet(Engine):
-    half = 0
+    model, half, integers = "safetensors", 0, 0
     settings = "NHWC input; one team of threads an inference"
 
     def prepare(self, job):
         self.lib = open_peer_api(job["library"])
         return self.lib.fnb_version().decode()
 
+    def pixels(self, images):
+        return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+
     def load(self, job, images):
-        self.images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+        self.images = self.pixels(images)
         self.batch = job["batch"]
         self.result = np.zeros((self.batch, job["dim"]), np.float32)
-        self.handle = self.lib.fnb_open(os.fsencode(job["models"]["safetensors"]), job["threads"], self.batch, self.half)
+        self.handle = self.lib.fnb_open(os.fsencode(job["models"][self.model]), job["threads"], self.batch, self.half,
+                                        self.integers)
         if not self.handle:
             raise RuntimeError(self.lib.fnb_error().decode())
-        floats = ctypes.POINTER(ctypes.c_float)
-        self.pointers = self.images.ctypes.data_as(floats), self.result.ctypes.data_as(floats)
+        self.pointers = tuple(a.ctypes.data_as(ctypes.c_void_p) for a in (self.images, self.result))
 
     def run(self):
         if self.lib.fnb_run(self.handle, self.pointers[0], self.batch, self.pointers[1]):
@@ -263,6 +285,17 @@ class Facenet(Engine):
 class FacenetHalf(Facenet):
     half = 1
     settings = "as facenet, weights kept in half precision"
+
+
+class FacenetInt8(Facenet):
+    model, integers, rounded = "facenet_int8", 1, True
+    settings = "as facenet, the pictures' bytes as input, convolutions in integers (convert_weights.py --dtype i8 --calibrate default)"
+
+    def pixels(self, images):
+        return np.rint(super().pixels(images) * 128 + 127.5).astype(np.uint8)
+
+    def show(self, images):
+        super().show(self.pixels(images))
 
 
 class Machine:
@@ -279,17 +312,17 @@ class Machine:
 
 
 ENGINES = {
-    "facenet": Facenet, "facenet-half": FacenetHalf, "onnxruntime": OnnxRuntime, "openvino": OpenVino, "ncnn": Ncnn,
+    "facenet": Facenet, "facenet-half": FacenetHalf, "facenet-int8": FacenetInt8, "onnxruntime": OnnxRuntime,
+    "onnxruntime-int8": OnnxRuntimeInt8, "openvino": OpenVino, "openvino-int8": OpenVinoInt8, "ncnn": Ncnn,
     "mnn": Mnn, "opencv": OpenCv, "torch-channels-last": TorchChannelsLast, "torch": Torch,
 }
 
 
 def open_peer_api(path: str) -> ctypes.CDLL:
     lib = ctypes.CDLL(path)
-    floats = ctypes.POINTER(ctypes.c_float)
     lib.fnb_version.restype = lib.fnb_error.restype = ctypes.c_char_p
-    lib.fnb_open.restype, lib.fnb_open.argtypes = ctypes.c_void_p, [ctypes.c_char_p] + [ctypes.c_int] * 3
-    lib.fnb_run.argtypes = [ctypes.c_void_p, floats, ctypes.c_int, floats]
+    lib.fnb_open.restype, lib.fnb_open.argtypes = ctypes.c_void_p, [ctypes.c_char_p] + [ctypes.c_int] * 4
+    lib.fnb_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
     lib.fnb_macs.restype, lib.fnb_macs.argtypes = ctypes.c_double, [ctypes.c_char_p]
     lib.fnb_close.restype, lib.fnb_close.argtypes = None, [ctypes.c_void_p]
     for measure in (lib.fnb_peak_gflops, lib.fnb_bandwidth_gbs):
@@ -303,6 +336,23 @@ def peak_memory() -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def rounding(engine: Engine, job: dict) -> dict[str, float]:
+    """What int8 does to embeddings of the faces of calibration: the worst cosine to float64, the worst change of a distance."""
+    truth, batch = np.load(job["models"]["faces_reference"]), job["batch"]
+    images = np.load(job["models"]["faces"])[:len(truth)]  # behind them their mirror images
+    made = []
+    for first in range(0, len(images), batch):
+        engine.show(images.take(range(first, first + batch), axis=0, mode="wrap"))
+        engine.run()
+        made.append(engine.output().astype(np.float64).reshape(batch, -1))
+    engine.show(np.load(job["models"]["images"])[:batch])  # those that are timed
+    made = np.concatenate(made)[:len(images)]
+    cosines = np.sum(made * truth, 1) / np.linalg.norm(made, axis=1) / np.linalg.norm(truth, axis=1)
+    one, other = np.triu_indices(len(images), 1)
+    before, after = (np.linalg.norm(e[one] - e[other], axis=1) for e in (truth, made))
+    return {"cosine": float(cosines.min()), "distance": float(np.abs(after - before).max())}
 
 
 def serve(job: dict, reply) -> None:
@@ -321,10 +371,12 @@ def serve(job: dict, reply) -> None:
     engine.load(job, images)
     engine.run()
     load_seconds = time.perf_counter() - start
+    peak = peak_memory()
     truth = np.load(job["models"]["reference"])[:job["batch"]]
     error = float(np.abs(engine.output().astype(np.float64).reshape(truth.shape) - truth).max())
-    reply({"version": version, "load_seconds": load_seconds, "error": error, "settings": engine.settings,
-           "import_bytes": before, "peak_bytes": peak_memory()})
+    changed = rounding(engine, job) if engine.rounded else {}
+    reply({"version": version, "load_seconds": load_seconds, "error": error, **changed, "settings": engine.settings,
+           "import_bytes": before, "peak_bytes": peak})
     clock = time.perf_counter
     for line in sys.stdin:
         order = json.loads(line)

@@ -1,6 +1,7 @@
 // The network's steps and the register tile, timed inside a WebAssembly module: bench/web/steps.mjs prints them.
 // Google Benchmark has no WebAssembly build, so the clock is JavaScript's and the statistics are minima.
 #include "facenet/models/inception_resnet_v1.hpp"
+#include "facenet/plan/from_values.hpp"
 #include "../step_cost.hpp"
 
 #define EXPORT(name) extern "C" __attribute__((export_name(#name)))
@@ -67,7 +68,7 @@ EXPORT(measure) int measure(int runs, int threads) {
     r.bytes = 4.0 * (simd::tile_rows * (depth + simd::panel) + simd::panel * depth);
   }
   const int first = count;
-  auto plan = Plan::compile_with(network, {}, [](int, Span<float> weight, Span<float> bias) {
+  auto plan = compile_with(network, {}, [](int, Span<float> weight, Span<float> bias) {
     fill(weight.data(), weight.size(), -0.05f, 0.05f);
     fill(bias.data(), bias.size(), -0.1f, 0.1f);
   });
@@ -82,7 +83,7 @@ EXPORT(measure) int measure(int runs, int threads) {
     const bench::StepCost cost = bench::step_cost(*plan, s);
     Row& r = rows[count++];
     std::snprintf(r.name, sizeof r.name, "%s", plan->network()[s.op].name.text);
-    r.algorithm = Plan::step_name(s);
+    r.algorithm = plan->step_name(s);
     r.ms = 1e9;
     r.direct = cost.direct;
     r.executed = cost.executed;

@@ -11,7 +11,7 @@ import numpy as np
 
 path = pathlib.Path(sys.argv[1])
 faces = np.load(path)  # float32, a row a face
-rows = [json.loads(line) for line in path.with_suffix(".index.jsonl").open(encoding="utf-8")]  # image, face, box, score, model
+rows = [json.loads(line) for line in path.with_suffix(".index.jsonl").open(encoding="utf-8")]  # image, face, box, score, landmarks, model
 model = json.loads(path.with_suffix(".model.json").read_text(encoding="utf-8"))
 assert len(faces) == len(rows) == model["rows"]
 

@@ -1,8 +1,9 @@
 // From a face found to the pixels that an embedder wants: the box cut out, or five landmarks brought to fixed places.
-// Layer 5.
+//
 #pragma once
+#include "facenet/base/macros_push.inc"
 
-#include "facenet/detector_boxes.hpp"
+#include "facenet/detector/boxes.hpp"
 #include "facenet/embedder.hpp"
 
 FACENET_BEGIN
@@ -13,12 +14,13 @@ FACENET_BEGIN
 /// the picture, truncated to whole pixels, resized to size x size as Pillow does (antialiased bilinear).
 /// Errors: invalid_argument (no pixel of the box is inside, or the margin leaves nothing), limit_exceeded,
 /// out_of_memory.
-inline Result<Image> extract_face(ImageView picture, Box box, int size = 160, int margin = 0) noexcept {
+inline Result<Image> extract_face(ImageView picture, Box box, int size = 160, int margin = 0,
+                                  Memory memory = {}) noexcept {
   FACENET_TRY(detail::check(picture));
   if (margin < 0 || margin >= size) return {Errc::invalid_argument, "the margin must be 0 or above and below the size"};
   const Rect r = crop_output_margin(box, margin, size, picture.width, picture.height);
   if (!picture.holds(r)) return {Errc::invalid_argument, "the box holds no pixel of the picture"};
-  return crop_resize(picture, r, size, size);
+  return crop_resize(picture, r, size, size, memory);
 }
 
 // ---- Five points ----------------------------------------------------------------------------------------------------
@@ -39,8 +41,10 @@ struct Similarity {
 /// SimilarityTransform.estimate: Umeyama, "Least-squares estimation of transformation parameters between two point
 /// patterns", 1991. In the plane, with points as complex numbers around their means, it is one quotient:
 /// a + ib = sum(conj(from) to) / sum |from|^2, and no reflection can come out.
-/// Error: invalid_argument (not finite, all points in one place, or nothing in common between the two).
+/// Error: invalid_argument (null, not finite, all points in one place, or nothing in common between the two).
 inline Result<Similarity> estimate_similarity(const Point* from, const Point* to, int count) noexcept {
+  const simd::FlushDenormals mode;
+  if (from == nullptr || to == nullptr || count < 1) return {Errc::invalid_argument, "there are no points"};
   double fx = 0, fy = 0, x = 0, y = 0;
   for (int i = 0; i < count; ++i) {
     fx += static_cast<double>(from[i].x);
@@ -105,9 +109,10 @@ constexpr FivePoints dlib_points(int size, double padding = 0.25) noexcept {
 /// of the picture for one of the output on, the picture's part is first averaged down by that whole number (dlib does
 /// it too): four pixels of a face ten times as large would be noise. Errors: invalid_argument, limit_exceeded,
 /// out_of_memory.
-inline Result<Image> warp(ImageView picture, const Similarity& s, int size) noexcept {
+inline Result<Image> warp(ImageView picture, const Similarity& s, int size, Memory memory = {}) noexcept {
+  const simd::FlushDenormals mode;
   FACENET_TRY(detail::check(picture));
-  auto out = Image::make(size, size, picture.order);
+  auto out = Image::make(size, size, picture.order, true, memory);
   if (!out) return out;
   const double scale = s.scale();
   if (!(scale > 1e-9) || !(scale < 1e9)) return {Errc::invalid_argument, "the transformation has no inverse"};
@@ -136,9 +141,9 @@ inline Result<Image> warp(ImageView picture, const Similarity& s, int size) noex
 
   const int w = static_cast<int>((part.width() + block - 1) / block);
   const int h = static_cast<int>((part.height() + block - 1) / block);
-  auto pixels = Buffer<float>::make(static_cast<std::size_t>(w) * static_cast<std::size_t>(h) * 3, false);
-  if (!pixels) return pixels.status();
-  FACENET_TRY(resize_area(picture.crop(part), w, h, pixels->data()));
+  Buffer<float> pixels;
+  FACENET_TRY(detail::allocate(pixels, static_cast<std::size_t>(w) * static_cast<std::size_t>(h) * 3, false, memory));
+  FACENET_TRY(resize_area(picture.crop(part), w, h, pixels, memory));
 
   const double shrink_x = w / static_cast<double>(part.width()), shrink_y = h / static_cast<double>(part.height());
   for (int y = 0; y < size; ++y) {
@@ -156,7 +161,7 @@ inline Result<Image> warp(ImageView picture, const Similarity& s, int size) noex
         const int cx = x0 + corner % 2, cy = y0 + corner / 2;
         if (cx < 0 || cy < 0 || cx >= w || cy >= h) continue;
         const float weight = (corner % 2 == 0 ? 1 - fx : fx) * (corner < 2 ? 1 - fy : fy);
-        const float* p = pixels->data() + (std::int64_t{cy} * w + cx) * 3;
+        const float* p = pixels.data() + (std::int64_t{cy} * w + cx) * 3;
         for (int c = 0; c < 3; ++c) sum[c] += weight * p[c];
       }
       for (int c = 0; c < 3; ++c) to[c] = static_cast<std::uint8_t>(sum[c]);  // at most 255.5
@@ -166,23 +171,31 @@ inline Result<Image> warp(ImageView picture, const Similarity& s, int size) noex
 }
 
 /// The face turned and scaled so that its landmarks come nearest to `points`. Errors: those of the two steps.
-inline Result<Image> align_face(ImageView picture, const Point (&landmarks)[5], const FivePoints& points,
-                                int size) noexcept {
+inline Result<Image> align_face(ImageView picture, const Point (&landmarks)[5], const FivePoints& points, int size,
+                                Memory memory = {}) noexcept {
   auto s = estimate_similarity(landmarks, points.at, 5);
   if (!s) return s.status();
-  return warp(picture, *s, size);
+  return warp(picture, *s, size, memory);
 }
 
-/// The same with InsightFace's places.
+/// Aligns to InsightFace's points.
 inline Result<Image> align_face(ImageView picture, const Point (&landmarks)[5], int size = 160) noexcept {
+  const simd::FlushDenormals mode;
   return align_face(picture, landmarks, arcface_points(size), size);
 }
 
 /// What the embedder's weights were made for: the box with the file's margin, or for `crop: five_point` dlib's chip
-/// with the margin as its padding. Errors: those of extract_face and align_face.
-inline Result<Image> crop_face(ImageView picture, const Face& face, const ModelInfo& model) noexcept {
-  if (model.crop == Crop::box) return extract_face(picture, face.box, model.image_size, static_cast<int>(model.margin));
-  return align_face(picture, face.landmarks, dlib_points(model.image_size, model.margin), model.image_size);
+/// with the margin as its padding. The crop and what is needed for a while come from `memory`. Errors: those of
+/// extract_face and align_face.
+inline Result<Image> crop_face(ImageView picture, const Face& face, const ModelInfo& model,
+                               Memory memory = {}) noexcept {
+  const simd::FlushDenormals mode;
+  if (model.image_size == 0) return {Errc::invalid_argument, "this embedder was never loaded, or was moved from"};
+  if (model.crop == Crop::box)
+    return extract_face(picture, face.box, model.image_size, static_cast<int>(model.margin), memory);
+  return align_face(picture, face.landmarks, dlib_points(model.image_size, model.margin), model.image_size, memory);
 }
 
 FACENET_END
+
+#include "facenet/base/macros_pop.inc"

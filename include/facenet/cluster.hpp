@@ -1,12 +1,14 @@
-// Which faces are one person's, when nobody says who: three ways over one threshold. Layer 6.
-// Labels count from 0; -1 is noise. The same labels for any number of threads.
+// Groups faces by person without known names: three algorithms over one threshold.
+// Labels count from 0; -1 is noise. The same labels for any number of threads. Each takes embeddings[n][dim] and writes
+// n labels.
 #pragma once
+#include "facenet/base/macros_push.inc"
 
 #include <algorithm>
 
-#include "facenet/parallel.hpp"
-#include "facenet/random.hpp"
-#include "facenet/template_store.hpp"
+#include "facenet/base/parallel.hpp"
+#include "facenet/base/random.hpp"
+#include "facenet/recognition/template_store.hpp"
 
 FACENET_BEGIN
 
@@ -16,16 +18,23 @@ struct ClusterOptions {
   int threads = 0;         // 0: default_threads()
 };
 
-constexpr int max_cluster_faces = 131072;       // the graph of their neighbours takes n^2 / 8 bytes: 2 GiB
+constexpr int max_cluster_faces = 131072;      // the graph of their neighbours takes n^2 / 8 bytes: 2 GiB
 constexpr int max_average_link_faces = 32768;  // their distances take 2 n^2 bytes: 2 GiB
 
 namespace detail {
 
-inline Status check_faces(const float* e, int n, int dim, const ClusterOptions& options) noexcept {
-  if (n < 1) return {Errc::invalid_argument, "there must be at least one face"};
-  if (!(options.threshold >= 0)) return {Errc::invalid_argument, "a threshold must be 0 or more"};
+/// How many faces there are to label. Error: limit_exceeded with `beyond` for more than `most`, before any is read.
+inline Result<int> check_faces(Span<const float> e, int dim, const ClusterOptions& options, int most,
+                               const char* beyond, Span<int> labels) noexcept {
+  const auto n = count_embeddings(e, dim);
+  if (!n) return n.status();
+  if (*n > static_cast<std::size_t>(most)) return {Errc::limit_exceeded, beyond};
+  FACENET_TRY(check_room(labels, static_cast<std::int64_t>(*n)));
+  if (is_nan(options.threshold) || options.threshold < 0)
+    return {Errc::invalid_argument, "a threshold must be 0 or more"};
   if (options.threads < 0) return {Errc::invalid_argument, "threads must be 1 to 256"};
-  return check_embeddings(e, static_cast<std::size_t>(n), dim);
+  FACENET_TRY(check_embeddings(e, dim));
+  return static_cast<int>(*n);
 }
 
 /// Turns a 64 x 64 matrix of bits round its diagonal (Warren, "Hacker's Delight", 7-3).
@@ -43,13 +52,17 @@ inline void transpose(std::uint64_t (&row)[64]) noexcept {
 /// One triangle is computed, by the register tile in float; pairs that rounding leaves in doubt are computed in double.
 class NeighbourGraph {
  public:
-  static Result<NeighbourGraph> make(const float* e, int n, int dim, const ClusterOptions& options) noexcept {
-    if (n > max_cluster_faces) return {Errc::limit_exceeded, "up to 131,072 faces can be clustered"};
-    FACENET_TRY(check_faces(e, n, dim, options));
-    auto team = SharedTeam::make(options.threads == 0 ? default_threads() : options.threads);
+  /// Of faces that will have `labels`.
+  static Result<NeighbourGraph> make(Span<const float> embeddings, int dim, const ClusterOptions& options,
+                                     Span<int> labels) noexcept {
+    const auto n =
+        check_faces(embeddings, dim, options, max_cluster_faces, "up to 131,072 faces can be clustered", labels);
+    if (!n) return n.status();
+    const float* const e = embeddings.data();
+    auto team = OwnedTeam::make(options.threads == 0 ? default_threads() : options.threads);
     if (!team) return team.status();
     NeighbourGraph g;
-    g.faces_ = static_cast<std::size_t>(n);
+    g.faces_ = static_cast<std::size_t>(*n);
     g.words_ = (g.faces_ + 63) / 64;
     auto bits = Buffer<std::uint64_t>::make(g.faces_ * g.words_);
     if (!bits) return bits.status();
@@ -86,7 +99,8 @@ class NeighbourGraph {
     alignas(cache_line) float score[rows_in_chunk * simd::panel];
     const float* row[rows_in_chunk];
     float norm[rows_in_chunk], limit[rows_in_chunk];
-    const std::size_t dim = static_cast<std::size_t>(store.dim()), first = static_cast<std::size_t>(chunk) * rows_in_chunk;
+    const std::size_t dim = static_cast<std::size_t>(store.dim()),
+                      first = static_cast<std::size_t>(chunk) * rows_in_chunk;
     const int rows = static_cast<int>(faces_ - first < rows_in_chunk ? faces_ - first : rows_in_chunk);
     for (int r = 0; r < rows; ++r) {
       row[r] = e + (first + static_cast<std::size_t>(r)) * dim;
@@ -110,7 +124,8 @@ class NeighbourGraph {
         std::uint32_t doubt = simd::at_least_mask(s, limit[r] - error) & before & ~sure;
         for (; doubt != 0; doubt &= doubt - 1) {
           const std::size_t j = simd::lowest_bit(doubt);
-          if (distance(options.metric, row[r], e + (column + j) * dim, store.dim()) <= options.threshold) sure |= 1u << j;
+          if (distance(options.metric, row[r], e + (column + j) * dim, store.dim()) <= options.threshold)
+            sure |= 1u << j;
         }
         bits_[i * words_ + column / 64] |= std::uint64_t{sure} << column % 64;
       }
@@ -157,7 +172,7 @@ class DisjointSets {
 };
 
 /// Puts 0, 1, 2 … in the place of labels 0 … n - 1 in order of first appearance; `seen` holds n values.
-inline void number_by_appearance(int* labels, std::size_t n, int* seen) noexcept {
+inline void number_by_appearance(Span<int> labels, std::size_t n, int* seen) noexcept {
   std::fill(seen, seen + n, -1);
   for (std::size_t i = 0, count = 0; i < n; ++i) {
     int& now = seen[labels[i]];
@@ -168,15 +183,15 @@ inline void number_by_appearance(int* labels, std::size_t n, int* seen) noexcept
 
 }  // namespace detail
 
-/// Chinese whispers on the graph of pairs within the threshold: each face in turn, in a random order, takes the label that
-/// most of its neighbours have (of several the smallest). Labels in order of first appearance; a face without neighbours is
-/// alone in its cluster. At most `iterations` rounds, fewer when one changes nothing; `seed` makes the orders.
-/// Biemann, "Chinese Whispers", 2006; edges all weigh 1, as in dlib's face clustering.
-/// Errors: invalid_argument, limit_exceeded, out_of_memory.
-inline Status chinese_whispers(const float* e, int n, int dim, const ClusterOptions& options, int iterations,
-                               std::uint64_t seed, int* labels) noexcept {
-  if (iterations < 1 || labels == nullptr) return {Errc::invalid_argument, "there must be at least one iteration"};
-  auto graph = detail::NeighbourGraph::make(e, n, dim, options);
+/// Chinese whispers on the graph of pairs within the threshold: each face in turn, in a random order, takes the label
+/// that most of its neighbours have (of several the smallest). Labels in order of first appearance; a face without
+/// neighbours is alone in its cluster. At most `iterations` rounds, fewer when one changes nothing; `seed` makes the
+/// orders. Biemann, "Chinese Whispers", 2006; edges all weigh 1, as in dlib's face clustering. Errors: invalid_argument
+/// (also for too few labels), limit_exceeded, out_of_memory.
+inline Status chinese_whispers(Span<const float> embeddings, int dim, const ClusterOptions& options, int iterations,
+                               std::uint64_t seed, Span<int> labels) noexcept {
+  if (iterations < 1) return {Errc::invalid_argument, "there must be at least one iteration"};
+  auto graph = detail::NeighbourGraph::make(embeddings, dim, options, labels);
   if (!graph) return graph.status();
   const std::size_t faces = graph->size();
   auto order = Buffer<int>::make(faces), votes = Buffer<int>::make(faces);
@@ -206,12 +221,13 @@ inline Status chinese_whispers(const float* e, int n, int dim, const ClusterOpti
   return {};
 }
 
-/// DBSCAN (Ester et al., 1996), threshold = eps: the labels of sklearn.cluster.DBSCAN, clusters numbered by their first core
-/// face, noise -1. A face counts among its own min_samples neighbours; one in reach of several clusters belongs to the first.
-/// Errors: invalid_argument, limit_exceeded, out_of_memory.
-inline Status dbscan(const float* e, int n, int dim, const ClusterOptions& options, int min_samples, int* labels) noexcept {
-  if (min_samples < 1 || labels == nullptr) return {Errc::invalid_argument, "min_samples must be 1 or more"};
-  auto graph = detail::NeighbourGraph::make(e, n, dim, options);
+/// DBSCAN (Ester et al., 1996), threshold = eps: the labels of sklearn.cluster.DBSCAN, clusters numbered by their first
+/// core face, noise -1. A face counts among its own min_samples neighbours; one in reach of several clusters belongs to
+/// the first. Errors: invalid_argument (also for too few labels), limit_exceeded, out_of_memory.
+inline Status dbscan(Span<const float> embeddings, int dim, const ClusterOptions& options, int min_samples,
+                     Span<int> labels) noexcept {
+  if (min_samples < 1) return {Errc::invalid_argument, "min_samples must be 1 or more"};
+  auto graph = detail::NeighbourGraph::make(embeddings, dim, options, labels);
   if (!graph) return graph.status();
   const std::size_t faces = graph->size();
   auto sets = detail::DisjointSets::make(faces);
@@ -243,18 +259,21 @@ inline Status dbscan(const float* e, int n, int dim, const ClusterOptions& optio
   return {};
 }
 
-/// Average-link agglomerative clustering: the two nearest clusters merge while the mean distance between their faces is below
-/// the threshold, as sklearn.cluster.AgglomerativeClustering(linkage="average", distance_threshold=...). Labels in order of
-/// first appearance. Where two means are equal, to the last bit of a float, which pair merges first is not defined.
-/// Nearest-neighbour chains (Murtagh, 1983): O(n^2). Errors: invalid_argument, limit_exceeded, out_of_memory.
-inline Status average_link(const float* e, int n, int dim, const ClusterOptions& options, int* labels) noexcept {
-  if (labels == nullptr) return {Errc::invalid_argument, "there must be room for the labels"};
-  if (n > max_average_link_faces)
-    return {Errc::limit_exceeded, "average link takes up to 32,768 faces (2 GiB); use DBSCAN or Chinese whispers"};
-  FACENET_TRY(detail::check_faces(e, n, dim, options));
-  auto team = SharedTeam::make(options.threads == 0 ? default_threads() : options.threads);
+/// Average-link agglomerative clustering: the two nearest clusters merge while the mean distance between their faces is
+/// below the threshold, as sklearn.cluster.AgglomerativeClustering(linkage="average", distance_threshold=...). Labels
+/// in order of first appearance. Where two means are equal, to the last bit of a float, which pair merges first is not
+/// defined. Nearest-neighbour chains (Murtagh, 1983): O(n^2). Errors: invalid_argument (also for too few labels),
+/// limit_exceeded, out_of_memory.
+inline Status average_link(Span<const float> embeddings, int dim, const ClusterOptions& options,
+                           Span<int> labels) noexcept {
+  const auto n =
+      detail::check_faces(embeddings, dim, options, max_average_link_faces,
+                          "average link takes up to 32,768 faces (2 GiB); use DBSCAN or Chinese whispers", labels);
+  if (!n) return n.status();
+  auto team = OwnedTeam::make(options.threads == 0 ? default_threads() : options.threads);
   if (!team) return team.status();
-  const auto faces = static_cast<std::size_t>(n), row = static_cast<std::size_t>(dim);
+  const auto faces = static_cast<std::size_t>(*n), row = static_cast<std::size_t>(dim);
+  const float* const e = embeddings.data();
   auto distances = Buffer<float>::make(faces * (faces - 1) / 2, false);
   auto sets = detail::DisjointSets::make(faces);
   auto size = Buffer<int>::make(faces), chain = Buffer<int>::make(faces), active = Buffer<int>::make(faces);
@@ -270,29 +289,32 @@ inline Status average_link(const float* e, int n, int dim, const ClusterOptions&
   for (std::size_t i = 0; i < faces; ++i) (*active)[i] = static_cast<int>(i);
   constexpr std::size_t block = 32;  // rows that a column's face is read once for
   team->for_chunks(static_cast<int>((faces + block - 1) / block), [&](int, int chunk) {
-    const std::size_t first = static_cast<std::size_t>(chunk) * block, end = first + block < faces ? first + block : faces;
+    const std::size_t first = static_cast<std::size_t>(chunk) * block,
+                      end = first + block < faces ? first + block : faces;
     for (std::size_t j = 0; j < end; ++j)
       for (std::size_t i = first > j ? first : j + 1; i < end; ++i)
-        d(i, j) = static_cast<float>(distance(options.metric, e + i * row, e + j * row, dim));
+        d(i, j) = static_cast<float>(detail::distance(options.metric, e + i * row, e + j * row, dim));
   });
 
-  // A chain goes from a cluster to its nearest, from there to its nearest, … until two are each other's: they merge. One
-  // whose nearest is at the threshold or beyond never merges again, since no mean of larger distances is smaller.
+  // A chain goes from a cluster to its nearest, from there to its nearest, … until two are each other's: they merge.
+  // One whose nearest is at the threshold or beyond never merges again, since no mean of larger distances is smaller.
   std::size_t left = faces, length = 0;
   const auto retire = [&](std::size_t cluster) {
-    int* at = std::lower_bound(active->data(), active->data() + left, static_cast<int>(cluster), [](int a, int b) { return a < b; });
+    int* at = std::lower_bound(active->data(), active->data() + left, static_cast<int>(cluster),
+                               [](int a, int b) { return a < b; });
     std::copy(at + 1, active->data() + left--, at);
   };
   while (left > 1 || length > 0) {
     if (length == 0) (*chain)[length++] = (*active)[0];
     const auto top = static_cast<std::size_t>((*chain)[length - 1]);
-    std::size_t nearest = length > 1 ? static_cast<std::size_t>((*chain)[length - 2]) : top;  // preferred among equals: chains end
-    float least = length > 1 ? d(top, nearest) : HUGE_VALF;
+    std::size_t nearest =
+        length > 1 ? static_cast<std::size_t>((*chain)[length - 2]) : top;  // preferred among equals: chains end
+    float least = length > 1 ? d(top, nearest) : FLT_MAX;
     for (std::size_t k = 0; k < left; ++k) {
       const auto other = static_cast<std::size_t>((*active)[k]);
       if (other != top && d(top, other) < least) least = d(top, other), nearest = other;
     }
-    if (!(static_cast<double>(least) < options.threshold)) {
+    if (static_cast<double>(least) >= options.threshold || nearest == top) {
       retire(top);
       --length;
       continue;
@@ -309,7 +331,8 @@ inline Status average_link(const float* e, int n, int dim, const ClusterOptions&
       const auto other = static_cast<std::size_t>((*active)[k]);
       if (other == keep) continue;
       float& to = d(keep, other);
-      to = static_cast<float>((keeps * static_cast<double>(to) + goes * static_cast<double>(d(gone, other))) / (keeps + goes));
+      to = static_cast<float>((keeps * static_cast<double>(to) + goes * static_cast<double>(d(gone, other))) /
+                              (keeps + goes));
     }
     (*size)[keep] += (*size)[gone];
     sets->join(keep, gone);
@@ -320,3 +343,5 @@ inline Status average_link(const float* e, int n, int dim, const ClusterOptions&
 }
 
 FACENET_END
+
+#include "facenet/base/macros_pop.inc"

@@ -1,13 +1,21 @@
-// Distances between embeddings. Layer 6. Each function says what it returns: there is no bare "score" here.
+// Distances between embeddings. Each function says what it returns: there is no bare "score" here.
 //
-// Up to which distance two faces are one person's depends on the model: models::Entry (embedder.hpp) has the number that its
-// authors give and says where they do, ModelInfo::threshold is that of a loaded file, and choose_threshold (evaluate.hpp)
-// finds one for a false accept rate on faces of your own.
+// They are arithmetic: of vectors that are zero or not finite the result means nothing, though it may be a small
+// number. An Embedder returns no such vector; galleries, clustering and evaluation refuse them (check_embeddings).
+// Arrays that cannot be compared, of different lengths or empty, are beyond every threshold: distance DBL_MAX,
+// similarity -DBL_MAX.
+//
+// Up to which distance two faces are one person's depends on the model: models::Entry (models/all.hpp) has the number
+// that its authors give and says where they do, ModelInfo::threshold is that of a loaded file, and choose_threshold
+// (evaluate.hpp) finds one for a false accept rate on faces of your own.
 #pragma once
+#include "facenet/base/macros_push.inc"
 
+#include <climits>
 #include <cmath>
 
-#include "facenet/memory.hpp"
+#include "facenet/base/finite.hpp"
+#include "facenet/base/tensor.hpp"
 
 FACENET_BEGIN
 
@@ -43,24 +51,18 @@ inline double squared_norm(const float* a, int n) noexcept {
   return sum[0];
 }
 
-}  // namespace detail
-
-/// Sum of (a[i] - b[i])^2, in double. Exactly 0 for equal inputs.
 inline double squared_distance(const float* a, const float* b, int n) noexcept {
   double sum[1];
-  detail::sum_columns(n, sum, [&](std::size_t i, std::size_t c, auto& part) {
+  sum_columns(n, sum, [&](std::size_t i, std::size_t c, auto& part) {
     const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
     part[0][c] += d * d;
   });
   return sum[0];
 }
-/// Euclidean distance: 0 for equal inputs, at most 2 between unit vectors.
-inline double distance(const float* a, const float* b, int n) noexcept { return std::sqrt(squared_distance(a, b, n)); }
 
-/// Cosine of the angle, -1 … 1, exactly 1 for equal inputs; 0 when one of them is the zero vector.
 inline double similarity(const float* a, const float* b, int n) noexcept {
   double sum[3];  // ab, aa, bb
-  detail::sum_columns(n, sum, [&](std::size_t i, std::size_t c, auto& part) {
+  sum_columns(n, sum, [&](std::size_t i, std::size_t c, auto& part) {
     const double x = static_cast<double>(a[i]), y = static_cast<double>(b[i]);
     part[0][c] += x * y;
     part[1][c] += x * x;
@@ -71,26 +73,70 @@ inline double similarity(const float* a, const float* b, int n) noexcept {
   return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
 }
 
-/// The distance that `metric` names.
+/// The distance that `metric` names, where both lengths are known to be n.
 inline double distance(Metric metric, const float* a, const float* b, int n) noexcept {
-  return metric == Metric::euclidean ? distance(a, b, n) : 1 - similarity(a, b, n);
+  return metric == Metric::euclidean ? std::sqrt(squared_distance(a, b, n)) : 1 - similarity(a, b, n);
 }
 
-constexpr int max_embedding_dim = 16384;
+inline bool comparable(Span<const float> a, Span<const float> b) noexcept {
+  return a.size() == b.size() && !a.empty() && a.size() <= INT_MAX && a.data() != nullptr && b.data() != nullptr;
+}
+
+}  // namespace detail
+
+/// Sum of (a[i] - b[i])^2, in double. Exactly 0 for equal inputs.
+inline double squared_distance(Span<const float> a, Span<const float> b) noexcept {
+  if (!detail::comparable(a, b)) return DBL_MAX;
+  return detail::squared_distance(a.data(), b.data(), static_cast<int>(a.size()));
+}
+/// The distance that `metric` names: 0 for equal inputs; Euclidean at most 2 between unit vectors.
+inline double distance(Metric metric, Span<const float> a, Span<const float> b) noexcept {
+  if (!detail::comparable(a, b)) return DBL_MAX;
+  return detail::distance(metric, a.data(), b.data(), static_cast<int>(a.size()));
+}
+/// Euclidean distance.
+inline double distance(Span<const float> a, Span<const float> b) noexcept { return distance(Metric::euclidean, a, b); }
+
+/// Cosine of the angle, -1 … 1, exactly 1 for equal inputs; 0 when one of them is the zero vector.
+inline double similarity(Span<const float> a, Span<const float> b) noexcept {
+  if (!detail::comparable(a, b)) return -DBL_MAX;
+  return detail::similarity(a.data(), b.data(), static_cast<int>(a.size()));
+}
 
 namespace detail {
 
-/// Whether embeddings of `dim` components are ones that can be compared: finite, and none so large that a square overflows.
-inline Status check_embeddings(const float* e, std::size_t n, int dim) noexcept {
+/// How many embeddings of `dim` components an array holds. Errors: invalid_argument for a dimension that no embedding
+/// has, for none, and for a part of one.
+inline Result<std::size_t> count_embeddings(Span<const float> e, int dim) noexcept {
   if (dim < 1 || dim > max_embedding_dim)
     return {Errc::invalid_argument, "an embedding must have 1 to 16384 components"};
-  if (e == nullptr) return {Errc::invalid_argument, "there are no embeddings"};
-  for (std::size_t i = 0; i < n * static_cast<std::size_t>(dim); ++i)
-    if (!(std::fabs(e[i]) <= 1e15f))
-      return {Errc::invalid_argument, "an embedding has a component that is not a number or is over 1e15"};
+  if (e.data() == nullptr || e.empty()) return {Errc::invalid_argument, "there are no embeddings"};
+  if (e.size() % static_cast<std::size_t>(dim) != 0)
+    return {Errc::invalid_argument,
+            "the array does not hold whole embeddings: its length is no multiple of their dimension"};
+  return e.size() / static_cast<std::size_t>(dim);
+}
+
+/// Whether embeddings of `dim` components are ones that can be compared: finite, none so large that a square overflows,
+/// and not zero, which is as near to any other zero as a face to itself. Below 2^-126 arithmetic takes a component for
+/// zero.
+inline Status check_embeddings(Span<const float> embeddings, int dim) noexcept {
+  FACENET_TRY(count_embeddings(embeddings, dim).status());
+  const auto size = static_cast<std::size_t>(dim);
+  for (const float* e = embeddings.begin(); e != embeddings.end(); e += size) {
+    bool zero = true;
+    for (std::size_t i = 0; i < size; ++i) {
+      if (!is_within(e[i], 1e15f))
+        return {Errc::invalid_argument, "an embedding has a component that is not a number or is over 1e15"};
+      zero = zero && magnitude_bits(e[i]) < magnitude_bits(FLT_MIN);
+    }
+    if (zero) return {Errc::invalid_argument, "an embedding is zero, which is nobody's face: look at what made it"};
+  }
   return {};
 }
 
 }  // namespace detail
 
 FACENET_END
+
+#include "facenet/base/macros_pop.inc"

@@ -1,94 +1,119 @@
-// The object users hold: faces in, embeddings out. Layer 5.
+// Embedder: face crops in, embeddings out.
 #pragma once
+#include "facenet/base/macros_push.inc"
 
 #include "facenet/image.hpp"
-#include "facenet/models/dlib_resnet.hpp"
-#include "facenet/models/inception_resnet_v1.hpp"
-#include "facenet/models/inception_resnet_v2.hpp"
+#include "facenet/models/all.hpp"
 #include "facenet/plan.hpp"
 
 FACENET_BEGIN
-
-namespace models {
-
-/// One line a model: the name in a weight file's metadata, how to build the network, and the Euclidean distance up to
-/// which two faces are taken for one person's where nobody has calibrated.
-struct Entry {
-  const char* architecture;
-  Network (*build)(int embedding_dim, bool normalise, double width);
-  double threshold;
-};
-inline Span<const Entry> all() noexcept {
-  static constexpr Entry table[] = {
-      // 1.1 between unit vectors: the example of Schroff et al., "FaceNet", 2015, figure 1.
-      {"inception_resnet_v1", inception_resnet_v1, 1.1},
-      {"inception_resnet_v2", inception_resnet_v2, 1.1},
-      {"dlib_resnet", dlib_resnet, 0.6},  // what it was trained for: dlib's dnn_face_recognition_ex.cpp
-  };
-  return table;
-}
-/// The line of that architecture, or null.
-inline const Entry* find(const char* architecture) noexcept {
-  for (const Entry& e : all())
-    if (std::strcmp(e.architecture, architecture) == 0) return &e;
-  return nullptr;
-}
-
-}  // namespace models
 
 /// What an embedder knows of its weights: the file's metadata, kept after the file is closed.
 struct ModelInfo {
   char architecture[48], dataset[64], source[128], licence[128], digest[17];
   int embedding_dim, image_size;
   bool trained;  // false: distances between embeddings mean nothing
-  bool assumed;  // a plain state_dict: preprocessing is facenet-pytorch's by assumption
+  bool assumed;  // a plain state_dict: preprocessing is assumed to be the model's usual one
   Normalise normalise;
   ChannelOrder channel_order;
   Scaling scaling;
   Crop crop;
   double margin;
-  double threshold;  // models::Entry's
+  double threshold;            // the file's, which was measured; else models::Entry's
+  char threshold_source[128];  // what measured it; "": it was not measured
 };
+
+namespace detail {
+
+/// Whether one of n floats is NaN, infinite, or beyond ±most. By their bits: -ffast-math takes no NaN for one.
+inline bool beyond(const float* x, std::int64_t n, float most) noexcept {
+  std::uint32_t limit, worst = 0;
+  std::memcpy(&limit, &most, sizeof limit);
+  for (std::int64_t i = 0; i < n; ++i) {
+    std::uint32_t bits;
+    std::memcpy(&bits, x + i, sizeof bits);
+    bits &= 0x7fffffffu;
+    worst = bits > worst ? bits : worst;
+  }
+  return worst > limit;
+}
+
+/// Whether n components are an embedding that a network gave, and no zero, which is as near to any other zero as a face
+/// to itself, nor what is not finite, which compares as nothing.
+inline Status check_embedding(const float* x, int n, Normalise normalise) noexcept {
+  constexpr float most_component = 1e15f;  // a square of more overflows in a sum of 16,384
+  if (beyond(x, n, most_component))
+    return {Errc::corrupt, "the embedding is not finite or beyond 1e15: the weights do not fit, convert them again"};
+  double sum = 0;
+  for (int i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  // A vector shorter than l2_normalise's 1e-12 comes out shorter than 1; others leave it within 1e-6 of 1. What is not
+  // normalised has lengths around 1 too.
+  if (normalise == Normalise::l2 ? sum > 0.999 && sum < 1.001 : sum >= 1e-20) return {};
+  return {Errc::corrupt,
+          "the embedding is zero or too short to compare: the weights' last layer is dead, convert them again"};
+}
+
+}  // namespace detail
 
 struct EmbedderOptions {
   int threads = 0;            // 0: default_threads()
   int batch = 1;              // pictures in one run; more are done in turns. Memory grows by Plan::arena_bytes
   bool half_weights = false;  // see PlanOptions
-  bool int8_weights = false;  // likewise: the file's bytes, where they are the caller's, must then outlive the embedder
-  // Where everything is made that the embedder keeps or needs for a while, and malloc is never called; null: malloc. It
-  // must outlive the embedder. threads = 0 means one here, since starting threads and counting CPUs allocate.
+  bool int8_weights = false;  // see PlanOptions; bytes passed to load() must then outlive the embedder
+  // int8: multiplies bytes, for files that tools/convert_weights.py --calibrate wrote. The bits are the same on every
+  // CPU unless the file keeps layers in float.
+  Arithmetic arithmetic = Arithmetic::floats;
+  // All memory comes from this arena, and malloc is never called; null: malloc. The arena must outlive the embedder and
+  // its forks. With an arena threads = 0 means one thread, since starting threads and counting CPUs allocate.
   Arena* arena = nullptr;
+  const std::atomic<bool>* cancel = nullptr;  // see Embedder::cancel_when()
   ReadOptions read;
 };
 
-/// Turns face crops into embeddings. One Embedder serves one caller at a time; fork() makes another that shares the
-/// weights. Move-only.
+/// Turns face crops into embeddings.
+///
+/// Example:
+///   auto embedder = facenet::Embedder::load("facenet.safetensors");
+///   if (!embedder) return embedder.status();
+///   auto face = facenet::read_image("face.png");  // image_io.hpp
+///   if (!face) return face.status();
+///   std::vector<float> embedding(embedder->dim());
+///   return embedder->embed(face->view(), embedding);
+///
+/// Threads: one Embedder serves one caller at a time. fork() makes another for another thread; the two share the
+/// weights.
+/// Lifetimes: it keeps no pointer to a picture, an output or (unless weights stay int8) the file's bytes; the arena and
+/// the cancel flag must outlive it. Move-only. An Embedder that was never loaded, or was moved from, has dim() 0, an
+/// empty info() and an empty plan(); every other call returns invalid_argument.
 class Embedder {
  public:
 #if !defined(FACENET_NO_STDIO)
   /// Loads a weight file. Errors: those of WeightsReader, with the file's name; unsupported for an unknown
   /// architecture; invalid_argument for the options.
   static Result<Embedder> load(const char* path, const EmbedderOptions& options = {}) noexcept {
+    const simd::FlushDenormals mode;
     auto reader = open(path, options);
     if (!reader) return reader.status();
     return from(*reader, options, path, true);
   }
 #endif
-  /// The same from memory, which may go away afterwards (unless weights stay int8).
+  /// Loads from the bytes of a weight file. They may be freed after the call, unless weights stay int8.
   static Result<Embedder> load(Span<const std::uint8_t> file, const EmbedderOptions& options = {}) noexcept {
+    const simd::FlushDenormals mode;
     auto reader = open(file, options);
     if (!reader) return reader.status();
     return from(*reader, options, nullptr, true);
   }
-  /// The same from a file opened already, which a Detector may be loaded from too; options.read is not looked at.
+  /// Loads from an open reader, from which a Detector may be loaded too. Ignores options.read.
   static Result<Embedder> load(WeightsReader& reader, const EmbedderOptions& options = {}) noexcept {
     return from(reader, options, nullptr, false);
   }
-  /// Bytes of an arena that load() with these options fills exactly; one that is not 64-byte aligned needs 63 more, and
-  /// pictures of another size than the model's take what is left beyond. Reads the header only; tables of about 200 KB are
-  /// made in options.arena, and given back, or by malloc.
+  /// Bytes of an arena that load() with these options fills exactly; one that is not 64-byte aligned needs 63 more.
+  /// Embedding takes none. Reads the header only; tables of about 200 KB are made in options.arena, and given back, or
+  /// by malloc.
   template <class File>
   static Result<std::size_t> required_bytes(const File& file, const EmbedderOptions& options = {}) noexcept {
+    const simd::FlushDenormals mode;
     Arena measure{Arena::Measure{options.arena}};
     EmbedderOptions measured = options;
     measured.arena = &measure;
@@ -98,81 +123,83 @@ class Embedder {
     if (!embedder) return embedder.status();
     return measure.peak();
   }
-  /// Another embedder over the same weights, for another thread. Errors: out_of_memory, invalid_argument.
-  Result<Embedder> fork(int threads, int batch) const noexcept {
-    Embedder e;
-    e.memory_ = memory_;
-    e.model_ = model_;
-    model_->users.fetch_add(1, std::memory_order_relaxed);
-    FACENET_TRY(e.prepare(threads, batch));
-    return e;
+  /// Another embedder over the same weights, for another thread, in the memory that the first was loaded into. Errors:
+  /// out_of_memory, invalid_argument.
+  Result<Embedder> fork(int threads, int batch) const noexcept { return fork(threads, batch, model_.memory().arena); }
+  /// Forks into `arena`, which must outlive the fork, as one block of it; null: malloc.
+  Result<Embedder> fork(int threads, int batch, Arena* arena) const noexcept {
+    if (!model_) return not_loaded();
+    return detail::make_in_one_block(arena, [&](Memory memory) -> Result<Embedder> {
+      Embedder e;
+      e.model_ = model_;
+      FACENET_TRY(e.prepare(threads, batch, memory));
+      return e;
+    });
   }
-
-  Embedder() noexcept = default;
-  Embedder(Embedder&& other) noexcept
-      : memory_(other.memory_),
-        model_(std::exchange(other.model_, nullptr)),
-        workspace_(std::move(other.workspace_)),
-        resized_(std::move(other.resized_)),
-        inputs_(std::move(other.inputs_)),
-        values_(std::move(other.values_)) {}
-  Embedder& operator=(Embedder&& other) noexcept {
-    std::swap(memory_, other.memory_);
-    std::swap(model_, other.model_);
-    workspace_ = std::move(other.workspace_);
-    resized_ = std::move(other.resized_);
-    inputs_ = std::move(other.inputs_);
-    values_ = std::move(other.values_);
-    return *this;
-  }
-  ~Embedder() {
-    if (model_ == nullptr || model_->users.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    const Memory memory = memory_;
-    model_->~Model();
-    memory.give(model_);
+  /// Bytes of an arena that such a fork fills exactly. Error: invalid_argument.
+  Result<std::size_t> fork_bytes(int threads, int batch) const noexcept {
+    Arena measure{Arena::Measure{model_.memory().arena}};
+    const auto made = fork(threads, batch, &measure);
+    if (!made) return made.status();
+    return Arena::split_bytes(measure.peak());
   }
 
   /// Floats of one embedding; 0 for an Embedder that was never loaded.
-  int dim() const noexcept { return model_ != nullptr ? model_->plan.output_size() : 0; }
-  const ModelInfo& info() const noexcept { return model_->info; }
-  const Plan& plan() const noexcept { return model_->plan; }
-  Workspace& workspace() noexcept { return workspace_; }
-
-  /// Embeds n face crops into out[n][dim()]. A crop of another size than the model's is resized whole (bilinear, as
-  /// Pillow). Errors: invalid_argument, limit_exceeded, out_of_memory (only resizing allocates).
-  Status embed(const ImageView* faces, int n, float* out) noexcept {
-    if (faces == nullptr || n < 1) return {Errc::invalid_argument, "there must be at least one picture"};
-    const int batch = workspace_.batch();
-    for (int i = 0; i < n; i += batch) {
-      const int count = n - i < batch ? n - i : batch;
-      for (int k = 0; k < count; ++k) FACENET_TRY(set_input(k, faces[i + k]));
-      FACENET_TRY(plan().run(workspace_, inputs_.data(), count, out + std::int64_t{i} * dim()));
-    }
-    return {};
+  int dim() const noexcept { return plan().output_size(); }
+  FACENET_HIDDEN const ModelInfo& info() const noexcept {
+    static constexpr ModelInfo none{};
+    return model_ ? model_->info : none;
   }
-  Status embed(const ImageView& face, float* out) noexcept { return embed(&face, 1, out); }
+  const Plan& plan() const noexcept { return model_ ? model_->plan : none_; }
+  Workspace& workspace() noexcept { return workspace_; }
+  /// Embedding looks at `flag` once a step (some microseconds to a millisecond), and returns Errc::cancelled while it
+  /// is set; null: it does not. The flag must outlive the calls. A fork has none.
+  void cancel_when(const std::atomic<bool>* flag) noexcept { workspace_.cancel_when(flag); }
 
-  /// The same from pixels that are standardised already: NHWC floats of the model's size and channel order.
-  Status embed_nhwc(const float* pixels, int n, float* out) noexcept {
-    if (pixels == nullptr || n < 1) return {Errc::invalid_argument, "there must be at least one picture"};
-    const int batch = workspace_.batch();
-    for (int i = 0; i < n; i += batch) {
-      const int count = n - i < batch ? n - i : batch;
-      for (int k = 0; k < count; ++k) {
-        inputs_[static_cast<std::size_t>(k)] = {};
-        inputs_[static_cast<std::size_t>(k)].nhwc = pixels + std::int64_t{i + k} * plan().input_shape().size();
-      }
-      FACENET_TRY(plan().run(workspace_, inputs_.data(), count, out + std::int64_t{i} * dim()));
-    }
-    return {};
+  /// Embeds face crops into out[faces][dim()]. A crop of another size than the model's is resized whole (bilinear, as
+  /// Pillow). Allocates nothing. Errors: invalid_argument (also where `out` is too small), limit_exceeded, cancelled,
+  /// and corrupt for an embedding that means nothing: zero, not finite, or of a length that could not be normalised.
+  /// The status says which picture, and none of `out` means anything then.
+  Status embed(Span<const ImageView> faces, Span<float> out) noexcept {
+    const simd::FlushDenormals mode;
+    return run(faces.data() == nullptr ? 0 : faces.size(), out,
+               [&](int k, std::int64_t i) { return set_input(k, faces[i]); });
+  }
+  Status embed(const ImageView& face, Span<float> out) noexcept { return embed(Span<const ImageView>(&face, 1), out); }
+
+  /// Embeds pixels that are standardised already: NHWC floats of the model's size and channel order, of whole pictures.
+  /// Errors: as embed(), invalid_argument for a pixel that is not finite or that no standardisation gives (beyond
+  /// 2^20), and unsupported in integer arithmetic.
+  Status embed_nhwc(Span<const float> pixels, Span<float> out) noexcept {
+    const simd::FlushDenormals mode;
+    if (!model_) return not_loaded();
+    if (plan().takes_bytes())
+      return {Errc::unsupported, "integer arithmetic multiplies a picture's bytes: call embed(), or load in float"};
+    const std::int64_t size = plan().input_shape().size();
+    const auto each = static_cast<std::size_t>(size);
+    if (pixels.size() % each != 0)
+      return {Errc::invalid_argument,
+              "the pixels are not those of whole pictures: each takes height x width x 3 floats of the model's size"};
+    return run(pixels.data() == nullptr ? 0 : pixels.size() / each, out, [&](int k, std::int64_t i) -> Status {
+      const float* const at = pixels.data() + i * size;
+      if (detail::beyond(at, size, most_pixel))
+        return {Errc::invalid_argument, "a pixel is not finite or beyond 2^20: standardise the pixels first"};
+      inputs_[k] = {};
+      inputs_[k].nhwc = at;
+      return {};
+    });
   }
 
  private:
   struct Model {
-    std::atomic<int> users{1};
     Plan plan;
     ModelInfo info;
   };
+  static constexpr float most_pixel = 1 << 20;  // prewhitening reaches sqrt(3 h w): 500 of the largest model's pixels
+
+  static Status not_loaded() noexcept {
+    return {Errc::invalid_argument, "this embedder was never loaded, or was moved from"};
+  }
 
 #if !defined(FACENET_NO_STDIO)
   static Result<WeightsReader> open(const char* path, const EmbedderOptions& options) noexcept {
@@ -191,7 +218,10 @@ class Embedder {
   /// `release`: the reader is not needed any more, and its memory may be the workspace's.
   static Result<Embedder> from(WeightsReader& reader, const EmbedderOptions& options, const char* path,
                                bool release) noexcept {
+    const simd::FlushDenormals mode;
     const auto in_file = [&](Status s) { return path != nullptr ? s.in(path) : s; };
+    const Status recognised = reader.recognise(models::all());
+    if (!recognised.ok()) return recognised;
     const Metadata& m = reader.metadata();
     const models::Entry* entry = models::find(m.architecture);
     if (std::strcmp(m.architecture, "mtcnn") == 0)
@@ -202,27 +232,31 @@ class Embedder {
                          .in(m.architecture));
     const Network network = entry->build(m.embedding_dim, m.normalise == Normalise::l2, m.width);
     if (!network.ok())
-      return in_file({Errc::unsupported, "the network cannot be built at this width: some layer would not have whole channels"});
+      return in_file(
+          {Errc::unsupported, "the network cannot be built at this width: some layer would not have whole channels"});
     if (m.image_size != network[0].out.h)
       return in_file({Errc::unsupported, "the file's image_size is not the network's"});
 
     PlanOptions plan_options;
     plan_options.half_weights = options.half_weights;
     plan_options.int8_weights = options.int8_weights;
+    plan_options.arithmetic = options.arithmetic;
+    if (options.arithmetic == Arithmetic::int8 && !m.integer)
+      return in_file({Errc::unsupported,
+                      "the file has no scales for integer arithmetic: convert it with --dtype i8 --calibrate default"});
     plan_options.arena = options.arena;
     plan_options.threads = threads_or_default(options.threads, options.arena);
     auto plan = Plan::compile(network, reader, plan_options);
     if (!plan) return plan.status();
     Embedder e;
-    e.memory_ = {options.arena, Arena::front};
-    void* memory = e.memory_.take(sizeof(Model));
-    if (memory == nullptr) return {Errc::out_of_memory, "there is not enough memory for the model"};
-    e.model_ = ::new (memory) Model;
+    const Memory memory{options.arena, Arena::front};
+    FACENET_TRY(detail::Shared<Model>::make(e.model_, memory));
     e.model_->plan = std::move(*plan);
     e.model_->info = keep(m, reader.digest());
-    e.model_->info.threshold = entry->threshold;
+    if (m.threshold <= 0) e.model_->info.threshold = entry->threshold;
     if (release) const WeightsReader done = std::move(reader);
-    FACENET_TRY(e.prepare(options.threads, options.batch));
+    FACENET_TRY(e.prepare(options.threads, options.batch, memory));
+    e.cancel_when(options.cancel);
     return e;
   }
 
@@ -233,6 +267,7 @@ class Embedder {
     detail::copy_text(i.source, m.source);
     detail::copy_text(i.licence, m.licence);
     detail::copy_text(i.digest, digest);
+    detail::copy_text(i.threshold_source, m.threshold_source);
     i.embedding_dim = m.embedding_dim;
     i.image_size = m.image_size;
     i.trained = m.trained;
@@ -242,6 +277,7 @@ class Embedder {
     i.scaling = m.scaling;
     i.crop = m.crop;
     i.margin = m.margin;
+    i.threshold = m.threshold;
     return i;
   }
 
@@ -249,36 +285,53 @@ class Embedder {
   static int threads_or_default(int threads, const Arena* arena) noexcept {
     return threads != 0 ? threads : arena != nullptr ? 1 : default_threads();
   }
-  Status prepare(int threads, int batch) noexcept {
+  Status prepare(int threads, int batch, Memory memory) noexcept {
     if (threads < 0) return {Errc::invalid_argument, "threads must be 1 to 256"};
-    threads = threads_or_default(threads, memory_.arena);
-    auto workspace = plan().workspace(batch, threads);
+    auto workspace = plan().workspace(batch, threads_or_default(threads, memory.arena), memory);
     if (!workspace) return workspace.status();
-    const auto count = static_cast<std::size_t>(batch);
-    const std::size_t resized_bytes = count * static_cast<std::size_t>(plan().input_shape().size());
-    auto resized = Buffer<std::uint8_t>::make_bulk(resized_bytes, true, memory_);
-    auto inputs = Buffer<PlanInput>::make_bulk(count, true, memory_);
-    auto values = Buffer<Standardisation>::make_bulk(info().scaling == Scaling::fixed ? 0 : count, true, memory_);
-    if (!resized) return resized.status();
-    if (!inputs) return inputs.status();
-    if (!values) return values.status();
     workspace_ = std::move(*workspace);
-    resized_ = std::move(*resized);
-    inputs_ = std::move(*inputs);
-    values_ = std::move(*values);
+    const auto count = static_cast<std::size_t>(batch);
+    const Shape in = plan().input_shape();
+    FACENET_TRY(detail::allocate_bulk(resized_, count * static_cast<std::size_t>(in.size()), true, memory));
+    FACENET_TRY(scratch_.reserve(max_image_side, max_image_side, in.w, in.h, memory));
+    FACENET_TRY(detail::allocate_bulk(inputs_, count, true, memory));
+    return detail::allocate_bulk(values_, info().scaling == Scaling::fixed ? 0 : count, true, memory);
+  }
+
+  /// Embeds what set(place, picture) puts into inputs_, as many at a time as the workspace has places.
+  template <class F>
+  Status run(std::size_t pictures, Span<float> out, F&& set) noexcept {
+    if (!model_) return not_loaded();
+    if (pictures < 1) return {Errc::invalid_argument, "there must be at least one picture"};
+    const auto n = static_cast<std::int64_t>(pictures);
+    const int size = dim(), batch = workspace_.batch();
+    FACENET_TRY(detail::check_room(out, n > INT64_MAX / size ? -1 : n * size));
+    const auto of_picture = [n](Status s, std::int64_t i) {
+      if (s.ok() || n == 1) return s;
+      detail::Line line;
+      return s.in(line.add("picture ").add(i).add(" of ").add(n).text());
+    };
+    for (std::int64_t i = 0; i < n; i += batch) {
+      const int count = n - i < batch ? static_cast<int>(n - i) : batch;
+      for (int k = 0; k < count; ++k) FACENET_TRY(of_picture(set(k, i + k), i + k + 1));
+      float* const to = out.data() + i * size;
+      FACENET_TRY(plan().run(workspace_, inputs_.data(), count, {to, std::int64_t{count} * size}));
+      for (int k = 0; k < count; ++k) {
+        const float* const x = to + std::int64_t{k} * size;
+        FACENET_TRY(of_picture(detail::check_embedding(x, dim(), info().normalise), i + k + 1));
+      }
+    }
     return {};
   }
 
-  Status set_input(int index, ImageView face) noexcept {
-    const auto i = static_cast<std::size_t>(index);
+  Status set_input(int i, ImageView face) noexcept {
     const Shape want = plan().input_shape();
     FACENET_TRY(detail::check(face));
     if (face.width != want.w || face.height != want.h) {
-      auto resized = resize_bilinear(face, want.w, want.h, memory_.at_back());
-      if (!resized) return resized.status();
-      std::uint8_t* to = resized_.data() + i * static_cast<std::size_t>(want.size());
-      std::memcpy(to, resized->data(), resized->bytes());
-      face = {to, want.w, want.h, resized->stride(), face.order};
+      const Box whole{0, 0, static_cast<float>(face.width), static_cast<float>(face.height)};
+      std::uint8_t* const to = resized_.data() + i * want.size();
+      detail::resize_bilinear_into(face, whole, want.w, want.h, scratch_, to);
+      face = {to, want.w, want.h, std::ptrdiff_t{3} * want.w, face.order};
     }
     PlanInput& in = inputs_[i];
     in = {};
@@ -293,12 +346,15 @@ class Embedder {
     return {};
   }
 
-  Memory memory_;
-  Model* model_ = nullptr;
+  detail::Shared<Model> model_;
+  Plan none_;  // of an embedder without a model
   Workspace workspace_;
   Buffer<std::uint8_t> resized_;
+  detail::BilinearScratch scratch_;
   Buffer<PlanInput> inputs_;
   Buffer<Standardisation> values_;
 };
 
 FACENET_END
+
+#include "facenet/base/macros_pop.inc"

@@ -1,17 +1,16 @@
-// How well distances tell persons apart: LFW's protocol, ROC, error rates with intervals, thresholds. Layer 6.
-// Pure functions over arrays of distances and same/different flags; nothing here knows of files. Two faces are taken for
-// one person's where distance <= threshold; FAR is the share of impostor pairs that are, FRR of genuine pairs that are not.
+// How well distances tell persons apart: LFW's protocol, ROC, error rates with intervals, thresholds.
+// Pure functions over arrays of distances and same/different flags; nothing here knows of files. Two faces are taken
+// for one person's where distance <= threshold; FAR is the share of impostor pairs that are, FRR of genuine pairs that
+// are not.
 #pragma once
+#include "facenet/base/macros_push.inc"
 
 #include <algorithm>
 #include <cmath>
 
-#include "facenet/memory.hpp"
-#include "facenet/random.hpp"
-
-// The false accept rate is called far here; windows.h has an empty macro of this name, which comes back at the end.
-#pragma push_macro("far")
-#undef far
+#include "facenet/base/finite.hpp"
+#include "facenet/base/memory.hpp"
+#include "facenet/base/random.hpp"
 
 FACENET_BEGIN
 
@@ -28,7 +27,7 @@ inline Interval wilson(std::uint64_t count, std::uint64_t total, double z = 1.95
   return {count == 0 ? 0 : middle - half, count == total ? 1 : middle + half};
 }
 
-// ---- Pairs --------------------------------------------------------------------------------------------------------------
+// ---- Pairs ----------------------------------------------------------------------------------------------------------
 
 /// One line of pairs.txt. Names point into the text; pictures count from 1.
 struct LfwPair {
@@ -47,16 +46,6 @@ struct Less {
   bool operator()(double a, double b) const noexcept { return a < b; }
 };
 constexpr Less less{};
-
-/// Writes a number behind a text; there must be room for 20 digits.
-inline void append_number(char* text, std::size_t number) noexcept {
-  char* const from = text + std::strlen(text);
-  char* to = from;
-  do *to++ = static_cast<char>('0' + number % 10);
-  while ((number /= 10) != 0);
-  *to = 0;
-  std::reverse(from, to);
-}
 
 /// A text line by line, each cut into fields: at tabs, or where a line has none at spaces. Empty lines are left out.
 class Lines {
@@ -77,9 +66,9 @@ class Lines {
   int fields() const noexcept { return fields_; }
   Span<const char> field(int i) const noexcept { return field_[i]; }
   Status error(Errc code, const char* sentence) const noexcept {
-    char place[32] = "line ";
-    detail::append_number(place, number_);
-    return Status(code, sentence).at(static_cast<std::int64_t>(begin_)).in(place);
+    detail::Line place;
+    place.add("line ").add(static_cast<std::int64_t>(number_));
+    return Status(code, sentence).at(static_cast<std::int64_t>(begin_)).in(place.text());
   }
 
  private:
@@ -104,33 +93,29 @@ class Lines {
   int fields_ = 0;
 };
 
-/// A decimal integer 1 … 99,999,999.
+/// A decimal integer 1 … 99,999,999, in at most eight digits.
 inline bool parse_count(Span<const char> text, int* value) noexcept {
-  if (text.size() < 1 || text.size() > 8) return false;
-  int v = 0;
-  for (char c : text) {
-    if (c < '0' || c > '9') return false;
-    v = 10 * v + (c - '0');
-  }
-  *value = v;
-  return v > 0;
+  return text.size() <= 8 && parse_count(text.data(), text.size(), 99999999, *value);
 }
 
 }  // namespace detail
 
-/// LFW's pairs.txt (folds, a tab, pairs of each kind in a fold; then each fold's same and different pairs), or one of its
-/// development lists (the number of pairs of each kind; one fold). Errors: truncated, corrupt, limit_exceeded, out_of_memory, at
-/// the byte of the line at fault, with "line N" as the place.
+/// LFW's pairs.txt (folds, a tab, pairs of each kind in a fold; then each fold's same and different pairs), or one of
+/// its development lists (the number of pairs of each kind; one fold). Errors: truncated, corrupt, limit_exceeded,
+/// out_of_memory, at the byte of the line at fault, with "line N" as the place.
 inline Result<LfwPairs> parse_pairs(Span<const char> text) noexcept {
   detail::Lines lines(text);
   int number[2] = {1, 0}, header = 0;  // folds and pairs of a kind, or the latter alone
-  if (!lines.next()) return lines.error(Errc::truncated, "a list of pairs begins with the number of pairs, and this is empty");
+  if (!lines.next())
+    return lines.error(Errc::truncated, "a list of pairs begins with the number of pairs, and this is empty");
   header = lines.fields();
   if (header < 1 || header > 2 || !detail::parse_count(lines.field(0), &number[header == 1 ? 1 : 0]) ||
       (header == 2 && !detail::parse_count(lines.field(1), &number[1])))
-    return lines.error(Errc::corrupt, "a list of pairs begins with the number of folds and of pairs of each kind in a fold");
+    return lines.error(Errc::corrupt,
+                       "a list of pairs begins with the number of folds and of pairs of each kind in a fold");
   const std::int64_t in_fold = 2 * std::int64_t{number[1]}, count = number[0] * in_fold;
-  if (number[0] > 1000 || count > 10000000) return lines.error(Errc::limit_exceeded, "at most 1000 folds and 10,000,000 pairs are read");
+  if (number[0] > 1000 || count > 10000000)
+    return lines.error(Errc::limit_exceeded, "at most 1000 folds and 10,000,000 pairs are read");
   // A line of pairs has 6 characters at least: a header that promises more than the text can hold allocates nothing.
   if (static_cast<std::uint64_t>(count) > text.size() / 6 + 1)
     return lines.error(Errc::truncated, "the text is too short for as many pairs as its first line says");
@@ -151,7 +136,8 @@ inline Result<LfwPairs> parse_pairs(Span<const char> text) noexcept {
     p.name_b = lines.field(same ? 0 : 2);
     p.fold = static_cast<int>(i / in_fold);
     p.same = same;
-    if (!detail::parse_count(lines.field(1), &p.picture_a) || !detail::parse_count(lines.field(same ? 2 : 3), &p.picture_b))
+    if (!detail::parse_count(lines.field(1), &p.picture_a) ||
+        !detail::parse_count(lines.field(same ? 2 : 3), &p.picture_b))
       return lines.error(Errc::corrupt, "the number of a picture should be 1 or more");
   }
   if (lines.next()) return lines.error(Errc::corrupt, "there are more lines of pairs than the first line says");
@@ -159,16 +145,29 @@ inline Result<LfwPairs> parse_pairs(Span<const char> text) noexcept {
   return out;
 }
 
-/// The fold of each of n pairs: `folds` runs of equal length, the first n % folds of them one longer (scikit-learn's KFold).
-inline void contiguous_folds(std::size_t n, int folds, int* fold) noexcept {
-  const auto f = static_cast<std::size_t>(folds);
+/// The fold of each of n pairs: `folds` runs of equal length, the first n % folds of them one longer (scikit-learn's
+/// KFold). Writes nothing for fewer than one fold.
+inline void contiguous_folds(int folds, Span<int> fold) noexcept {
+  if (folds < 1 || fold.data() == nullptr) return;
+  const std::size_t f = static_cast<std::size_t>(folds), n = fold.size();
   for (std::size_t i = 0, k = 0, left = 0; i < n; ++i, --left) {
     while (left == 0) left = n / f + (k < n % f ? 1 : 0), ++k;
     fold[i] = static_cast<int>(k) - 1;
   }
 }
 
-// ---- LFW's accuracy -------------------------------------------------------------------------------------------------------
+namespace detail {
+
+inline Status check_pairs(Span<const double> distances, Span<const std::uint8_t> same) noexcept {
+  if (distances.data() == nullptr || same.data() == nullptr || distances.empty())
+    return {Errc::invalid_argument, "there are no pairs"};
+  if (distances.size() != same.size()) return {Errc::invalid_argument, "each pair needs a distance and a flag"};
+  return {};
+}
+
+}  // namespace detail
+
+// ---- LFW's accuracy -------------------------------------------------------------------------------------------------
 
 /// Thresholds first, first + step, …: davidsandberg/facenet's are 0 to 4 by 0.01 on squared distances.
 struct ThresholdGrid {
@@ -184,13 +183,18 @@ struct FoldAccuracy {
   Buffer<Fold> folds;
   double mean, deviation;  // of the accuracies; the deviation is numpy's std
 };
-/// Each fold's accuracy with the threshold that is best (the smallest of several) on all other folds: LFW's restricted protocol,
-/// as davidsandberg/facenet's calculate_roc, which takes pairs for one person's where distance < threshold.
-/// same[n]: 0 or 1; fold[n]: 0 … folds - 1, none of them empty. Errors: invalid_argument, out_of_memory.
-inline Result<FoldAccuracy> fold_accuracies(const double* distances, const std::uint8_t* same, const int* fold,
-                                            std::size_t n, int folds, const ThresholdGrid& grid = {}) noexcept {
-  if (distances == nullptr || same == nullptr || fold == nullptr || folds < 2 || folds > 1000 || grid.count < 1 ||
-      grid.count > 1000000 || !(grid.step > 0))
+/// Each fold's accuracy with the threshold that is best (the smallest of several) on all other folds: LFW's restricted
+/// protocol, as davidsandberg/facenet's calculate_roc, which takes pairs for one person's where distance < threshold.
+/// same[n]: 0 or 1; fold[n]: 0 … folds - 1, none of them empty. Errors: invalid_argument (also for arrays of different
+/// lengths), out_of_memory.
+inline Result<FoldAccuracy> fold_accuracies(Span<const double> distances, Span<const std::uint8_t> same,
+                                            Span<const int> fold, int folds, const ThresholdGrid& grid = {}) noexcept {
+  const std::size_t n = distances.size();
+  FACENET_TRY(detail::check_pairs(distances, same));
+  if (fold.size() != n || fold.data() == nullptr)
+    return {Errc::invalid_argument, "each pair needs the number of its fold"};
+  if (folds < 2 || folds > 1000 || grid.count < 1 || grid.count > 1000000 || !detail::is_finite(grid.first) ||
+      !detail::is_finite(grid.step) || grid.step <= 0)
     return {Errc::invalid_argument, "accuracy needs pairs, 2 to 1000 folds and rising thresholds"};
   const auto thresholds = static_cast<std::size_t>(grid.count), f = static_cast<std::size_t>(folds);
   // accepted[2 * fold + same][t]: pairs that are accepted at threshold t and not at t - 1; later, at t.
@@ -204,9 +208,11 @@ inline Result<FoldAccuracy> fold_accuracies(const double* distances, const std::
   if (!result) return result.status();
   for (std::size_t t = 0; t < thresholds; ++t) (*limits)[t] = grid.first + static_cast<double>(t) * grid.step;
   for (std::size_t i = 0; i < n; ++i) {
-    if (fold[i] < 0 || fold[i] >= folds || same[i] > 1 || !(std::fabs(distances[i]) <= HUGE_VAL))
-      return {Errc::invalid_argument, "a pair has a fold that is not there, a flag over 1 or a distance that is not a number"};
-    const auto t = static_cast<std::size_t>(std::upper_bound(limits->begin(), limits->end(), distances[i], detail::less) - limits->begin());
+    if (fold[i] < 0 || fold[i] >= folds || same[i] > 1 || detail::is_nan(distances[i]))
+      return {Errc::invalid_argument,
+              "a pair has a fold that is not there, a flag over 1 or a distance that is not a number"};
+    const auto t = static_cast<std::size_t>(
+        std::upper_bound(limits->begin(), limits->end(), distances[i], detail::less) - limits->begin());
     ++(*accepted)[(2 * static_cast<std::size_t>(fold[i]) + same[i]) * row + t];
   }
   for (std::size_t r = 0; r < 2 * f; ++r)
@@ -230,7 +236,8 @@ inline Result<FoldAccuracy> fold_accuracies(const double* distances, const std::
       if (sum > most) most = sum, best = t;
     }
     (*result)[k] = {share(right(k, best), pairs), share((*accepted)[(2 * k + 1) * row + best], total(2 * k + 1)),
-                    share((*accepted)[2 * k * row + best], total(2 * k)), (*limits)[best], static_cast<std::size_t>(pairs)};
+                    share((*accepted)[2 * k * row + best], total(2 * k)), (*limits)[best],
+                    static_cast<std::size_t>(pairs)};
     out.mean += (*result)[k].accuracy / static_cast<double>(folds);
   }
   for (const Fold& k : *result) out.deviation += (k.accuracy - out.mean) * (k.accuracy - out.mean);
@@ -239,7 +246,7 @@ inline Result<FoldAccuracy> fold_accuracies(const double* distances, const std::
   return out;
 }
 
-// ---- ROC ------------------------------------------------------------------------------------------------------------------
+// ---- ROC ------------------------------------------------------------------------------------------------------------
 
 struct RocPoint {
   double fpr, tpr, threshold;  // pairs with distance <= threshold are accepted
@@ -251,27 +258,38 @@ struct ErrorRates {
   std::uint64_t false_accepts, impostors, false_rejects, genuine;
 };
 struct TarAtFar {
-  double far;         // asked for
-  double tar;         // at the largest threshold whose FAR is not above
+  double far;  // requested
+  double tar;  // at the largest threshold whose FAR is not above
   double threshold;
   double actual_far;
-  bool measurable;    // false: one false accept is more than that FAR already, so tar says little
+  bool measurable;  // false: one false accept is more than that FAR already, so tar says little
 };
 struct EqualErrorRate {
   double rate, threshold;
 };
 /// 95% bootstrap intervals.
 struct RocIntervals {
-  Interval auc, eer, tar;  // tar: at the FAR that was asked for
+  Interval auc, eer, tar;  // tar: at the FAR that was requested
 };
 
-/// Distances sorted with their flags: what ROC, AUC, EER and TAR are read from.
+/// Distances sorted with their flags: what ROC, AUC, EER and TAR are read from. Move-only. One that was never made, or
+/// was moved from, has no pairs: roc() and bootstrap() say so, and every rate is what tells nothing (auc 0.5, eer 0.5,
+/// tar 0, rates 0).
 class Comparisons {
  public:
-  /// Copies n distances and flags (1: the same person). Errors: invalid_argument (not finite, or none of one kind),
-  /// limit_exceeded, out_of_memory.
-  static Result<Comparisons> make(const double* distances, const std::uint8_t* same, std::size_t n) noexcept {
-    if (distances == nullptr || same == nullptr) return {Errc::invalid_argument, "there are no pairs"};
+  Comparisons() noexcept = default;
+  Comparisons(Comparisons&& other) noexcept { swap(other); }
+  Comparisons& operator=(Comparisons&& other) noexcept {
+    Comparisons moved(std::move(other));
+    swap(moved);
+    return *this;
+  }
+
+  /// Copies n distances and flags (1: the same person). Errors: invalid_argument (not finite, none of one kind, or
+  /// another number of flags), limit_exceeded, out_of_memory.
+  static Result<Comparisons> make(Span<const double> distances, Span<const std::uint8_t> same) noexcept {
+    FACENET_TRY(detail::check_pairs(distances, same));
+    const std::size_t n = distances.size();
     if (n > UINT32_MAX) return {Errc::limit_exceeded, "at most 2^32 - 1 pairs are compared"};
     auto step = Buffer<Step>::make(n);
     auto genuine = Buffer<std::uint32_t>::make(n), impostor = Buffer<std::uint32_t>::make(n);
@@ -279,7 +297,7 @@ class Comparisons {
     if (!genuine) return genuine.status();
     if (!impostor) return impostor.status();
     for (std::size_t i = 0; i < n; ++i) {
-      if (!std::isfinite(distances[i]) || same[i] > 1)
+      if (!detail::is_finite(distances[i]) || same[i] > 1)
         return {Errc::invalid_argument, "a pair has a distance that is not finite or a flag over 1"};
       (*step)[i] = {distances[i], same[i], 1u - same[i]};
     }
@@ -292,11 +310,14 @@ class Comparisons {
       to.genuine += s.genuine;
       to.impostors += s.impostors;
       const auto at = static_cast<std::uint32_t>(c.steps_ - 1);
-      if (s.genuine != 0) (*genuine)[c.genuine_++] = at;
-      else (*impostor)[c.impostors_++] = at;
+      if (s.genuine != 0)
+        (*genuine)[c.genuine_++] = at;
+      else
+        (*impostor)[c.impostors_++] = at;
     }
     if (c.genuine_ == 0) return {Errc::invalid_argument, "there is no pair of one person's, so no rate can be counted"};
-    if (c.impostors_ == 0) return {Errc::invalid_argument, "there is no pair of two persons', so no rate can be counted"};
+    if (c.impostors_ == 0)
+      return {Errc::invalid_argument, "there is no pair of two persons', so no rate can be counted"};
     c.step_ = std::move(*step);
     c.genuine_step_ = std::move(*genuine);
     c.impostor_step_ = std::move(*impostor);
@@ -306,9 +327,10 @@ class Comparisons {
   std::uint64_t genuine() const noexcept { return genuine_; }
   std::uint64_t impostors() const noexcept { return impostors_; }
 
-  /// scikit-learn's roc_curve on -distance: the first point accepts nobody (threshold -infinity). Points inside a straight
-  /// line are left out unless `drop_intermediate` is false. Error: out_of_memory.
+  /// scikit-learn's roc_curve on -distance: the first point accepts no pair (threshold -infinity). Points inside a
+  /// straight line are left out unless `drop_intermediate` is false. Error: out_of_memory.
   Result<Buffer<RocPoint>> roc(bool drop_intermediate = true) const noexcept {
+    FACENET_TRY(made());
     auto all = Buffer<RocPoint>::make(steps_ + 1);
     if (!all) return all.status();
     std::size_t kept = 0;
@@ -317,7 +339,7 @@ class Comparisons {
       const Step here = i > 0 ? step_[i - 1] : Step{-HUGE_VAL, 0, 0};
       sum.genuine += here.genuine;
       sum.impostors += here.impostors;
-      // A point is on the line when the steps before and behind it are the same. scikit-learn keeps the first.
+      // A point is on the line when the steps before and after it are the same. scikit-learn keeps the first.
       const bool inside = drop_intermediate && i > 1 && i < steps_ && here.genuine == step_[i].genuine &&
                           here.impostors == step_[i].impostors;
       if (!inside) (*all)[kept++] = {share(sum.impostors, impostors_), share(sum.genuine, genuine_), here.distance};
@@ -328,26 +350,38 @@ class Comparisons {
     return out;
   }
   /// Area under the ROC: the chance that a genuine pair is nearer than an impostor pair, ties counted half.
-  double auc() const noexcept { return auc(step_.data()); }
+  double auc() const noexcept { return steps_ > 0 ? auc(step_.data()) : 0.5; }
   /// Where FAR = FRR, on the straight line between the two points of the ROC around it.
-  EqualErrorRate eer() const noexcept { return eer(step_.data()); }
-  /// `far` is 0 … 1.
-  TarAtFar tar_at(double far) const noexcept { return tar_at(step_.data(), far); }
+  EqualErrorRate eer() const noexcept { return steps_ > 0 ? eer(step_.data()) : EqualErrorRate{0.5, 0}; }
+  /// `far` is 0 … 1; one that is not a number is 0.
+  TarAtFar tar_at(double far) const noexcept {
+    return steps_ > 0 ? tar_at(step_.data(), far) : TarAtFar{far, 0, 0, 0, false};
+  }
+  /// A threshold that is not a number accepts nobody.
   ErrorRates at(double threshold) const noexcept {
+    if (steps_ == 0) return {0, 0, wilson(0, 0), wilson(0, 0), 0, 0, 0, 0};
     Step sum{};
-    for (std::size_t i = 0; i < steps_ && step_[i].distance <= threshold; ++i) {
+    const std::size_t steps = detail::is_nan(threshold) ? 0 : steps_;
+    for (std::size_t i = 0; i < steps && step_[i].distance <= threshold; ++i) {
       sum.genuine += step_[i].genuine;
       sum.impostors += step_[i].impostors;
     }
     const std::uint64_t rejects = genuine_ - sum.genuine;
-    return {share(sum.impostors, impostors_), share(rejects, genuine_), wilson(sum.impostors, impostors_),
-            wilson(rejects, genuine_), sum.impostors, impostors_, rejects, genuine_};
+    return {share(sum.impostors, impostors_),
+            share(rejects, genuine_),
+            wilson(sum.impostors, impostors_),
+            wilson(rejects, genuine_),
+            sum.impostors,
+            impostors_,
+            rejects,
+            genuine_};
   }
-  /// From `replicates` resamples with replacement, genuine and impostor pairs apart, percentiles 2.5 and 97.5. The same for
-  /// the same seed. Pairs that share a face are not independent, so the true interval is wider.
-  /// Errors: invalid_argument, out_of_memory.
+  /// From `replicates` resamples with replacement, genuine and impostor pairs apart, percentiles 2.5 and 97.5. The same
+  /// for the same seed. Pairs that share a face are not independent, so the true interval is wider. Errors:
+  /// invalid_argument, out_of_memory.
   Result<RocIntervals> bootstrap(double far, int replicates, std::uint64_t seed) const noexcept {
-    if (replicates < 1 || replicates > 1000000 || !(far >= 0 && far <= 1))
+    FACENET_TRY(made());
+    if (replicates < 1 || replicates > 1000000 || !detail::is_finite(far) || far < 0 || far > 1)
       return {Errc::invalid_argument, "a bootstrap takes 1 to 1,000,000 replicates and a FAR of 0 to 1"};
     const auto count = static_cast<std::size_t>(replicates);
     auto steps = Buffer<Step>::make(steps_);
@@ -376,6 +410,19 @@ class Comparisons {
     std::uint64_t genuine, impostors;
   };
 
+  Status made() const noexcept {
+    if (steps_ > 0) return {};
+    return {Errc::invalid_argument, "these comparisons were never made, or were moved from"};
+  }
+  void swap(Comparisons& other) noexcept {
+    std::swap(steps_, other.steps_);
+    std::swap(genuine_, other.genuine_);
+    std::swap(impostors_, other.impostors_);
+    std::swap(step_, other.step_);
+    std::swap(genuine_step_, other.genuine_step_);
+    std::swap(impostor_step_, other.impostor_step_);
+  }
+
   static double share(std::uint64_t part, std::uint64_t all) noexcept {
     return static_cast<double>(part) / static_cast<double>(all);
   }
@@ -403,6 +450,7 @@ class Comparisons {
     return {far0, distance0};  // never reached: the last step has far = 1 and frr = 0
   }
   TarAtFar tar_at(const Step* steps, double far) const noexcept {
+    if (detail::is_nan(far)) far = 0;
     const double most = far * static_cast<double>(impostors_) * (1 + 1e-12);  // 0.07 * 100 is a little over 7
     Step sum{std::nextafter(steps[0].distance, -HUGE_VAL), 0, 0};
     for (std::size_t i = 0; i < steps_ && static_cast<double>(sum.impostors + steps[i].impostors) <= most; ++i)
@@ -422,15 +470,16 @@ class Comparisons {
 
   std::size_t steps_ = 0;
   std::uint64_t genuine_ = 0, impostors_ = 0;
-  Buffer<Step> step_;                                 // the first steps_ of it, by distance
+  Buffer<Step> step_;                                   // the first steps_ of it, by distance
   Buffer<std::uint32_t> genuine_step_, impostor_step_;  // the step of each pair
 };
 
-// ---- Calibration ------------------------------------------------------------------------------------------------------------
+// ---- Calibration ----------------------------------------------------------------------------------------------------
 
-/// Impostor pairs that a false accept rate needs to be claimed: 3 / far. With none accepted among so many, the FAR is below with
-/// 95% confidence (the rule of three).
+/// Impostor pairs that a false accept rate needs to be claimed: 3 / far. With none accepted among so many, the FAR is
+/// below with 95% confidence (the rule of three).
 inline std::uint64_t impostors_needed(double far) noexcept {
+  if (detail::is_nan(far)) return UINT64_MAX;
   return far > 0 && far < 1 ? static_cast<std::uint64_t>(std::ceil(3 / far * (1 - 1e-12))) : far >= 1 ? 1 : UINT64_MAX;
 }
 struct ThresholdChoice {
@@ -440,22 +489,26 @@ struct ThresholdChoice {
 /// The largest threshold at which at most far * n of the impostor pairs are accepted: half-way to the first one that is
 /// not. Errors: invalid_argument (a FAR outside 0 … 1, distances that are not finite); limit_exceeded for fewer than
 /// impostors_needed(far) pairs; out_of_memory.
-inline Result<ThresholdChoice> choose_threshold(const double* impostor_distances, std::size_t n, double far) noexcept {
-  if (!(far > 0 && far < 1)) return {Errc::invalid_argument, "a false accept rate must lie between 0 and 1"};
-  if (impostor_distances == nullptr && n > 0) return {Errc::invalid_argument, "there are no pairs"};
+inline Result<ThresholdChoice> choose_threshold(Span<const double> impostor_distances, double far) noexcept {
+  if (!detail::is_finite(far) || far <= 0 || far >= 1)
+    return {Errc::invalid_argument, "a false accept rate must lie between 0 and 1"};
+  const std::size_t n = impostor_distances.size();
+  if (impostor_distances.data() == nullptr && n > 0) return {Errc::invalid_argument, "there are no pairs"};
   if (n < impostors_needed(far))
     return {Errc::limit_exceeded, "there are too few impostor pairs for this false accept rate: 3 / rate are needed"};
   auto sorted = Buffer<double>::make(n, false);
   if (!sorted) return sorted.status();
   for (std::size_t i = 0; i < n; ++i) {
-    if (!(impostor_distances[i] >= 0 && impostor_distances[i] < HUGE_VAL))
+    if (!detail::is_finite(impostor_distances[i]) || impostor_distances[i] < 0)
       return {Errc::invalid_argument, "a distance is negative or not finite"};
     (*sorted)[i] = impostor_distances[i];
   }
   std::sort(sorted->begin(), sorted->end(), detail::less);
-  const auto most = static_cast<std::size_t>(far * static_cast<double>(n) * (1 + 1e-12));  // below n, since far is below 1
+  const auto most =
+      static_cast<std::size_t>(far * static_cast<double>(n) * (1 + 1e-12));  // below n, since far is below 1
   const double next = (*sorted)[most];  // the first that must not be accepted, nor any other of that distance
-  const auto accepted = static_cast<std::size_t>(std::lower_bound(sorted->begin(), sorted->end(), next, detail::less) - sorted->begin());
+  const auto accepted =
+      static_cast<std::size_t>(std::lower_bound(sorted->begin(), sorted->end(), next, detail::less) - sorted->begin());
   if (next == 0)
     return {Errc::invalid_argument, "too many impostor pairs have distance 0: is one picture filed under two persons?"};
   const double below = accepted > 0 ? (*sorted)[accepted - 1] : 0;
@@ -465,4 +518,4 @@ inline Result<ThresholdChoice> choose_threshold(const double* impostor_distances
 
 FACENET_END
 
-#pragma pop_macro("far")
+#include "facenet/base/macros_pop.inc"

@@ -1,5 +1,6 @@
-// Everything but image decoding (facenet/image_io.hpp). Layer 7.
+// Everything but image decoding (facenet/image_io.hpp), training (facenet/triplet.hpp) and facenet/dispatch.hpp.
 #pragma once
+#include "facenet/base/macros_push.inc"
 
 #include "facenet/align.hpp"
 #include "facenet/cluster.hpp"
@@ -8,4 +9,5 @@
 #include "facenet/evaluate.hpp"
 #include "facenet/gallery.hpp"
 #include "facenet/selftest.hpp"
-#include "facenet/triplet.hpp"
+
+#include "facenet/base/macros_pop.inc"

@@ -1,7 +1,9 @@
-// A network as data: operators, shape inference, parameter and multiply-add counts, all constexpr. Layer 3.
+// A network as data: operators, shape inference, parameter and multiply-add counts, all constexpr.
 #pragma once
+#include "facenet/base/macros_push.inc"
 
-#include "facenet/tensor.hpp"
+#include "facenet/base/preprocessing.hpp"
+#include "facenet/base/tensor.hpp"
 
 FACENET_BEGIN
 
@@ -26,12 +28,9 @@ struct Name {
   }
   constexpr Name operator/(int index) const noexcept { return (*this / "").append(index); }
   FACENET_NOINLINE constexpr Name append(int number) const noexcept {
-    char digits[12] = {};
-    int at = 11;
-    do digits[--at] = static_cast<char>('0' + number % 10);
-    while ((number /= 10) != 0);
+    const Digits digits(number);
     Name n = *this;
-    while (digits[at] != 0) n.push(digits[at++]);
+    for (const char* c = digits.text(); *c != 0; ++c) n.push(*c);
     return n;
   }
   constexpr bool operator==(const char* s) const noexcept {
@@ -41,57 +40,29 @@ struct Name {
   }
 };
 
-/// The rectangle a convolution or pool looks at. k(3), k(1, 7).pad(0, 3), k(3).stride(2).
-struct Window {
-  int kh = 1, kw = 1, stride_ = 1, pad_h = 0, pad_w = 0;
-  bool ceil_ = false;  // pools: a last window that is only partly inside still counts (Caffe, MTCNN)
-
-  constexpr Window stride(int s) const noexcept {
-    Window w = *this;
-    w.stride_ = s;
-    return w;
-  }
-  constexpr Window pad(int h, int w_) const noexcept {
-    Window w = *this;
-    w.pad_h = h;
-    w.pad_w = w_;
-    return w;
-  }
-  constexpr Window ceil() const noexcept {
-    Window w = *this;
-    w.ceil_ = true;
-    return w;
-  }
-  constexpr int out(int in, int kernel, int padding) const noexcept {
-    const int free = in + 2 * padding - kernel;
-    return free < 0 ? 0 : (ceil_ ? (free + stride_ - 1) / stride_ : free / stride_) + 1;
-  }
-};
-constexpr Window k(int side) noexcept { return {side, side}; }
-constexpr Window k(int h, int w) noexcept { return {h, w}; }
-
 enum class OpKind : std::uint8_t {
   input,
-  conv,          // out = act(W * x + b); with `skip`: out = act(skip + scale * (W * x + b))
-  linear,        // the whole input flattened (H, W, C) to one vector
+  conv,    // out = act(W * x + b); with `skip`: out = act(skip + scale * (W * x + b))
+  linear,  // the whole input flattened (H, W, C) to one vector
   max_pool,
-  avg_pool,      // mean over the part of the window that is inside the picture; channels past the input's are zeros
+  avg_pool,  // mean over the part of the window that is inside the picture; channels past the input's are zeros
   global_avg_pool,
   concat,        // along channels
   l2_normalise,  // over all channels of a 1x1 picture: x / max(|x|, 1e-12)
   softmax,       // per pixel over channels
 };
+constexpr int op_kinds = static_cast<int>(OpKind::softmax) + 1;
 enum class Act : std::uint8_t { none, relu, prelu };
 constexpr Act relu = Act::relu;
 
-/// How the state_dict stores a convolution's or linear layer's parameters before folding.
+/// How a state_dict stores a convolution's or linear layer's parameters before folding. FileTraits names the layers.
 enum class Params : std::uint8_t {
-  bias,           // <name>.weight, <name>.bias
-  no_bias,        // <name>.weight; a converted file has zeros as <name>.bias
-  bias_slope,     // those and <name>.slope: PReLU's factor for each channel
-  conv_bn,        // <name>.conv.weight and <name>.bn.*: BasicConv2d, eps 1e-3
-  linear_bn,      // <name>.weight and last_bn.*: the bottleneck, eps 1e-3
-  affine,         // <name>.weight, <name>.bias, and behind them a factor and a shift for each channel, folded: dlib's
+  bias,        // <name>.weight, <name>.bias
+  no_bias,     // <name>.weight; a converted file has zeros as <name>.bias
+  bias_slope,  // those and <name>.slope: PReLU's factor for each channel
+  conv_bn,     // <name>.conv.weight and <name>.bn.*: facenet-pytorch's BasicConv2d
+  linear_bn,   // <name>.weight and <name>.bn.*
+  affine,      // <name>.weight, <name>.bias, then a factor and a shift for each channel, folded: dlib's
 };
 /// Parameters of one output channel beside its weights, before folding.
 constexpr int channel_parameters(Params p) noexcept {
@@ -108,13 +79,39 @@ struct Op {
   OpKind kind = OpKind::input;
   Act act = Act::none;
   Params params = Params::bias;
+  std::uint8_t input_count = 0;
   int inputs[max_inputs] = {-1, -1, -1, -1};
-  int input_count = 0;
-  int skip = -1;      // conv: the residual's other input
-  float scale = 1;    // conv with skip
+  int skip = -1;    // conv: the residual's other input
+  float scale = 1;  // conv with skip
   Window window;
   Shape out;
   Name name;
+};
+
+/// How weight files hold a model, beyond what its layers say. A model's page has one; its network and its row of
+/// models::all() point to it. The reader knows no model but by this.
+struct FileTraits {
+  /// In a converted file, tensors whose names begin so are another network's: a detector's beside an embedder's.
+  const char* beside = nullptr;
+
+  // The rest is for a plain state_dict, in the names of the framework that saved it.
+
+  /// The prefix that a layer's ".weight" and ".bias" have, and that its batch norm's tensors have.
+  Name (*layer)(const Op&) = [](const Op& op) { return op.params == Params::conv_bn ? op.name / "conv" : op.name; };
+  Name (*batch_norm)(const Op&) = [](const Op& op) { return op.name / "bn"; };
+  double batch_norm_eps = 1e-3;  // facenet-pytorch's and TensorFlow's; PyTorch's default is 1e-5
+  /// Tensors whose names begin so are not read: a classifier that only training needs.
+  const char* ignored = nullptr;
+  /// A state_dict with this tensor is this model's, unless an earlier row of the table takes it; null: none is.
+  const char* mark = nullptr;
+  /// [embedding_dim][..]: the weight of the layer that makes the embedding. A state_dict without it is not this
+  /// model's.
+  const char* embedding = nullptr;
+  /// [width * stem_channels][..][..][..]: the first convolution's weight; null: the width is always 1.
+  const char* stem = nullptr;
+  int stem_channels = 1;
+  /// What is assumed, since a state_dict says nothing about it.
+  Preprocessing preprocessing;
 };
 
 // What builds a network is kept out of line: it runs once, and inlined three models took 0.7 s to compile and 30 KB.
@@ -126,8 +123,10 @@ class Network {
   static constexpr int max_ops = 304;  // Inception-ResNet-v2 has 296
 
   /// `width` multiplies the channels of conv() and conv_affine(); a product that is no whole number is a mistake.
-  constexpr Network(const char* architecture, Shape input, double width = 1) noexcept
-      : architecture_(architecture), width_(width) {
+  /// `traits` says how weight files hold the model, and must outlive the network; null: as the defaults of FileTraits.
+  constexpr Network(const char* architecture, Shape input, double width = 1,
+                    const FileTraits* traits = nullptr) noexcept
+      : architecture_(architecture), width_(width), traits_(traits) {
     Op op;
     op.name = "input";
     op.out = input;
@@ -136,6 +135,7 @@ class Network {
 
   constexpr Ref input() const noexcept { return {0}; }
   constexpr const Name& architecture() const noexcept { return architecture_; }
+  constexpr const FileTraits* traits() const noexcept { return traits_; }
   constexpr int size() const noexcept { return size_; }
   constexpr const Op& operator[](int i) const noexcept { return ops_[i]; }
   constexpr Shape shape(Ref r) const noexcept { return ops_[r.op].out; }
@@ -148,8 +148,10 @@ class Network {
     op.params = Params::conv_bn;
     return add(op);
   }
-  /// Convolution with bias, and nothing behind it.
-  constexpr Ref conv_bias(Name at, Ref x, int cout, Window w) noexcept { return add(windowed(OpKind::conv, at, x, cout, w)); }
+  /// Convolution with bias, and nothing after it.
+  constexpr Ref conv_bias(Name at, Ref x, int cout, Window w) noexcept {
+    return add(windowed(OpKind::conv, at, x, cout, w));
+  }
   /// Convolution with bias and PReLU: MTCNN's layers.
   constexpr Ref conv_prelu(Name at, Ref x, int cout, Window w) noexcept {
     Op op = windowed(OpKind::conv, at, x, cout, w);
@@ -157,7 +159,7 @@ class Network {
     op.params = Params::bias_slope;
     return add(op);
   }
-  /// Convolution with dlib's affine layer behind it, and ReLU.
+  /// Convolution with dlib's affine layer after it, and ReLU.
   constexpr Ref conv_affine(Name at, Ref x, int cout, Window w) noexcept {
     Op op = windowed(OpKind::conv, at, x, scaled(cout), w);
     op.act = relu;
@@ -239,7 +241,7 @@ class Network {
   FACENET_NOINLINE constexpr Op windowed(OpKind kind, Name at, Ref x, int cout, Window w) const noexcept {
     Op op = simple(kind, at, x);
     op.window = w;
-    op.out = {w.out(shape(x).h, w.kh, w.pad_h), w.out(shape(x).w, w.kw, w.pad_w), cout};
+    op.out = w.out(shape(x), cout);
     return op;
   }
   FACENET_NOINLINE constexpr Ref add(const Op& op) noexcept {
@@ -254,9 +256,17 @@ class Network {
   Op ops_[max_ops] = {};
   Name architecture_;
   double width_ = 1;
+  const FileTraits* traits_ = nullptr;
   int size_ = 0;
   bool ok_ = true;
 };
+
+/// Whether it is one of several networks in a weight file, as "mtcnn.pnet": its layers' names all begin with its own.
+constexpr bool is_part(const Network& n) noexcept {
+  for (char c : n.architecture().text)
+    if (c == '.') return true;
+  return false;
+}
 
 constexpr bool has_weights(const Op& op) noexcept { return op.kind == OpKind::conv || op.kind == OpKind::linear; }
 
@@ -267,17 +277,21 @@ constexpr int in_channels(const Network& n, const Op& op) noexcept {
 }
 /// Elements of the weight tensor.
 constexpr std::int64_t weight_count(const Network& n, const Op& op) noexcept {
-  return std::int64_t{op.out.c} * in_channels(n, op) * op.window.kh * op.window.kw;
+  return std::int64_t{op.out.c} * in_channels(n, op) * op.window.taps();
 }
-/// Biases, and behind them PReLU's slopes.
+/// Biases, then PReLU's slopes.
 constexpr std::size_t bias_count(const Op& op) noexcept {
   return static_cast<std::size_t>(op.out.c) * (op.params == Params::bias_slope ? 2 : 1);
 }
 /// What a convolution computes: its output, or the part of a residual's trunk that it is added to.
 constexpr Shape computed(const Network& n, const Op& op) noexcept {
   if (op.kind != OpKind::conv) return op.out;
+  return op.window.out(n[op.inputs[0]].out, op.out.c);
+}
+/// The window that a weighted operator looks at: a linear layer's is the whole input.
+constexpr Window window_of(const Network& n, const Op& op) noexcept {
   const Shape in = n[op.inputs[0]].out;
-  return {op.window.out(in.h, op.window.kh, op.window.pad_h), op.window.out(in.w, op.window.kw, op.window.pad_w), op.out.c};
+  return op.kind == OpKind::linear ? k(in.h, in.w) : op.window;
 }
 /// Multiply-adds for one image.
 constexpr std::int64_t macs(const Network& n, const Op& op) noexcept {
@@ -301,4 +315,19 @@ constexpr int count(const Network& n, OpKind kind) noexcept {
   return sum;
 }
 
+namespace models {
+
+/// One row of a table of models: the name in a weight file's metadata, how to build the network, and the Euclidean
+/// distance up to which two faces are taken for one person's where nobody has calibrated.
+struct Entry {
+  const char* architecture;
+  Network (*build)(int embedding_dim, bool normalise, double width);
+  double threshold;
+  const FileTraits* traits;
+};
+
+}  // namespace models
+
 FACENET_END
+
+#include "facenet/base/macros_pop.inc"

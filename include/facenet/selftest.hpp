@@ -1,19 +1,21 @@
 // A weight file's golden activations, recomputed layer by layer: does this file, on this machine, give what the network
-// that it was made from gave? Layer 5.
+// that it was made from gave?
 //
-// The converter stores, in float64 and rounded once to float: a picture (selftest.input, pixels 0 ... 255, RGB), for each
-// convolution, pool and linear layer 64 values of its output (selftest.<layer>.samples) and the Euclidean norm of each
-// channel (selftest.<layer>.norms), and the embedding (selftest.embedding).
+// The converter stores, in float64 and rounded once to float: a picture (selftest.input, pixels 0 ... 255, RGB), for
+// each convolution, pool and linear layer 64 values of its output (selftest.<layer>.samples) and the Euclidean norm of
+// each channel (selftest.<layer>.norms), and the embedding (selftest.embedding).
 //
-// A layer is judged by what it adds to the error that its input has already. An output y = w * x of k terms may be off by
-//   rounding   f(k) u |w| |x|, u = 2^-24: a sum's error has a root mean square of at most sqrt(k) u sum |terms| (Higham and
-//              Mary, 2019), times a Winograd form's factor; single values stay within 8 of it; never above k u sum |terms|;
-//              and sum |terms| <= |w| |x| (Cauchy and Schwarz), x being the window
+// A layer is judged by what it adds to the error that its input has already. An output y = w * x of k terms may be off
+// by
+//   rounding   f(k) u |w| |x|, u = 2^-24: a sum's error has a root mean square of at most sqrt(k) u sum |terms| (Higham
+//              and Mary, 2019), times a Winograd form's factor; single values stay within 8 of it; never above
+//              k u sum |terms|; and sum |terms| <= |w| |x| (Cauchy and Schwarz), x being the window
 //   the input  |w| |dx|, where |dx| = 8 sqrt(k) e, e the root mean square of the input's errors at its own 64 samples,
 //              the largest of which is at most sqrt(64) = 8 times as large
 // and likewise for pools (an average is a sum) and the residual's trunk (8 e). What a bad layer does is thus not held
-// against the layers behind it.
+// against the layers after it.
 #pragma once
+#include "facenet/base/macros_push.inc"
 
 #include <cmath>
 
@@ -54,7 +56,7 @@ class Selftest {
     FACENET_TRY(allocate(square_, most));
     FACENET_TRY(allocate(windows_, kernels::ConvArgs::max_segments * golden_samples));
     std::int64_t at = 0;
-    for (int i = 0; i < network_.size(); at += network_[i++].out.c) ops_[static_cast<std::size_t>(i)] = {at, 0, 0};
+    for (int i = 0; i < network_.size(); at += network_[i++].out.c) ops_[i] = {at, 0, 0};
     FACENET_TRY(check_names());
     FACENET_TRY(reader_.for_each_layer(network_, [&](int op, Span<const float> w, Span<const float> b) -> Status {
       note_weights(op, w, b);
@@ -71,7 +73,7 @@ class Selftest {
     in.value = values_.value;
     in.swap = reader_.metadata().channel_order == ChannelOrder::bgr;
     for (int s = 0; s < static_cast<int>(plan_.steps().size()); ++s) {
-      const Step& step = plan_.steps()[static_cast<std::size_t>(s)];
+      const Step& step = plan_.steps()[s];
       const int count = step.segment_count > 0 ? step.segment_count : 1;
       const auto op = [&](int k) { return step.segment_count > 0 ? step.segment_ops[k] : step.op; };
       const Op& first = network_[step.op];
@@ -113,7 +115,8 @@ class Selftest {
   struct Spot {
     int y, x, c;
     Spot(const Op& op, int j) noexcept {
-      const auto at = static_cast<std::int64_t>(std::uint64_t(j) * 2654435761u % static_cast<std::uint64_t>(op.out.size()));
+      const auto at =
+          static_cast<std::int64_t>(std::uint64_t(j) * 2654435761u % static_cast<std::uint64_t>(op.out.size()));
       c = static_cast<int>(at % op.out.c);
       x = static_cast<int>(at / op.out.c % op.out.w);
       y = static_cast<int>(at / op.out.c / op.out.w);
@@ -148,7 +151,8 @@ class Selftest {
     const auto need = [&](const GoldenName& name, std::int64_t count) -> Status {
       ++expected;
       if (golden(name, count) >= 0) return {};
-      return Status(Errc::weights_mismatch, "a golden activation is missing or has another size: convert the weights again")
+      return Status(Errc::weights_mismatch,
+                    "a golden activation is missing or has another size: convert the weights again")
           .in(name.text);
     };
     for (int i = 0; i < reader_.size(); ++i) there += starts_with(reader_.tensor(i).name, "selftest.");
@@ -184,7 +188,7 @@ class Selftest {
     Buffer<float> values;
     FACENET_TRY(allocate(values, count));
     FACENET_TRY(allocate(pixels_, count));
-    FACENET_TRY(reader_.read_f32(golden(GoldenName("input"), network_[0].out.size()), values.data()));
+    FACENET_TRY(reader_.read_f32(golden(GoldenName("input"), network_[0].out.size()), values));
     for (std::size_t i = 0; i < count; ++i) {
       if (!(values[i] >= 0 && values[i] <= 255 && values[i] == std::floor(values[i])))
         return Status(Errc::corrupt, "a pixel is not a whole number in 0 ... 255: convert the weights again")
@@ -207,14 +211,14 @@ class Selftest {
     for (int y = 0; y < v.shape.h; ++y)
       for (int x = 0; x < v.shape.w; ++x)
         for (int c = 0; c < v.shape.c; ++c) sum += square(v.pixel(0, y, x)[c]);
-    Known& known = ops_[static_cast<std::size_t>(index)];
+    Known& known = ops_[index];
     known.rms = std::sqrt(sum / static_cast<double>(v.shape.size()));
     const Op& op = network_[index];
     if (op.kind == OpKind::input) known.error = known.rms * unit;  // a pixel is rounded once
-    if (op.kind == OpKind::concat) {  // it is no step: its inputs lie side by side in it
+    if (op.kind == OpKind::concat) {                               // it is no step: its inputs lie side by side in it
       double errors = 0;
       for (int k = 0; k < op.input_count; ++k) {
-        const double e = ops_[static_cast<std::size_t>(op.inputs[k])].error;
+        const double e = ops_[op.inputs[k]].error;
         errors += e * e * network_[op.inputs[k]].out.c / op.out.c;
       }
       known.error = std::sqrt(errors);
@@ -228,12 +232,12 @@ class Selftest {
     if (!is_golden(op)) return;
     const TensorView in = plan_.view(workspace_, op.inputs[0]);
     const facenet::Window w = window_of(op);
-    const double least = ops_[static_cast<std::size_t>(op.inputs[0])].rms * std::sqrt(static_cast<double>(terms(op)));
+    const double least = ops_[op.inputs[0]].rms * std::sqrt(static_cast<double>(terms(op)));
     for (int j = 0; j < samples_of(op); ++j) {
       const Spot at(op, j);
       double sum = 0;
-      for (int y = at.y * w.stride_ - w.pad_h, ky = 0; ky < w.kh; ++ky, ++y)
-        for (int x = at.x * w.stride_ - w.pad_w, kx = 0; kx < w.kw; ++kx, ++x) {
+      for (int y = at.y * w.stride() - w.pad_h, ky = 0; ky < w.kh; ++ky, ++y)
+        for (int x = at.x * w.stride() - w.pad_w, kx = 0; kx < w.kw; ++kx, ++x) {
           if (y < 0 || x < 0 || y >= in.shape.h || x >= in.shape.w) continue;
           for (int c = 0; c < in.shape.c; ++c)
             if (has_weights(op) || c == at.c) sum += square(in.pixel(0, y, x)[c]);
@@ -245,7 +249,7 @@ class Selftest {
 
   void pass_on(int index) noexcept {
     const Op& op = network_[index];
-    if (op.input_count > 0) ops_[static_cast<std::size_t>(index)].error = ops_[static_cast<std::size_t>(op.inputs[0])].error;
+    if (op.input_count > 0) ops_[index].error = ops_[op.inputs[0]].error;
   }
 
   /// What a layer may be off by: norm_x and norm_dx are a window's, or all windows' together.
@@ -261,23 +265,23 @@ class Selftest {
     return row * (factor * unit * norm_x + norm_dx);
   }
   std::size_t of_channel(int index, int channel) const noexcept {
-    return static_cast<std::size_t>(ops_[static_cast<std::size_t>(index)].channel + channel);
+    return static_cast<std::size_t>(ops_[index].channel + channel);
   }
 
   Status compare(const Step& step, int index, double input_norm, const double* windows, LayerError& out) noexcept {
     const Op& op = network_[index];
-    Known& known = ops_[static_cast<std::size_t>(index)];
+    Known& known = ops_[index];
     const TensorView got = plan_.view(workspace_, index);
     const int count = samples_of(op);
     float* const samples = golden_.data();
     float* const norms = golden_.data() + golden_samples;
-    FACENET_TRY(reader_.read_f32(golden(GoldenName(op.name.text, ".samples"), count), samples));
-    FACENET_TRY(reader_.read_f32(golden(GoldenName(op.name.text, ".norms"), op.out.c), norms));
+    FACENET_TRY(reader_.read_f32(golden(GoldenName(op.name.text, ".samples"), count), {samples, count}));
+    FACENET_TRY(reader_.read_f32(golden(GoldenName(op.name.text, ".norms"), op.out.c), {norms, op.out.c}));
 
-    const double input_error = ops_[static_cast<std::size_t>(op.inputs[0])].error;
-    const double trunk = op.skip >= 0 ? spread * ops_[static_cast<std::size_t>(op.skip)].error : 0;
+    const double input_error = ops_[op.inputs[0]].error;
+    const double trunk = op.skip >= 0 ? spread * ops_[op.skip].error : 0;
     const auto share = [&](double off, double allowed) {
-      if (!(off <= out.share * allowed)) out.share = off == off ? off / allowed : HUGE_VAL;  // NaN too
+      if (!(off <= out.share * allowed)) out.share = number(off / allowed);  // NaN too
     };
     out.name = op.name.text;
     double errors = 0;
@@ -288,15 +292,15 @@ class Selftest {
       const double delta = spread * std::sqrt(static_cast<double>(terms(op))) * input_error;
       const double bias = bias_[of_channel(index, at.c)];
       share(off, bound(step, index, at.c, windows[j], delta) + trunk + 4 * unit * (bias + std::fabs(want)));
-      if (!(off <= out.max_abs_error)) out.max_abs_error = off;
+      if (!(off <= out.max_abs_error)) out.max_abs_error = number(off);
       errors += off * off;
     }
     known.error = std::sqrt(errors / count);
 
-    for (int c = 0; c < op.out.c; ++c) square_[static_cast<std::size_t>(c)] = 0;
+    for (int c = 0; c < op.out.c; ++c) square_[c] = 0;
     for (int y = 0; y < op.out.h; ++y)
       for (int x = 0; x < op.out.w; ++x)
-        for (int c = 0; c < op.out.c; ++c) square_[static_cast<std::size_t>(c)] += square(got.pixel(0, y, x)[c]);
+        for (int c = 0; c < op.out.c; ++c) square_[c] += square(got.pixel(0, y, x)[c]);
     // Each value of the input is in at most kh * kw windows; the error's norm bounds the norm's error.
     const facenet::Window w = window_of(op);
     const double taps = std::sqrt(static_cast<double>(w.kh) * w.kw);
@@ -304,9 +308,10 @@ class Selftest {
     const double pixels = std::sqrt(static_cast<double>(op.out.pixels()));
     for (int c = 0; c < op.out.c; ++c) {
       const double want = static_cast<double>(norms[c]);
-      const double off = std::fabs(std::sqrt(square_[static_cast<std::size_t>(c)]) - want);
+      const double off = std::fabs(std::sqrt(square_[c]) - want);
       const double bias = bias_[of_channel(index, c)];
-      share(off, bound(step, index, c, taps * input_norm, taps * all) + pixels * (trunk + 4 * unit * bias) + 4 * unit * want);
+      share(off, bound(step, index, c, taps * input_norm, taps * all) + pixels * (trunk + 4 * unit * bias) +
+                     4 * unit * want);
     }
     return {};
   }
@@ -318,21 +323,26 @@ class Selftest {
     const float* const got = plan_.view(workspace_, last).data;
     Buffer<float> want;
     FACENET_TRY(allocate(want, static_cast<std::size_t>(n)));
-    FACENET_TRY(reader_.read_f32(golden(GoldenName("embedding"), n), want.data()));
+    FACENET_TRY(reader_.read_f32(golden(GoldenName("embedding"), n), want));
     double off2 = 0, length2 = 0;
     out.name = "embedding";
     for (int i = 0; i < n; ++i) {
-      const float wanted = want[static_cast<std::size_t>(i)];
-      const double off = std::fabs(static_cast<double>(got[i]) - static_cast<double>(wanted));
-      if (!(off <= out.max_abs_error)) out.max_abs_error = off;
+      const double off = std::fabs(static_cast<double>(got[i]) - static_cast<double>(want[i]));
+      if (!(off <= out.max_abs_error)) out.max_abs_error = number(off);
       off2 += off * off;
-      length2 += square(wanted);
+      length2 += square(want[i]);
     }
     const double length = std::sqrt(length2);
-    if (dtype_ == Dtype::f32) out.share = out.max_abs_error / (3e-6 * length);
-    else out.share = std::sqrt(off2) / (length * std::sqrt(2 - 2 * (dtype_ == Dtype::f16 ? 0.9999 : 0.995)));
+    if (!(length >= 1e-12))
+      return Status(Errc::corrupt, "the golden embedding is zero or not a number: convert the weights again")
+          .in("selftest.embedding");
+    const double bound =
+        length * (dtype_ == Dtype::f32 ? 3e-6 : std::sqrt(2 - 2 * (dtype_ == Dtype::f16 ? 0.9999 : 0.995)));
+    out.share = number((dtype_ == Dtype::f32 ? out.max_abs_error : std::sqrt(off2)) / bound);
     return {};
   }
+  /// What is not a number is beyond any bound, and printed as such.
+  static double number(double x) noexcept { return x == x ? x : HUGE_VAL; }
 
   static constexpr double unit = 0x1p-24;
 
@@ -352,12 +362,17 @@ class Selftest {
 
 /// Recomputes the file's golden activations with `plan`, which was compiled from it, and calls each(const LayerError&)
 /// for every layer in order of execution and for the embedding. Errors: not_found (the file has none), weights_mismatch
-/// (not this network's), those of the reader.
+/// (not this network's), corrupt, invalid_argument, those of the reader.
 template <class F>
 Status selftest(const Plan& plan, Workspace& workspace, WeightsReader& reader, F&& each) {
+  const simd::FlushDenormals mode;
+  if (plan.steps().empty() || workspace.batch() == 0)
+    return {Errc::invalid_argument, "the plan or its workspace was never made, or was moved from"};
   detail::Selftest test(plan, workspace, reader);
   FACENET_TRY(test.prepare());
   return test.run(each);
 }
 
 FACENET_END
+
+#include "facenet/base/macros_pop.inc"

@@ -43,7 +43,7 @@ class Facenet(ConanFile):
     def generate(self):
         CMakeDeps(self).generate()
         toolchain = CMakeToolchain(self)
-        for switch in ("TESTS", "BENCH", "EXAMPLES"):
+        for switch in ("C", "TESTS", "BENCH", "EXAMPLES"):
             toolchain.cache_variables[f"FACENET_BUILD_{switch}"] = False
         toolchain.cache_variables["FACENET_BUILD_TOOLS"] = bool(self.options.tools)
         toolchain.cache_variables["FACENET_DISPATCH"] = bool(self.options.dispatch)

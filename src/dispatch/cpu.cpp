@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatch/isas.hpp"
+
 #if defined(__x86_64__) || defined(__i386__)
 #  include <cpuid.h>
 #endif
@@ -15,7 +17,7 @@ namespace {
 
 struct Leaf {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  explicit Leaf(unsigned number) { __get_cpuid_count(number, 0, &a, &b, &c, &d); }
+  explicit Leaf(unsigned number, unsigned part = 0) { __get_cpuid_count(number, part, &a, &b, &c, &d); }
 };
 
 /// Registers the operating system saves when it switches tasks: AVX needs bits 1 and 2, AVX-512 5 to 7 as well.
@@ -29,7 +31,7 @@ unsigned saved_registers(const Leaf& one) {
 }  // namespace
 
 const char* missing(std::uint32_t features) {
-  const Leaf one(1), seven(7), extended(0x80000001u);
+  const Leaf one(1), seven(7), more(7, 1), extended(0x80000001u);
   const unsigned saved = saved_registers(one);
   const bool ymm = (saved & 0x06) == 0x06, zmm = (saved & 0xe6) == 0xe6;
   const struct {
@@ -47,6 +49,7 @@ const char* missing(std::uint32_t features) {
       {bmi2, "BMI2", (seven.b & bit_BMI2) != 0},
       {lzcnt, "LZCNT", (extended.c & (1u << 5)) != 0},
       {movbe, "MOVBE", (one.c & bit_MOVBE) != 0},
+      {avxvnni, "AVX-VNNI", ymm && (more.a & (1u << 4)) != 0},
       {avx512f, "AVX-512F", zmm && (seven.b & (1u << 16)) != 0},
       {avx512dq, "AVX-512DQ", zmm && (seven.b & (1u << 17)) != 0},
       {avx512cd, "AVX-512CD", zmm && (seven.b & (1u << 28)) != 0},
@@ -65,40 +68,36 @@ const char* missing(std::uint32_t) { return nullptr; }
 
 #endif
 
-#if !defined(FACENET_DISPATCH_ANY)  // CMake says: x86-64, and tools that hide symbols
+namespace {
+
+struct Isa {
+  const char* name;
+  std::uint32_t needs;
+};
+#define ROW(name, needs) {#name, needs},
+constexpr Isa isas[] = {FACENET_ISAS(ROW)};
+#undef ROW
+constexpr int isa_count = sizeof isas / sizeof *isas;
+
+}  // namespace
 
 Choice choose_isa() {
-  // What GCC may use under -march=x86-64-v2, -v3 and -v4, as far as CPUs differ in it.
-  const std::uint32_t sse4 = sse42 | popcnt, v3 = sse4 | avx | f16c | fma | avx2 | bmi | bmi2 | lzcnt | movbe,
-                      v4 = v3 | avx512f | avx512dq | avx512cd | avx512bw | avx512vl;
-  const struct {
-    const char* name;
-    std::uint32_t needs;
-  } isas[] = {{"sse4", sse4}, {"avx2", v3}, {"avx512", v4}};
   const char* forced = getenv("FACENET_FORCE_ISA");
   if (forced != nullptr && *forced != 0) {
-    for (int i = 0; i < 3; ++i) {
+    if (*FACENET_ISA_NAMES == 0)
+      return {-1, "FACENET_FORCE_ISA is for x86-64, and this build has one instruction set: unset it", forced};
+    for (int i = 0; i < isa_count; ++i) {
       if (strcmp(forced, isas[i].name) != 0) continue;
       const char* lacking = missing(isas[i].needs);
       if (lacking == nullptr) return {i, nullptr, ""};
       return {-1, "this CPU lacks it, and FACENET_FORCE_ISA needs it: unset the variable", lacking};
     }
-    return {-1, "FACENET_FORCE_ISA names no instruction set of this build: unset it, or give sse4, avx2 or avx512", forced};
+    return {-1, "FACENET_FORCE_ISA names no instruction set of this build: unset it, or give " FACENET_ISA_NAMES,
+            forced};
   }
-  for (int i = 2; i >= 0; --i)
+  for (int i = isa_count - 1; i >= 0; --i)
     if (missing(isas[i].needs) == nullptr) return {i, nullptr, ""};
-  return {-1, "this CPU lacks it, and each part of this build needs it: compile for this CPU", missing(sse4)};
+  return {-1, "this CPU lacks it, and each part of this build needs it: compile for this CPU", missing(isas[0].needs)};
 }
-
-#else
-
-Choice choose_isa() {
-  const char* forced = getenv("FACENET_FORCE_ISA");
-  if (forced != nullptr && *forced != 0)
-    return {-1, "FACENET_FORCE_ISA is for x86-64, and this build has one instruction set: unset it", forced};
-  return {0, nullptr, ""};
-}
-
-#endif
 
 }  // namespace facenet_cpu

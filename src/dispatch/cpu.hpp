@@ -23,14 +23,15 @@ enum Feature : std::uint32_t {
   avx512vl = 1u << 13,
   avx512vnni = 1u << 14,
   avx512cd = 1u << 15,
+  avxvnni = 1u << 16,
 };
 
 /// The name of the first of `features` that this CPU, or its operating system, lacks; null where all are there.
 const char* missing(std::uint32_t features);
 
-/// The ISA of $FACENET_FORCE_ISA, else the widest that this CPU has.
+/// The ISA of $FACENET_FORCE_ISA, else the best that this CPU has.
 struct Choice {
-  int isa;            // 0 sse4, 1 avx2, 2 avx512; always 0 where there is one; -1: none
+  int isa;            // its place in FACENET_ISAS (dispatch/isas.hpp, which CMake makes); -1: none
   const char* text;   // why none, with a remedy; null otherwise
   const char* place;  // the feature that is missing, the word that is unknown, or ""
 };

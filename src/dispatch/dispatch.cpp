@@ -1,21 +1,16 @@
 // Which table a program gets. Compiled for any CPU; see cpu.hpp.
 #include "cpu.hpp"
-#include "facenet/dispatch_table.hpp"
+#include "dispatch/isas.hpp"
+#include "facenet/dispatch/table.hpp"
 
-#if !defined(FACENET_DISPATCH_ANY)
-extern "C" const facenet_dispatch::Table facenet_dispatch_table_sse4, facenet_dispatch_table_avx2,
-    facenet_dispatch_table_avx512;
-#else
-extern "C" const facenet_dispatch::Table facenet_dispatch_table_any;
-#endif
+#define DECLARED(name, needs) extern "C" const facenet_dispatch::Table facenet_dispatch_table_##name;
+FACENET_ISAS(DECLARED)
+#undef DECLARED
 
 extern "C" const facenet_dispatch::Table* FACENET_DISPATCH_ENTRY(const char** text, const char** place) noexcept {
-#if !defined(FACENET_DISPATCH_ANY)
-  static const facenet_dispatch::Table* const tables[] = {&facenet_dispatch_table_sse4, &facenet_dispatch_table_avx2,
-                                                          &facenet_dispatch_table_avx512};
-#else
-  static const facenet_dispatch::Table* const tables[] = {&facenet_dispatch_table_any};
-#endif
+#define ADDRESS(name, needs) &facenet_dispatch_table_##name,
+  static const facenet_dispatch::Table* const tables[] = {FACENET_ISAS(ADDRESS)};
+#undef ADDRESS
   const facenet_cpu::Choice choice = facenet_cpu::choose_isa();
   *text = choice.text;
   *place = choice.place;

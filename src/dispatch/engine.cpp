@@ -1,5 +1,5 @@
-// The engine for one ISA, behind a table. CMake compiles this unit once for each, with FACENET_DISPATCH_TABLE naming the
-// table, and hides every other symbol of it: inline functions of the standard library too exist once an ISA.
+// The engine for one ISA, as a table of functions. CMake compiles this unit once for each, with FACENET_DISPATCH_TABLE
+// naming the table, and hides every other symbol of it: inline functions of the standard library too exist once an ISA.
 #include "facenet/dispatch.hpp"
 
 namespace {
@@ -58,7 +58,8 @@ struct Finder {
 }  // namespace
 
 extern "C" const facenet_dispatch::Table FACENET_DISPATCH_TABLE;
-constexpr facenet_dispatch::Table FACENET_DISPATCH_TABLE = {  // constexpr: no initialiser runs on a lesser CPU
+constexpr facenet_dispatch::Table FACENET_DISPATCH_TABLE = {
+    // constexpr: no initialiser runs on a lesser CPU
     isa_name,
     parallel_name,
     facenet_dispatch::record_sizes<Status, EmbedderOptions, ModelInfo, ImageView, DetectorOptions, Face>(),
@@ -67,13 +68,15 @@ constexpr facenet_dispatch::Table FACENET_DISPATCH_TABLE = {  // constexpr: no i
       return keep(self<Embedder>(e).fork(threads, batch), status);
     },
     drop<Embedder>,
+    [](void* e, const std::atomic<bool>* flag) noexcept { self<Embedder>(e).cancel_when(flag); },
     [](void* e) noexcept -> const void* { return &self<Embedder>(e).info(); },
     [](void* e) noexcept { return self<Embedder>(e).dim(); },
-    [](void* e, const void* faces, int n, float* out, void* status) noexcept {
-      put(status, self<Embedder>(e).embed(static_cast<const ImageView*>(faces), n, out));
+    [](void* e, const void* faces, std::size_t count, float* out, std::size_t room, void* status) noexcept {
+      const Span<const ImageView> all(static_cast<const ImageView*>(faces), count);
+      put(status, self<Embedder>(e).embed(all, {out, room}));
     },
-    [](void* e, const float* pixels, int n, float* out, void* status) noexcept {
-      put(status, self<Embedder>(e).embed_nhwc(pixels, n, out));
+    [](void* e, const float* pixels, std::size_t count, float* out, std::size_t room, void* status) noexcept {
+      put(status, self<Embedder>(e).embed_nhwc({pixels, count}, {out, room}));
     },
     load<Finder, DetectorOptions>,
     [](void* d, const void* options, void* status) noexcept {

@@ -1,6 +1,7 @@
 // A thin door to SQLite: statements that end themselves, transactions that roll back, every failure a sentence.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -18,6 +19,18 @@ class DatabaseError : public std::runtime_error {
 
 /// read: the file must be there and stays as it is. change: the same, to be written. create: made if need be.
 enum class Access { read, change, create };
+
+/// The file is something else, which a person named by mistake: it stays as it is.
+class NotADatabase : public DatabaseError {
+  using DatabaseError::DatabaseError;
+};
+
+/// The file was removed or replaced while it was open: a change would be written to a file without a name.
+class FileMoved : public DatabaseError {
+  using DatabaseError::DatabaseError;
+};
+
+class Database;
 
 /// Bytes for a BLOB column.
 struct Blob {
@@ -52,7 +65,7 @@ class Query {
 
  private:
   friend class Database;
-  Query(const std::string& path, sqlite3_stmt* statement) : path_(path), statement_(statement) {}
+  Query(Database& database, sqlite3_stmt* statement) : database_(database), statement_(statement) {}
   void begin();
   void put(std::int64_t value);
   void put(double value);
@@ -61,13 +74,14 @@ class Query {
   void put(std::nullptr_t);
   void check(int code) const;
 
-  const std::string& path_;  // the Database's
+  Database& database_;
   sqlite3_stmt* statement_;
   int bound_ = 0;
 };
 
 /// One open file. What is deleted is overwritten with zeros (secure_delete); a commit is on the disk when it returns
-/// (synchronous); another process's change is waited for, 10 seconds at most. Functions throw DatabaseError.
+/// (synchronous); another process's change is waited for, 10 seconds at most. A new file has mode 0600 whatever the
+/// umask is, and so has its journal. Functions throw DatabaseError.
 class Database {
  public:
   Database(std::string path, Access access);
@@ -82,6 +96,15 @@ class Database {
   std::int64_t number(const char* sql);
   /// The key of the row that was inserted last.
   std::int64_t last_id() const;
+  /// Whether the file holds no table yet.
+  bool is_empty() { return number("SELECT count(*) FROM sqlite_schema") == 0; }
+
+  /// Replaces the file by a copy of it in memory, as it is at this moment: what follows holds no lock, however long it
+  /// takes. Needs as much memory as the file is long.
+  void detach();
+  /// Deletes the file if this object made it and it holds no table. Another process that has it open already notices
+  /// (FileMoved) before it writes.
+  void remove_if_empty() noexcept;
 
   /// Overwrites and deletes the journal, which holds what the last changes replaced. Waits for those who read.
   void erase_journal();
@@ -89,13 +112,42 @@ class Database {
   void vacuum();
 
  private:
+  friend class Query;
+  friend class Transaction;
+  friend class ReadTransaction;
+  Database() = default;
+  static int on_busy(void* self, int calls);
+  void open(const char* name, int flags);
+  bool was_moved();
+  /// What a result code means and what to do about it.
+  std::string meaning(int code) const;
+  [[noreturn]] void refuse(int code) const;
+  [[noreturn]] void refuse() const;  // the last error's
+
   std::string path_;
   sqlite3* database_ = nullptr;
+  bool made_ = false;
+  std::chrono::steady_clock::time_point busy_since_{};
+  double waited_ = 0;  // seconds that the present statement has waited for a lock
+};
+
+/// Several statements that read see one state of the file. Inside another transaction it does nothing.
+class ReadTransaction {
+ public:
+  explicit ReadTransaction(Database& database);
+  ReadTransaction(const ReadTransaction&) = delete;
+  ReadTransaction& operator=(const ReadTransaction&) = delete;
+  ~ReadTransaction();
+
+ private:
+  Database& database_;
+  bool outermost_;
 };
 
 /// A change: all of it or nothing. Begins with the lock for writing.
 class Transaction {
  public:
+  /// Throws FileMoved too.
   explicit Transaction(Database& database);
   Transaction(const Transaction&) = delete;
   Transaction& operator=(const Transaction&) = delete;

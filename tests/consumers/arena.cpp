@@ -3,6 +3,8 @@
 
 #include "facenet/facenet.hpp"
 
+#include "faces.hpp"
+
 extern "C" const unsigned char facenet_weights[];
 extern "C" const unsigned long long facenet_weights_size;
 extern "C" long allocations;  // count_malloc.cpp
@@ -52,7 +54,20 @@ extern "C" const char* consumer_open(const char*) {
 }
 extern "C" const char* consumer_embed(const unsigned char* rgb, float* out) {
   const Watch watch;
-  return text_of(embedder.embed(facenet::ImageView(rgb, 160, 160, 480, facenet::ChannelOrder::rgb), out));
+  return text_of(
+      embedder.embed(facenet::ImageView(rgb, 160, 160, 480, facenet::ChannelOrder::rgb), {out, embedder.dim()}));
+}
+extern "C" const char* consumer_faces(const unsigned char* weights, unsigned long long size, const unsigned char* rgb,
+                                      int width, int height, const float* embedding, int* count) {
+#if defined(CONSUMER_FACES)
+  const Watch watch;
+  alignas(64) static unsigned char room[12 << 20];
+  facenet::Arena place(room, sizeof room);
+  return look_for_faces(weights, size, rgb, width, height, embedding, embedder.dim(), &place, count);
+#else
+  (void)weights, (void)size, (void)rgb, (void)width, (void)height, (void)embedding, (void)count;
+  return "this consumer was compiled without CONSUMER_FACES";
+#endif
 }
 extern "C" int consumer_dim() { return embedder.dim(); }
 extern "C" const char* consumer_close() {

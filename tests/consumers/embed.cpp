@@ -1,5 +1,5 @@
-// The usual consumer: weights from a file, or with CONSUMER_WEIGHTS from the program itself. One thread, so that times can
-// be compared. The macros that choose are only this test's.
+// The usual consumer: weights from a file, or with CONSUMER_WEIGHTS from the program itself. One thread, so that times
+// can be compared. The macros that choose are only this test's.
 #include "consumer.h"
 
 #if defined(CONSUMER_MACROS)
@@ -38,6 +38,8 @@
 
 #include CONSUMER_HEADER
 
+#include "faces.hpp"
+
 #if defined(CONSUMER_WEIGHTS)
 extern "C" const unsigned char facenet_weights[];
 extern "C" const unsigned long long facenet_weights_size;
@@ -69,7 +71,17 @@ extern "C" const char* consumer_open(const char* path) {
   return nullptr;
 }
 extern "C" const char* consumer_embed(const unsigned char* rgb, float* out) {
-  return text_of(embedder.embed(facenet::ImageView(rgb, 160, 160, 480, facenet::ChannelOrder::rgb), out));
+  return text_of(
+      embedder.embed(facenet::ImageView(rgb, 160, 160, 480, facenet::ChannelOrder::rgb), {out, embedder.dim()}));
+}
+extern "C" const char* consumer_faces(const unsigned char* weights, unsigned long long size, const unsigned char* rgb,
+                                      int width, int height, const float* embedding, int* count) {
+#if defined(CONSUMER_FACES)
+  return look_for_faces(weights, size, rgb, width, height, embedding, embedder.dim(), nullptr, count);
+#else
+  (void)weights, (void)size, (void)rgb, (void)width, (void)height, (void)embedding, (void)count;
+  return "this consumer was compiled without CONSUMER_FACES";
+#endif
 }
 extern "C" int consumer_dim() { return embedder.dim(); }
 extern "C" const char* consumer_close() {

@@ -1,5 +1,5 @@
-// main WEIGHTS PIXELS [RUNS] : embeds a picture through consumer.h and prints what tools/places.py wants to know.
-// In C, so that a program whose C++ needs no C++ library can be linked without one.
+// main WEIGHTS PIXELS [RUNS [DETECTOR PHOTO WIDTH HEIGHT]] : embeds a picture through consumer.h and prints what
+// tools/places.py wants to know. In C, so that a program whose C++ needs no C++ library can be linked without one.
 #include "consumer.h"
 
 #include <stdio.h>
@@ -7,7 +7,8 @@
 #include <string.h>
 #include <time.h>
 
-/// The most memory this process had so far, in kB. Not getrusage: its number begins with that of the process that forked us.
+/// The most memory this process had so far, in kB. Not getrusage: its number begins with that of the process that
+/// forked us.
 static long peak_memory(void) {
   char line[256];
   long kb = -1;
@@ -35,6 +36,18 @@ static int fail(const char* what, const char* why) {
   return 2;
 }
 
+/// A whole file; NULL where it cannot be read.
+static unsigned char* bytes_of(const char* path, size_t* size) {
+  FILE* f = fopen(path, "rb");
+  if (f == NULL || fseek(f, 0, SEEK_END) != 0) return NULL;
+  *size = (size_t)ftell(f);
+  rewind(f);
+  unsigned char* bytes = malloc(*size);
+  if (bytes != NULL && fread(bytes, 1, *size, f) != *size) bytes = NULL;
+  fclose(f);
+  return bytes;
+}
+
 int main(int argc, char** argv) {
   enum { side = 160, bytes = side * side * 3, most_runs = 100, most_dim = 4096 };
   static unsigned char pixels[bytes];
@@ -42,7 +55,8 @@ int main(int argc, char** argv) {
   static double times[most_runs];
   if (argc < 3) return fail(argv[0], "usage: WEIGHTS PIXELS [RUNS]");
   FILE* f = fopen(argv[2], "rb");
-  if (f == NULL || fread(pixels, 1, bytes, f) != bytes) return fail(argv[2], "160 x 160 pixels of three bytes cannot be read");
+  if (f == NULL || fread(pixels, 1, bytes, f) != bytes)
+    return fail(argv[2], "160 x 160 pixels of three bytes cannot be read");
   fclose(f);
   long runs = argc > 3 ? strtol(argv[3], NULL, 10) : 5;
   if (runs < 1 || runs > most_runs) return fail(argv[3], "from 1 to 100 runs");
@@ -64,6 +78,17 @@ int main(int argc, char** argv) {
   }
   qsort(times, (size_t)runs, sizeof *times, ascending);
   printf("\nms %.3f\n", times[runs / 2]);
+  if (argc > 7) {
+    size_t size = 0, photo_size = 0;
+    int faces = -1;
+    const unsigned char *weights = bytes_of(argv[4], &size), *photo = bytes_of(argv[5], &photo_size);
+    const int width = (int)strtol(argv[6], NULL, 10), height = (int)strtol(argv[7], NULL, 10);
+    if (weights == NULL || photo == NULL || photo_size != (size_t)width * (size_t)height * 3)
+      return fail(argv[5], "no such photo");
+    why = consumer_faces(weights, size, photo, width, height, out, &faces);
+    if (why != NULL) return fail("faces", why);
+    printf("faces %d\n", faces);
+  }
   const char* note = consumer_close();
   if (strncmp(note, "error: ", 7) == 0) return fail("close", note + 7);
   printf("note %s\n", note);

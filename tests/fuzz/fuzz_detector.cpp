@@ -1,10 +1,11 @@
 // libFuzzer target of the detector: pictures of odd sizes, options, and weights that find faces everywhere.
 //
-//   clang++ -std=c++17 -O1 -g -fsanitize=fuzzer,address,undefined -Iinclude tests/fuzz/fuzz_detector.cpp -o fuzz_detector
+//   clang++ -std=c++17 -O1 -g -fsanitize=fuzzer,address,undefined -Iinclude tests/fuzz/fuzz_detector.cpp
+//     -o fuzz_detector
 //   ./fuzz_detector -max_len=4096 CORPUS    (from the project's root; needs no seeds)
 //
-// An input is a head of options and sizes, and bytes that fill the picture again and again. Made-up weights reach what real
-// ones never do: thousands of candidates, boxes far outside, offsets that overflow. The real weights come in where
+// An input is a head of options and sizes, and bytes that fill the picture again and again. Made-up weights reach what
+// real ones never do: thousands of candidates, boxes far outside, offsets that overflow. The real weights come in where
 // weights/mtcnn.safetensors is there.
 #include <cmath>
 #include <cstdlib>

@@ -17,6 +17,7 @@ namespace {
 using facenet::Errc, facenet::Network, facenet::Span, facenet::Status, facenet::WeightsReader;
 
 constexpr Network toy = builder::toy_network();
+constexpr facenet::models::Entry table[] = {{"toy", nullptr, 1, &builder::toy_traits}};
 
 void require(bool holds) {
   if (!holds) std::abort();
@@ -31,7 +32,7 @@ void check_tensors(WeightsReader& reader) {
     require(t.rank >= 0 && t.rank <= 4 && t.offset == end && t.bytes > 0);
     end += t.bytes;
     values.resize(static_cast<std::size_t>(elements(t)));
-    if (!reader.read_f32(i, values.data()).ok()) continue;
+    if (!reader.read_f32(i, values).ok()) continue;
     for (float v : values) require(std::isfinite(v));
   }
   require(end < reader.file_bytes());
@@ -45,6 +46,9 @@ Status use(Span<const std::uint8_t> file, bool verify) {
   if (!result.ok()) return result.status();
   WeightsReader reader = std::move(*result);
   check_tensors(reader);
+  const Status recognised = reader.recognise(table);
+  require(reader.metadata().embedding_dim >= 0 && reader.metadata().embedding_dim <= facenet::max_embedding_dim);
+  if (!recognised.ok()) return recognised;
   const std::string digest = reader.digest();
   int calls = 0;
   bool seen[Network::max_ops] = {};
@@ -60,12 +64,15 @@ Status use(Span<const std::uint8_t> file, bool verify) {
   if (!s.ok()) return s;
   require(calls == 4);
   if (verify && !reader.metadata().assumed) require(digest == reader.digest());
+  const double threshold = reader.metadata().threshold;
+  require(threshold >= 0 && threshold <= 1e6 && (threshold > 0) == (*reader.metadata().threshold_source != 0));
   return s;
 }
 
 std::string toy_file(unsigned which) {
   const char* dtypes[] = {"F32", "F16", "I8"};
   builder::File file = which % 4 == 3 ? builder::state_dict(toy) : builder::converted(toy, dtypes[which % 4]);
+  if (which % 8 == 2) file.meta("threshold") = "0.83", file.meta("threshold_source") = "a fuzzer";
   if (which % 8 == 4) file.tensors.push_back(builder::f32("selftest.x", {2, 1}, {1, 2}));
   if (which % 8 == 5) file.tensors.insert(file.tensors.begin(), {"pad", "U8", {3}, std::string(3, '\0')});
   if (which % 8 == 7)
@@ -107,6 +114,8 @@ const char* const tokens[] = {"{",
                               "\"__metadata__\":{",
                               "\"format\":\"1\"",
                               "\"format\":\"pt\"",
+                              "\"threshold\":\"1.1\"",
+                              "\"threshold_source\":\"x\"",
                               "module.",
                               "logits.",
                               "num_batches_tracked",

@@ -10,7 +10,7 @@ using namespace support;
 
 namespace {
 
-constexpr double limit = 3e-6;       // DESIGN.md; PyTorch's own float32 reaches 1.2e-6
+constexpr double limit = 3e-6;  // docs/parity.md; PyTorch's own float32 reaches 1.2e-6
 constexpr double half_cosine = 0.9999;
 
 int fail(const Status& s) {
@@ -29,9 +29,7 @@ int main(int argc, char** argv) {
   if (input < 0 || embedding < 0 || low < 0) return 2;
   const int count = golden->tensor(input).dims[0], dim = golden->tensor(embedding).dims[1];
   std::vector<float> values(z(std::int64_t{count} * 160 * 160 * 3)), want(z(count * dim)), rest(want.size());
-  if (!golden->read_f32(input, values.data()) || !golden->read_f32(embedding, want.data()) ||
-      !golden->read_f32(low, rest.data()))
-    return 2;
+  if (!golden->read_f32(input, values) || !golden->read_f32(embedding, want) || !golden->read_f32(low, rest)) return 2;
   const std::vector<std::uint8_t> bytes(values.begin(), values.end());
   std::vector<ImageView> faces;
   for (int i = 0; i < count; ++i)
@@ -57,7 +55,7 @@ int main(int argc, char** argv) {
         if (!e) return fail(e.status());
         if (e->dim() != dim) return 2;
         std::vector<float> got(want.size());
-        if (auto s = e->embed(faces.data(), count, got.data()); !s) return fail(s);
+        if (auto s = e->embed(faces, got); !s) return fail(s);
         double worst = 0, cosine = 1;
         for (int i = 0; i < count; ++i) {
           for (int c = 0; c < dim; ++c) {
@@ -65,8 +63,8 @@ int main(int argc, char** argv) {
             worst = std::fmax(worst, std::fabs(static_cast<double>(got[at]) - static_cast<double>(want[at]) -
                                                static_cast<double>(rest[at])));
           }
-          cosine = std::fmin(cosine, similarity(got.data() + i * dim, want.data() + i * dim, dim));
-          if (distance(got.data() + i * dim, got.data() + i * dim, dim) != 0) ++failures;
+          cosine = std::fmin(cosine, similarity({got.data() + i * dim, dim}, {want.data() + i * dim, dim}));
+          if (distance({got.data() + i * dim, dim}, {got.data() + i * dim, dim}) != 0) ++failures;
         }
         if (half ? cosine < half_cosine : worst > limit) ++failures;
         if (!half) {

@@ -22,18 +22,21 @@ int main(int argc, char** argv) {
   if (argc != 3) return 2;
   auto reader = WeightsReader::open(argv[1]);
   if (!reader) return fail(reader.status());
+  if (auto s = reader->recognise(models::all()); !s.ok()) return fail(s);
   auto golden = WeightsReader::open(argv[2]);
   if (!golden) return fail(golden.status());
   const models::Entry* entry = models::find(reader->metadata().architecture);
   if (entry == nullptr) return 2;
-  const Network n = entry->build(reader->metadata().embedding_dim, reader->metadata().normalise == Normalise::l2, reader->metadata().width);
+  const Network n = entry->build(reader->metadata().embedding_dim, reader->metadata().normalise == Normalise::l2,
+                                 reader->metadata().width);
   // The folded weights again, for the tolerance.
   std::vector<std::vector<float>> weight(z(n.size())), bias(z(n.size()));
-  if (auto s = reader->for_each_layer(n, [&](int op, Span<const float> w, Span<const float> b) -> Status {
-        weight[z(op)].assign(w.begin(), w.end());
-        bias[z(op)].assign(b.begin(), b.end());
-        return {};
-      });
+  if (auto s = reader->for_each_layer(n,
+                                      [&](int op, Span<const float> w, Span<const float> b) -> Status {
+                                        weight[z(op)].assign(w.begin(), w.end());
+                                        bias[z(op)].assign(b.begin(), b.end());
+                                        return {};
+                                      });
       !s)
     return fail(s);
   auto plan = Plan::compile(n, *reader);
@@ -45,8 +48,9 @@ int main(int argc, char** argv) {
     std::vector<float> v(z(n[op].out.size()));
     const std::string tensor = op == 0 ? "input" : std::string("act.") + n[op].name.text;
     const int t = golden->find(tensor.c_str());
-    if (t < 0 || !golden->read_f32(t, v.data()).ok()) {
-      std::fprintf(stderr, "parity_layers: the golden file lacks %s: run tools/test.sh to make it again\n", tensor.c_str());
+    if (t < 0 || !golden->read_f32(t, v).ok()) {
+      std::fprintf(stderr, "parity_layers: the golden file lacks %s: run tools/test.sh to make it again\n",
+                   tensor.c_str());
       std::exit(2);
     }
     if (op == 0)
@@ -93,10 +97,8 @@ int main(int argc, char** argv) {
             // convolution gets it, and all of them the looser test below.
             const std::int64_t at = (std::int64_t{y} * op.out.w + xx) * op.out.c + c;
             if (!has_weights(op) || (at % 37 != 0 && op.out.size() > 4096)) continue;
-            const bool linear = op.kind == OpKind::linear;
-            const auto sum = reference::conv_at(x, 0, weight[z(index)].data(), bias[z(index)].data(),
-                                                linear ? from.h : op.window.kh, linear ? from.w : op.window.kw,
-                                                op.window.stride_, op.window.pad_h, op.window.pad_w, y, xx, c);
+            const auto sum =
+                reference::conv_at(x, 0, weight[z(index)].data(), bias[z(index)].data(), window_of(n, op), y, xx, c);
             const double scale = op.skip >= 0 ? static_cast<double>(op.scale) : 1;
             // Terms: the products, the bias, the residual; the input and the golden value are rounded to float too.
             const double magnitude = scale * sum.magnitude + std::fabs(static_cast<double>(value)) * 2;
@@ -106,9 +108,9 @@ int main(int argc, char** argv) {
           }
       const double terms = static_cast<double>(has_weights(op) ? weight_count(n, op) / op.out.c + 6 : 0);
       // Rounding errors are as good as independent, so the root mean square error of a sum of k terms stays below
-      // sqrt(k) * u * sum |terms| (Higham and Mary, "A New Approach to Probabilistic Rounding Error Analysis", 2019), times
-      // a Winograd form's factor. Holds for many outputs together, not for each; a coefficient that is wrong by 1e-4
-      // breaks it, which the worst-case bound lets pass.
+      // sqrt(k) * u * sum |terms| (Higham and Mary, "A New Approach to Probabilistic Rounding Error Analysis", 2019),
+      // times a Winograd form's factor. Holds for many outputs together, not for each; a coefficient that is wrong by
+      // 1e-4 breaks it, which the worst-case bound lets pass.
       const double typical = rounding_factor(step.algorithm) * std::sqrt(terms * magnitude2) * 0x1p-24;
       const double rms_share = has_weights(op) ? std::sqrt(off2) / typical : 0;
       const double loose = has_weights(op) ? 1e-3 : 4e-7;  // pools copy; the mean and the norm round once or twice
@@ -117,8 +119,9 @@ int main(int argc, char** argv) {
       const bool bad = share > 1 || rms_share > 1 || error > loose * largest;
       if (bad) {
         ++bad_layers;
-        std::printf("FAILED %-26s %-12s error %.2e of at most %.2f, %.2f of the bound, %.2f of the bound for the mean\n",
-                    op.name.text, Plan::step_name(step), error, largest, share, rms_share);
+        std::printf(
+            "FAILED %-26s %-12s error %.2e of at most %.2f, %.2f of the bound, %.2f of the bound for the mean\n",
+            op.name.text, plan->step_name(step), error, largest, share, rms_share);
       }
       double& worst_rms = worst_rms_share[is_winograd(step.algorithm)];
       worst_rms = std::fmax(worst_rms, rms_share);
@@ -126,9 +129,10 @@ int main(int argc, char** argv) {
       ++checked;
     }
   }
-  std::printf("%d operators; nearest to its bound: %s at %.1f%% (error %.2e); to the mean's bound: direct %.1f%%, Winograd "
-              "%.1f%%; %d failed\n",
-              checked, worst_layer.c_str(), 100 * worst_share, worst_error, 100 * worst_rms_share[0],
-              100 * worst_rms_share[1], bad_layers);
+  std::printf(
+      "%d operators; nearest to its bound: %s at %.1f%% (error %.2e); to the mean's bound: direct %.1f%%, Winograd "
+      "%.1f%%; %d failed\n",
+      checked, worst_layer.c_str(), 100 * worst_share, worst_error, 100 * worst_rms_share[0], 100 * worst_rms_share[1],
+      bad_layers);
   return bad_layers == 0 && checked > 130 ? 0 : 1;
 }

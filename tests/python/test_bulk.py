@@ -23,7 +23,7 @@ from test_command import COMMAND, MEASURE, SANITIZED, assert_sentence, facenet, 
 from test_command import weights  # noqa: F401 (fixture)
 
 pytestmark = pytest.mark.skipif(not COMMAND.exists(), reason=f"{COMMAND} is not built")
-NAMES = ["a, b.png", 'quoted "x".png', "line\nfeed.png", "顔.png", ".hidden.png", "text.txt"]
+NAMES = ["a, b.png", 'quoted "x".png', "line\nfeed.png", "顔.png", ".hidden.png"]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,7 @@ def people(tmp_path_factory) -> pathlib.Path:
     made = make_people(folder, 3, 4)
     for name, picture in zip(NAMES, made):
         shutil.copy(picture, folder / name)
+    (folder / "text.txt").write_text("no picture, and not called one")
     return folder
 
 
@@ -109,6 +110,7 @@ def rows_in(cache: pathlib.Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_it_goes_on_after_a_kill(aligned, tmp_path):
     folder, out, whole = tmp_path / "many", tmp_path / "x.npy", tmp_path / "whole.npy"
     folder.mkdir()
@@ -116,7 +118,7 @@ def test_it_goes_on_after_a_kill(aligned, tmp_path):
     for number in range(240):
         Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{number:04d}.png")
     partial = tmp_path / "x.npy.partial"
-    process = subprocess.Popen([COMMAND, *map(str, aligned), folder, "--out", out], cwd=ROOT, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([COMMAND, *map(str, aligned), folder, "--out", out], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while rows_in(partial) == 0 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -124,7 +126,6 @@ def test_it_goes_on_after_a_kill(aligned, tmp_path):
     assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
     kept = rows_in(partial)
     assert 0 < kept < 240 and not out.exists()
-    assert any(p.name.endswith(".tmp") for p in tmp_path.iterdir())
     assert facenet(*aligned, folder, "--out", out).returncode == 0
     assert facenet(*aligned, folder, "--out", whole, "--cache", "none").returncode == 0
     for suffix in (".npy", ".index.jsonl"):
@@ -139,23 +140,48 @@ def test_the_cache_goes_by_content_and_model(aligned, converted, people, tmp_pat
     call = [*aligned, "--json", folder, "--cache", cache]
     first = facenet(*call)
     assert first.returncode == 0 and rows_in(cache) == 12  # the others are copies
-    # What is in the cache is taken: one number changed there shows.
+    # What is in the cache is taken: another embedding there shows.
     with sqlite3.connect(cache) as database:
         for key, data in database.execute("SELECT key, data FROM faces").fetchall():
             values = np.frombuffer(data, np.float32).copy()
-            values[15] = 7
+            values[15:] = np.arange(values.size - 15) == 0  # of length 1, as what the embedder gives
             database.execute("UPDATE faces SET data = ? WHERE key = ?", (values.tobytes(), key))
     second = facenet(*call)
-    assert all(row["embedding"][0] == 7 for row in lines(second))
+    assert all(row["embedding"][0] == 1 for row in lines(second))
     assert [row["box"] for row in lines(second)] == [row["box"] for row in lines(first)]
     # Another picture under the old name is embedded anew, and so is everything for another model or other options.
     Image.fromarray(np.full((64, 64, 3), 9, np.uint8)).save(folder / "顔.png")
     (changed,) = [row for row in lines(facenet(*call)) if row["image"].endswith("顔.png")]
-    assert changed["embedding"][0] != 7 and rows_in(cache) == 13
+    assert changed["embedding"][0] != 1 and rows_in(cache) == 13
     other = facenet("embed", "--aligned", "--json", "--weights", converted["f16"], folder, "--cache", cache)
-    assert all(row["embedding"][0] != 7 for row in lines(other))
-    assert all(row["embedding"][0] != 7 for row in lines(facenet(*call, "--half-weights")))
+    assert all(row["embedding"][0] != 1 for row in lines(other))
+    assert all(row["embedding"][0] != 1 for row in lines(facenet(*call, "--half-weights")))
     assert rows_in(cache) > 13 + 12
+
+
+def test_embeddings_in_a_cache_that_mean_nothing_are_made_again(aligned, people, tmp_path):
+    cache = tmp_path / "cache"
+    call = [*aligned, "--json", people, "--cache", cache]
+    first = facenet(*call)
+    wrong = [0.0, -0.0, 1e-40, 1e-13, np.nan, np.inf, -np.inf, 1e16]  # zeros match zeros; the rest compares as nothing
+    with sqlite3.connect(cache) as database:
+        rows = database.execute("SELECT key, data FROM faces").fetchall()
+        assert first.returncode == 0 and len(rows) == 12
+        for i, (key, data) in enumerate(rows):
+            values = np.frombuffer(data, np.float32).copy()
+            if i < len(wrong):
+                values[15:] = wrong[i]
+            elif i < len(wrong) + 2:  # one component; a box that is no number
+                values[(20, 2)[i - len(wrong)]] = np.nan
+            elif i == len(rows) - 1:  # of another length than what is normalised has
+                values[15:] *= 0.9
+            else:
+                values = values[:-1]
+            database.execute("UPDATE faces SET data = ? WHERE key = ?", (values.tobytes(), key))
+    again = facenet(*call)
+    assert again.returncode == 0 and again.stdout == first.stdout
+    with sqlite3.connect(cache) as database:
+        assert sorted(database.execute("SELECT key, data FROM faces")) == sorted(rows)
 
 
 def test_caches_that_are_none(aligned, people, tmp_path):
@@ -198,23 +224,33 @@ def test_mistakes(aligned, people, tmp_path):
 @pytest.mark.skipif(SANITIZED, reason="sanitizers need memory of their own")
 def test_ten_times_as_many_pictures_take_the_memory_of_few(aligned, tmp_path):
     """A name is in the list of pictures, among the files that the command may not overwrite, and in the set of those that
-    are there: three strings of 60 characters with their nodes, 200 bytes each. An embedding would be 512 more.
+    are there: three strings of 60 to 90 characters with their nodes, 230 bytes each. An embedding would be 512 more.
     FACENET_LONG=1: 10,000 pictures beside 1,000."""
     few = 1000 if "FACENET_LONG" in os.environ else 300
     Image.fromarray(np.random.default_rng(3).integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / "one.png")
-    peak = {}
     for count in (few, 10 * few):
-        folder = tmp_path / str(count)
-        folder.mkdir()
+        (tmp_path / str(count)).mkdir()
         for number in range(count):
-            os.link(tmp_path / "one.png", folder / f"{number:05d}.png")
-        call = [COMMAND, *aligned, folder, "--out", tmp_path / f"{count}.npy", "--cache", "none"]
+            os.link(tmp_path / "one.png", tmp_path / str(count) / f"{number:05d}.png")
+
+    def peak(count):
+        out = tmp_path / f"{count}.npy"
+        call = [COMMAND, *aligned, tmp_path / str(count), "--out", out, "--cache", "none"]
         result = subprocess.run([sys.executable, "-S", "-c", MEASURE, *map(str, call)], capture_output=True, text=True, check=True,
-                                cwd=ROOT, env={**os.environ, "MALLOC_ARENA_MAX": "1"})  # one heap: threads' own are as full as chance has it
-        peak[count] = int(result.stdout.splitlines()[-1]) * 1024
-        assert np.load(tmp_path / f"{count}.npy", mmap_mode="r").shape == (count, 128)
-    print(peak)
-    assert peak[10 * few] - peak[few] < 9 * few * 600 + (1 << 20)  # and what the allocator rounds
+                                env={**os.environ, "MALLOC_ARENA_MAX": "1"})  # one heap: threads' own are as full as chance has it
+        assert np.load(out, mmap_mode="r").shape == (count, 128)
+        out.unlink()
+        return int(result.stdout.splitlines()[-1]) * 1024
+
+    # What a picture needs is there in every run; which pictures the threads hold at once is chance, and adds up to 1 MB.
+    # So the smallest of at most three peaks is compared. 700: the strings and their nodes, the longest TMPDIR of a runner.
+    peaks = {few: [], 10 * few: []}
+    for _ in range(3):
+        for count, seen in peaks.items():
+            seen.append(peak(count))
+        if min(peaks[10 * few]) - min(peaks[few]) < 9 * few * 700 + (1 << 20):  # and what the allocator rounds
+            return
+    pytest.fail(f"ten times as many pictures take more than their names: {peaks}")
 
 
 # ---- the tools and examples that read it -----------------------------------------------------------------------------
@@ -248,6 +284,16 @@ def test_parquet(made, tmp_path):
     assert_one_error(run_tool("npy_to_parquet.py", tmp_path / "x.npy", "-o", tmp_path / "y"), "another model")
     assert not (tmp_path / "y").exists() and not (tmp_path / "y.tmp").exists()
     assert_one_error(run_tool("npy_to_parquet.py", tmp_path / "none.npy"), "none.model.json", "cannot be read")
+    for line, part in ((b'{"image": "\xff"}', "line 2 is not UTF-8; run"), (b"[]", "line 2 is not what"), (b"{", "line 2 is not what")):
+        for suffix in ("npy", "model.json", "index.jsonl"):
+            shutil.copy(made.with_suffix(f".{suffix}"), tmp_path / f"z.{suffix}")
+        rows = (tmp_path / "z.index.jsonl").read_bytes().splitlines()
+        (tmp_path / "z.index.jsonl").write_bytes(b"\n".join([rows[0], line, *rows[2:]]) + b"\n")
+        assert_one_error(run_tool("npy_to_parquet.py", tmp_path / "z.npy", "-o", tmp_path / "z"), "z.index.jsonl", part)
+    (tmp_path / "z.model.json").write_bytes(b"{\n\n\xe9}")
+    assert_one_error(run_tool("npy_to_parquet.py", tmp_path / "z.npy"), "z.model.json: line 3 is not UTF-8; run")
+    (tmp_path / "z.model.json").write_bytes(b"[]")
+    assert_one_error(run_tool("npy_to_parquet.py", tmp_path / "z.npy"), "z.model.json: is not JSON")
 
 
 def test_example_of_loading(made):

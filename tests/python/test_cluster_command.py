@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
+import signal
+import stat
+import subprocess
+import time
 
 import numpy as np
 import pytest
 from recognition import distances, make_people
-from test_command import COMMAND, UNTRAINED, assert_sentence, facenet, lines
+from test_command import COMMAND, DETECTOR, UNTRAINED, assert_sentence, facenet, lines
 from test_command import weights  # noqa: F401 (fixture)
 from test_report import Page, decode
 
@@ -41,6 +46,7 @@ def wanted(labels: np.ndarray) -> set[tuple[int, frozenset[int]]]:
     return {(label == -1, frozenset(np.flatnonzero(labels == label).tolist())) for label in set(labels.tolist())}
 
 
+@pytest.mark.slow
 def test_groups_are_scikit_learns(people):
     cluster = pytest.importorskip("sklearn.cluster")
     embeddings = people.embeddings.astype(np.float64)
@@ -82,7 +88,66 @@ def test_a_folder_for_each_person(people, tmp_path, copy):
         placed = sorted(p.read_bytes() for p in folder.iterdir())
         assert placed == sorted(pathlib.Path(face["image"]).read_bytes() for face in group["faces"])
         assert all(p.is_symlink() != copy for p in folder.iterdir())
+        assert not copy or {p.stat().st_mode & 0o777 for p in folder.iterdir()} == {0o600}
     assert_sentence(facenet(*people.call, "--out", out), "sorted", "not an empty folder")
+
+
+def begun(call: list, folder: pathlib.Path) -> subprocess.Popen:
+    """The command, stopped when it has begun its folder in `folder` and embeds with a second thread."""
+    process = subprocess.Popen([COMMAND, *map(str, call), "--threads", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while len(list(pathlib.Path(f"/proc/{process.pid}/task").iterdir())) == 1:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.001)
+    assert len(list(folder.glob(".facenet-*.tmp"))) == 1
+    process.send_signal(signal.SIGSTOP)
+    return process
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_two_runs_into_one_folder(people, tmp_path, there):
+    """The second says at once that there is a first one; a killed one is in nobody's way."""
+    out = tmp_path / "sorted"
+    if there:
+        out.mkdir(mode=0o750)
+    place = out if there else tmp_path
+    call = [*people.call, "--out", f"{out}/"]
+    for end in (signal.SIGKILL, signal.SIGINT, signal.SIGCONT):
+        first = begun(call, place)
+        assert_sentence(facenet(*call), "sorted: another run of facenet is making this folder now", "wait until that has ended")
+        first.send_signal(end)
+        first.send_signal(signal.SIGCONT)
+        _, told = first.communicate(timeout=60)
+        if end == signal.SIGINT:  # unless it was there already, when it was stopped
+            assert first.returncode == -signal.SIGINT and not list(place.iterdir())
+    assert first.returncode == 0, told
+    assert stat.S_IMODE(out.stat().st_mode) == (0o750 if there else 0o700)
+    assert [p.name for p in tmp_path.iterdir()] == ["sorted"] and sorted(p.name for p in out.iterdir())[0] == "person_001"
+    assert_sentence(facenet(*call), "sorted: this is there already and not an empty folder")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_somebody_fills_meanwhile(people, tmp_path, there):
+    out = tmp_path / "sorted"
+    if there:
+        out.mkdir()
+    run = begun([*people.call, "--out", out], out if there else tmp_path)
+    (out / "person_001").mkdir(parents=True)
+    (out / "person_001" / "mine").touch()
+    run.send_signal(signal.SIGCONT)
+    _, told = run.communicate(timeout=60)
+    assert run.returncode == 2 and "sorted: something else was put there while this run worked" in told
+    assert [p.name for p in tmp_path.rglob("*")] == ["sorted", "person_001", "mine"]
+
+
+def test_the_folder_may_lie_among_the_pictures(people, tmp_path):
+    """What is being filled is no picture, and nothing that was left out."""
+    shutil.copytree(people.folder, tmp_path / "in")
+    call = ["cluster", tmp_path / "in", *people.call[2:], "--cache", "none", "--copy", "--out", tmp_path / "in" / "sorted"]
+    for _ in range(2):
+        result = facenet(*call)
+        assert result.returncode == 0 and "left out" not in result.stderr
+        shutil.rmtree(tmp_path / "in" / "sorted")
+        (tmp_path / "in" / "sorted").mkdir()
 
 
 def test_two_pictures_of_one_name(people, weights, tmp_path):  # noqa: F811
@@ -111,5 +176,5 @@ def test_mistakes(people, weights, tmp_path):  # noqa: F811
     assert_sentence(facenet("cluster", tmp_path / "none", "--weights", weights), "not a folder")
     assert_sentence(facenet(*people.call, "--algorithm", "k-means"), "'k-means'")
     make_people(tmp_path / "faceless", 1, 2)
-    nobody = facenet("cluster", tmp_path / "faceless", "--weights", weights)
+    nobody = facenet("cluster", tmp_path / "faceless", "--weights", weights, "--detector", DETECTOR)
     assert nobody.returncode == 1 and nobody.stdout == "" and "no face was found" in nobody.stderr

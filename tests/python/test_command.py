@@ -1,4 +1,4 @@
-"""The command: results, exit statuses and sentences, as DESIGN.md and `facenet --help` promise them.
+"""The command: results, exit statuses and sentences, as docs/command.md and `facenet --help` promise them.
 
 FACENET_BUILD chooses the build to test (build/release); under sanitizers nothing is said about time and memory.
 """
@@ -12,12 +12,13 @@ import pathlib
 import platform
 import pty
 import random
+import re
+import resource
 import shutil
 import signal
 import struct
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -32,18 +33,19 @@ BUILD = ROOT / os.environ.get("FACENET_BUILD", "build/release")
 COMMAND = BUILD / "facenet"
 SANITIZED = "asan" in BUILD.name or "tsan" in BUILD.name
 PHOTOS = ROOT.parent / "shared" / "photos"
+DETECTOR = ROOT / "build/golden/mtcnn.safetensors"
 UNTRAINED = "distances between their embeddings mean nothing"
 
 pytestmark = pytest.mark.skipif(not COMMAND.exists(), reason=f"{COMMAND} is not built")
 
 
 def facenet(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    """Runs the command in the project's root, without a default of the tester's."""
-    environment = {k: v for k, v in os.environ.items() if k != "FACENET_WEIGHTS"} | options.pop("env", {})
+    """Runs the command in the empty folder that is every test's, where it finds no weights by itself."""
+    environment = dict(os.environ) | options.pop("env", {})
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     if "input" in options:
         del options["stdin"]
-    result = subprocess.run([COMMAND, *map(str, arguments)], cwd=ROOT, env=environment, check=False, **options)
+    result = subprocess.run([COMMAND, *map(str, arguments)], env=environment, check=False, **options)
     for stream in ("stdout", "stderr"):
         value = getattr(result, stream)
         setattr(result, stream, value.decode() if value is not None else "")
@@ -115,6 +117,34 @@ def test_version_and_help_have_what_is_promised():
             assert part in result.stdout, (arguments, part)
 
 
+def test_a_sub_command_is_a_file_and_a_row():
+    """CLI11 stays out of those files: they are compiled once an ISA, and its global objects run before main()."""
+    command = ROOT / "tools/command"
+    files = {file.stem: file.read_text() for file in (command / "subcommands").glob("*.cpp")}
+    rows = re.findall(r"^  row\((\w+)\)", (command / "cli/commands.cpp").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(files)
+    for name, text in files.items():
+        assert f"SubCommand {name}_command() {{" in text and f'"{name}", "' in text, name
+        assert not re.search(r"\bCLI::|<CLI/|cli/common\.hpp", text), name
+    summaries = facenet("--help", env={"COLUMNS": "200"}).stdout.partition("Subcommands:\n")[2]
+    assert re.findall(r"^  (\w+)  ", summaries.partition("\n\n")[0], re.MULTILINE) == rows
+
+
+def test_pages_that_help_names_exist():
+    """test_packages.py looks for them in the packages."""
+    man = facenet("--generate", "man").stdout.replace("\\", "")
+    named = set(re.findall(r"\bdocs/[\w/-]+\.\w+", man))
+    assert "docs/galleries.md" in named
+    assert not [page for page in named if not (ROOT / page).is_file()]
+
+
+def test_help_by_its_other_names():
+    assert facenet("help").stdout == facenet("--help").stdout != ""
+    assert facenet("help", "embed").stdout == facenet("embed", "--help").stdout
+    assert facenet("help", "gallery", "list").stdout == facenet("gallery", "list", "-h").stdout
+    assert facenet("-V").stdout == facenet("--version").stdout
+
+
 def test_info_as_json(weights512):
     result = facenet("info", "--json", weights512)
     assert result.returncode == 0
@@ -141,6 +171,7 @@ def test_info_as_json(weights512):
     for key, digits in (("source_sha256", 64), ("data_xxh64", 16), ("header_xxh64", 16), ("digest", 16)):
         assert len(info[key]) == digits and set(info[key]) <= set("0123456789abcdef")
     assert info["licence"] and info["source"]
+    assert math.isclose(info["threshold"], 1.1, rel_tol=1e-6) and info["threshold_source"] == "the architecture's default"
     assert len(info["layers"]) == 133
     assert info["layers"][0] == {"name": "conv2d_1a", "dtype": "F32", "shape": [32, 3, 3, 3], "bytes": 32 * 27 * 4}
     assert info["layers"][-1] == {"name": "last_linear", "dtype": "F32", "shape": [512, 1792], "bytes": 512 * 1792 * 4}
@@ -188,7 +219,7 @@ def test_embed_as_json(weights, faces):
 
 
 def test_embed_equals_pytorch(checkpoint_file, weights, faces):
-    """Float64 on the pixels that Pillow makes; the bound for fp32 weights is DESIGN.md's."""
+    """Float64 on the pixels that Pillow makes; the bound for fp32 weights is that of docs/parity.md."""
     state, dim = checkpoint.check(checkpoint.read(str(checkpoint_file)), str(checkpoint_file))
     model = checkpoint.build_model(dim)
     model.load_state_dict(state, strict=False)
@@ -248,7 +279,8 @@ def test_standard_input(weights, faces):
     (from_pipe,) = lines(facenet("embed", "--json", "--aligned", "-w", weights, "-", input=data))
     assert from_pipe == from_file | {"image": "-"}
     again = facenet("embed", "--json", "--aligned", "-w", weights, "-", "-", input=data)
-    assert again.returncode == 2 and len(lines(again)) == 1 and "only once" in again.stderr
+    assert again.returncode == 2 and "only once" in again.stderr
+    assert lines(again)[0] == from_pipe and lines(again)[1:] == [{"image": "-", "error": again.stderr.splitlines()[-1].removeprefix("facenet: ")}]
 
 
 def test_file_names_of_every_kind(weights, faces, tmp_path):
@@ -280,7 +312,7 @@ def test_verify(weights, faces):
     same = facenet("verify", "--json", "--aligned", "-w", weights, one, one)
     assert same.returncode == 0
     (answer,) = lines(same)
-    assert list(answer) == ["distance", "similarity", "threshold", "same", "trained", "model"]
+    assert list(answer) == ["distance", "similarity", "threshold", "same", "trained", "model", "faces"]
     assert answer["distance"] == 0 and answer["same"] is True and answer["trained"] is False
     assert math.isclose(answer["similarity"], 1, abs_tol=1e-6) and math.isclose(answer["threshold"], 1.1, rel_tol=1e-6)
     assert UNTRAINED in same.stderr
@@ -328,6 +360,12 @@ def test_bench_by_layers(weights):
     text = facenet("bench", "--layers", "--weights", weights, "--seconds", "0.1").stdout
     for part in ("flop/byte", "peak", "mixed_6a", "last_linear", "all steps"):
         assert part in text
+
+
+def test_bench_of_a_picture_wants_no_batch(weights):
+    for extra in (["--batch", 2], ["--layers"]):
+        result = facenet("bench", "--picture", "x.jpg", "--weights", weights, *extra)
+        assert_sentence(result, "--picture", "--batch", "--layers")
 
 
 # ---- files and streams -----------------------------------------------------------------------------------------------
@@ -425,6 +463,11 @@ def test_the_bar_is_for_terminals(weights, faces):
     [
         ([], ["no command", "facenet --help"]),
         (["frobnicate"], ["frobnicate", "facenet --help"]),
+        (["detct", "--help"], ["'detct'", "did you mean detect?", "facenet --help"]),
+        (["--json", "verfy", "a", "b"], ["'verfy'", "did you mean verify?"]),
+        (["gallery", "lst", "--help"], ["'lst'", "did you mean list?", "facenet gallery --help"]),
+        (["help", "embd"], ["'embd'", "did you mean embed?"]),
+        (["embed", "--alined", "x.png"], ["--alined", "did you mean --aligned?", "facenet embed --help"]),
         (["--frobnicate"], ["--help"]),
         (["embed"], ["IMAGE", "facenet embed --help"]),
         (["embed", "--frobnicate", "x.png"], ["--frobnicate", "facenet embed --help"]),
@@ -448,13 +491,13 @@ def test_bad_pictures(weights, faces, tmp_path):
     (tmp_path / "text.jpg").write_text("This is not a picture.\n")
     jpeg, png = (faces / "wide.jpg").read_bytes(), (faces / "one.png").read_bytes()
     (tmp_path / "half.jpg").write_bytes(jpeg[: len(jpeg) // 2])
-    (tmp_path / "no_end.jpg").write_bytes(jpeg[:-2])
+    (tmp_path / "no_last_blocks.jpg").write_bytes(jpeg[:-40])  # its end marker alone may be missing
     (tmp_path / "half.png").write_bytes(png[: len(png) // 2])
     flipped = bytearray(png)
     flipped[len(png) // 2] ^= 1
     (tmp_path / "flipped.png").write_bytes(flipped)
     (tmp_path / "folder.png").mkdir()
-    bad = ["missing.jpg", "empty.jpg", "text.jpg", "half.jpg", "no_end.jpg", "half.png", "flipped.png", "folder.png"]
+    bad = ["missing.jpg", "empty.jpg", "text.jpg", "half.jpg", "no_last_blocks.jpg", "half.png", "flipped.png", "folder.png"]
     for name in bad:
         assert_sentence(facenet("embed", "--aligned", "-w", weights, tmp_path / name), tmp_path / name)
         assert_sentence(facenet("verify", "--aligned", "-w", weights, faces / "one.png", tmp_path / name), tmp_path / name)
@@ -462,7 +505,9 @@ def test_bad_pictures(weights, faces, tmp_path):
     mixed = facenet("embed", "--json", "--aligned", "-w", weights, faces / "one.png",
                     *(tmp_path / n for n in bad), faces / "two.png")
     assert mixed.returncode == 2
-    assert [face["image"] for face in lines(mixed)] == [str(faces / "one.png"), str(faces / "two.png")]
+    assert [face["image"] for face in lines(mixed)] == [
+        str(p) for p in (faces / "one.png", *(tmp_path / n for n in bad[:-1]), faces / "two.png", tmp_path / bad[-1])]  # folders come last
+    assert ["error" in face for face in lines(mixed)] == [False, *[True] * (len(bad) - 1), False, True]
     for name in bad:
         assert mixed.stderr.count(f"facenet: {tmp_path / name}: ") == 1
     assert_sentence(facenet("embed", "--aligned", "-w", weights, "-", input=b""), "standard input")
@@ -470,7 +515,7 @@ def test_bad_pictures(weights, faces, tmp_path):
 
 
 def test_a_name_cannot_steer_the_terminal(weights):
-    assert_sentence(facenet("embed", "--aligned", "-w", weights, "a\x1b[31m\nb.png"), "a?[31m?b.png")
+    assert_sentence(facenet("embed", "--aligned", "-w", weights, "a\x1b[31m\nb.png"), r"a\x1b[31m\nb.png")
 
 
 def test_weights_that_are_not_there_or_nothing(faces, tmp_path):
@@ -559,13 +604,14 @@ def test_embed_takes_at_most_150_mb(weights512, faces):
 
 @pytest.mark.skipif(SANITIZED, reason="sanitizers take time of their own")
 def test_embed_starts_fast(weights512, faces):
-    """Promised are 200 ms with a warm cache on an idle machine; the bound leaves room for a busy one."""
+    """Promised are 200 ms with a warm cache. Of processor time: others may have the processors. It takes 75 ms on a Zen 4."""
     best = math.inf
-    for _ in range(7):
-        began = time.perf_counter()
-        assert facenet("embed", "--aligned", "-w", weights512, faces / "one.png").returncode == 0
-        best = min(best, time.perf_counter() - began)
-    assert best <= 0.4
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert facenet("embed", "--aligned", "--threads", 1, "-w", weights512, faces / "one.png").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert best <= 0.2
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64" or shutil.which("qemu-x86_64") is None, reason="needs qemu-x86_64")
@@ -593,9 +639,10 @@ def example(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     path = BUILD / "examples" / f"example_{name}"
     if not path.exists():
         pytest.skip(f"{path} is not built")
-    return subprocess.run([path, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run([path, *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_example_embed(weights, faces):
     result = example("embed", weights, faces / "wide.jpg")
     assert result.returncode == 0, result.stderr
@@ -605,8 +652,9 @@ def test_example_embed(weights, faces):
     assert missing.returncode == 2 and "missing.jpg" in missing.stderr
 
 
+@pytest.mark.slow
 def test_example_faces(weights):
-    detector, portrait = ROOT / "weights/mtcnn.safetensors", ROOT / ".deps/samples/astronaut.png"
+    detector, portrait = DETECTOR, ROOT / ".deps/samples/astronaut.png"
     if not detector.exists() or not portrait.exists():
         pytest.skip("needs the detector and the portrait: run tools/bootstrap.sh")
     result = example("faces", weights, detector, portrait)
@@ -619,6 +667,7 @@ def test_example_faces(weights):
     assert example("faces", weights, "missing", portrait).returncode == 2
 
 
+@pytest.mark.slow
 def test_example_verify(weights, faces):
     assert example("verify", weights, faces / "one.png", faces / "one.png").stdout == "0.0000\n"
     result = example("verify", weights, faces / "one.png", faces / "two.png")
@@ -626,6 +675,7 @@ def test_example_verify(weights, faces):
     assert math.isclose(float(result.stdout), answer["distance"], abs_tol=1e-4) and "untrained" in result.stderr
 
 
+@pytest.mark.slow
 def test_example_raw_pixels(weights):
     result = example("raw_pixels", weights)
     assert result.returncode == 0 and result.stdout.startswith("128 numbers, the first: ")

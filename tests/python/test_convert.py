@@ -283,11 +283,11 @@ def test_cost_counts_pairs_and_their_changes():
 
 
 def test_a_collapsing_file_is_not_written(state, two_pictures, tmp_path):
-    """One weight a hundred times the others of its row leaves int8 no steps for them."""
+    """One weight sixty times the others of its row leaves int8 no steps for them."""
     bad = {name: value.clone() for name, value in state.items()}
-    for layer in checkpoint.layers(checkpoint.build_model(128)):
+    for layer in list(checkpoint.layers(checkpoint.build_model(128)))[:30]:  # in all of them float32 would overflow, which is another sentence
         rows = bad[layer.weight].flatten(1)
-        rows[:, 0] = rows.abs().amax(1) * 100
+        rows[:, 0] = rows.abs().amax(1) * 60
     result, output = convert_state(bad, tmp_path, "--dtype", "i8", "--pictures", *map(str, two_pictures))
     assert result.returncode == 2, result.stderr
     assert "as i8 these weights bring two different pictures nearer" in result.stderr
@@ -398,16 +398,6 @@ def test_output_has_ordinary_permissions(converted, tmp_path):
     assert stat.S_IMODE(converted["f32"].stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
-def test_pretrained_without_a_network(monkeypatch, tmp_path):
-    def refuse(*_arguments: object, **_options: object) -> None:
-        raise OSError("no route to host")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(convert_weights, "download_url_to_file", refuse)
-    with pytest.raises(ToolError, match="vggface2.pt: cannot be downloaded .no route to host."):
-        convert_weights.download("vggface2")
-
-
 def test_pretrained_from_the_cache(monkeypatch, tmp_path, checkpoint_file):
     cached = tmp_path / "checkpoints" / convert_weights.PRETRAINED["casia-webface"]
     cached.parent.mkdir()
@@ -429,6 +419,7 @@ def test_usage_errors(tmp_path):
     assert_one_error(run_tool("convert_weights.py", "-o", tmp_path / "o"), "give either IN or --pretrained")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["convert_weights.py", "make_checkpoint.py", "make_golden.py"])
 def test_tools_run_as_programs(tool, tmp_path):
     """By their first line, whatever Python that finds."""
@@ -442,7 +433,7 @@ def wrong_files(folder: pathlib.Path) -> dict[str, str]:
     files = {
         "readme.md": ("# hello\n", "not a readable PyTorch checkpoint"),
         "picture.jpg": (b"\xff\xd8\xff\xe0 JFIF", "is a JPEG picture"),
-        "huge.pt": ({"last_linear.weight": torch.zeros(1).expand(10**10, 1792)}, "at most 65536 numbers"),
+        "huge.pt": ({"last_linear.weight": torch.zeros(1).expand(10**10, 1792)}, "at most 16384 numbers"),
         "sparse.pt": ({"a": torch.zeros(3, 3).to_sparse()}, "a is sparse"),
         "meta.pt": ({"a": torch.zeros(3, device="meta")}, "a is on the meta device"),
     }

@@ -36,11 +36,8 @@ def program() -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def weight_file(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    path = tmp_path_factory.mktemp("mtcnn") / "mtcnn.safetensors"
-    result = run_tool("convert_weights.py", "--mtcnn", "-o", path)
-    assert result.returncode == 0, result.stderr
-    return path
+def weight_file(mtcnn_file: pathlib.Path) -> pathlib.Path:
+    return mtcnn_file
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +83,7 @@ def test_generated_pictures_have_the_references_faces(tool, mtcnn) -> None:
     assert len(ties) <= max(1, PICTURES // 100), ties
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [
     {"min_face_size": 60, "factor": 0.8}, {"thresholds": [0.5, 0.8, 0.9]}, {"thresholds": [0.9, 0.5, 0.5]},
     {"min_face_size": 11},
@@ -100,6 +98,7 @@ def test_options_mean_the_same(program, weight_file, options) -> None:
     tool.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "method"), enumerate(
     ["largest", "probability", "largest_over_threshold", "center_weighted_size"]))
 def test_selection_is_the_references(program, weight_file, mtcnn, number, method) -> None:
@@ -128,7 +127,7 @@ def test_threads_and_earlier_pictures_change_no_bit(program, weight_file, tool) 
 
 FUSED = r"""
 #include <cstdio>
-#include "facenet/detector_boxes.hpp"
+#include "facenet/detector/boxes.hpp"
 using namespace facenet;
 unsigned state = 1;
 float random(float low, float high) {
@@ -243,7 +242,7 @@ def test_dense_layers_become_convolutions() -> None:
     states, _ = weights.read(weights.packaged())
     for network, name, channels in (("rnet", "dense4", 64), ("onet", "dense5", 128)):
         picture = torch.randn(2, channels, 3, 3, dtype=torch.float64)
-        linear = states[network][f"{name}.weight"].double()
+        linear = torch.from_numpy(states[network][f"{name}.weight"]).double()
         convolution = torch.from_numpy(weights.tensors(states)[f"mtcnn.{network}.{name}.weight"]).double()
         want = picture.permute(0, 3, 2, 1).reshape(2, -1) @ linear.T
         got = torch.nn.functional.conv2d(picture, convolution).flatten(1)

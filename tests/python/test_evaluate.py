@@ -6,17 +6,20 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import pathlib
 import shutil
 import sqlite3
 
 import numpy as np
 import pytest
-from PIL import Image
+from safetensors import safe_open
 from recognition import distances, make_people
-from test_command import COMMAND, UNTRAINED, assert_sentence, facenet, lines
+from test_command import COMMAND, DETECTOR, UNTRAINED, assert_sentence, facenet, lines
 from test_command import weights  # noqa: F401 (fixture)
 from test_report import Page, decode
+
+from facenet_tools import safetensors_writer
 
 pytestmark = pytest.mark.skipif(not COMMAND.exists(), reason=f"{COMMAND} is not built")
 PERSONS, EACH, FOLDS, PAIRS = 8, 4, 4, 6
@@ -126,7 +129,8 @@ def test_pictures_without_a_face(weights, tmp_path):  # noqa: F811
     """With the detector: made-up pictures have no face, so no pair is left, and that is said."""
     make_people(tmp_path / "images", 2, 2)
     (tmp_path / "pairs.txt").write_text("1\nPerson_A\t1\t2\nPerson_A\t1\tPerson_B\t2\n")
-    result = facenet("evaluate", "--pairs", tmp_path / "pairs.txt", "--images", tmp_path / "images", "--weights", weights)
+    result = facenet("evaluate", "--pairs", tmp_path / "pairs.txt", "--images", tmp_path / "images", "--weights", weights,
+                     "--detector", DETECTOR)
     assert result.returncode == 2 and "0 have both faces" in result.stderr and result.stdout == ""
 
 
@@ -168,6 +172,37 @@ def test_bad_lists(people, tmp_path, text, parts):
     (tmp_path / "pairs.txt").write_text(text)
     call = [*people.call[:2], tmp_path / "pairs.txt", *people.call[3:]]
     assert_sentence(facenet(*call), "pairs.txt", *parts)
+
+
+NOT_UTF8 = [
+    ("1\nP\u00e9\t1\t2\nP\u00e9\t1\tQ\t1\n".encode("latin-1"), "line 2 is not UTF-8, and no folder of "),
+    ("1\nP\t1\t2\n".encode("utf-16"), "line 1 is not UTF-8 (it looks like UTF-16), and no folder of "),
+]
+
+
+@pytest.mark.parametrize("text, part", NOT_UTF8)
+def test_lists_that_are_not_utf8(people, tmp_path, text, part):
+    """A name that is not stays one where a folder has it; a mark of the order of bytes is none."""
+    (tmp_path / "pairs.txt").write_bytes(text)
+    call = [*people.call[:2], tmp_path / "pairs.txt", *people.call[3:]]
+    assert_sentence(facenet(*call), f"pairs.txt: {part}", "save the list as UTF-8")
+    (tmp_path / "pairs.txt").write_bytes(b"\xef\xbb\xbf" + people.pairs_file.read_bytes())
+    assert facenet(*call).returncode == facenet(*people.call).returncode
+    images = tmp_path / "images"
+    for name in ("P\u00e9".encode("latin-1"), b"Q"):
+        for number, picture in enumerate(sorted(people.images.rglob("*.png"))[:2], 1):
+            (folder := images / os.fsdecode(name)).mkdir(parents=True, exist_ok=True)
+            shutil.copy(picture, folder / f"{os.fsdecode(name)}_{number:04d}.png")
+    (tmp_path / "pairs.txt").write_bytes(NOT_UTF8[0][0])
+    again = ["evaluate", "--pairs", tmp_path / "pairs.txt", "--images", images, *people.call[5:]]
+    result = facenet(*again, "--cache", "none")
+    assert "UTF-8" not in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("text, part", [(b'{\n"format": "\xff"}', "line 2 is not UTF-8; "), ('{"a": 1}'.encode("utf-16"), "line 1 is not UTF-8 (it looks like UTF-16); ")])
+def test_a_threshold_file_that_is_not_utf8(people, tmp_path, text, part):
+    (tmp_path / "t").write_bytes(text)
+    assert_sentence(facenet(*people.call, "--threshold", tmp_path / "t"), f"t: this is no threshold file: {part}", "a file that 'facenet calibrate' wrote")
 
 
 def test_mistakes(people, tmp_path):
@@ -219,6 +254,85 @@ def test_a_rate_that_the_pictures_cannot_support(people, weights, tmp_path):  # 
         shutil.copy(file, tmp_path / "single" / str(number))
     assert_sentence(facenet("calibrate", tmp_path / "single", "--aligned", "--weights", weights, "--far", "0.2"), "no person has two")
     assert_sentence(facenet("calibrate", people.images / "Person_A", "--aligned", "--weights", weights), "a folder for each person")
+
+
+def test_too_few_persons_are_refused_before_the_work(people, tmp_path):
+    """Not even the weights are looked at."""
+    result = facenet("calibrate", people.images, "--aligned", "--weights", tmp_path / "none", "--far", "1e-3")
+    assert_sentence(result, "78 persons", f"there are {PERSONS},")
+    assert "none" not in result.stderr
+
+
+def test_equal_pictures_are_named_and_counted_apart(people, weights, tmp_path):  # noqa: F811
+    """Twice under one person: a pair with itself says nothing. Under two: one of the names is wrong."""
+    images = tmp_path / "images"
+    shutil.copytree(people.images, images)
+    a, b = (images / f"Person_{x}" for x in "AB")
+    shutil.copy(a / "Person_A_0001.png", a / "Person_A_0009.png")
+    shutil.copy(a / "Person_A_0002.png", b / "Person_B_0009.png")
+    call = ["calibrate", images, "--aligned", "--weights", weights, "--far", "0.15", "--cache", "none"]
+    result = facenet(*call)
+    (got,) = lines(result)
+    assert result.returncode == 0 and (got["pictures_twice"], got["pictures_under_two_persons"]) == (1, 2)
+    twice, two = (line for line in result.stderr.splitlines() if "same picture" in line)
+    assert f"{a / 'Person_A_0009.png'}: " in twice and "Person_A_0001.png" in twice and "one" not in two
+    assert f"{b / 'Person_B_0009.png'}: " in two and "Person_A_0002.png" in two and "under two persons" in two
+    # The numbers are those of a folder without the copies and the picture that stands under two.
+    for extra in (a / "Person_A_0009.png", a / "Person_A_0002.png", b / "Person_B_0009.png"):
+        extra.unlink()
+    (want,) = lines(facenet(*call))
+    assert {k: v for k, v in got.items() if "twice" not in k and "under" not in k} == {
+        k: v for k, v in want.items() if "twice" not in k and "under" not in k}
+    # A list of pairs: the same, and the report says it.
+    shutil.copy(a / "Person_A_0001.png", a / "Person_A_0009.png")
+    shutil.copy(a / "Person_A_0003.png", b / "Person_B_0009.png")
+    extra = ["Person_A\t1\t9", "Person_A\t3\t4", "Person_B\t9\tPerson_C\t1", "Person_A\t3\tPerson_B\t9"]
+    plain = ["Person_A\t1\t4", "Person_B\t1\t2", "Person_C\t1\t2", "Person_A\t1\tPerson_B\t1", "Person_A\t4\tPerson_C\t2",
+             "Person_B\t2\tPerson_D\t1"]
+    measured = []
+    for rows in (plain, [*plain, *extra]):
+        rows = sorted(rows, key=lambda row: row.count("\t"))  # those of one person first
+        (tmp_path / "pairs.txt").write_text(f"{len(rows) // 2}\n" + "\n".join(rows) + "\n")
+        call = ["evaluate", "--pairs", tmp_path / "pairs.txt", "--images", images, "--aligned", "--weights", weights, "--cache", "none"]
+        result = facenet(*call, "--json", "--html", tmp_path / "page.html")
+        assert result.returncode == 0, result.stderr
+        measured.append(lines(result)[0])
+    want, got = measured
+    assert want["equal"] == {"genuine": 0, "impostors": 0, "pictures_twice": 0, "pictures_under_two_persons": 0}
+    assert got["equal"] == {"genuine": 2, "impostors": 2, "pictures_twice": 1, "pictures_under_two_persons": 2}
+    assert (got["pairs"], got["evaluated"], got["missing"]["genuine"]) == (10, 6, 0)
+    assert all(got[key] == want[key] for key in ("auc", "eer", "genuine", "impostors", "at_threshold"))
+    assert result.stderr.count("same picture") == 2 and "4 pairs (2 of one person) left out" in (tmp_path / "page.html").read_text()
+
+
+def dead(weights: pathlib.Path, path: pathlib.Path, value: float) -> pathlib.Path:  # noqa: F811
+    """The file with a last layer, its batch norm folded, whose weights and biases are multiplied by `value`."""
+    with safe_open(weights, framework="np") as file:
+        tensors, said = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    for name in ("weight", "bias"):
+        tensors[f"last_linear.{name}"] *= np.float32(value)
+    safetensors_writer.write(str(path), tensors, {k: v for k, v in said.items() if not k.endswith("_xxh64")}, hashes=True)
+    return path
+
+
+@pytest.mark.parametrize("value", [0, 1e-20])
+def test_an_embedding_of_nothing_is_no_answer(people, weights, tmp_path, value):  # noqa: F811
+    """Zero, or shorter than l2's epsilon: it would be anybody's."""
+    file = dead(weights, tmp_path / "dead.safetensors", value)
+    aligned = ["--aligned", "--weights", file, "--threads", 1]
+    for call in (["embed", *people.files[:1]], ["verify", *people.files[:2]], ["enroll", tmp_path / "g", "Ada", people.files[0]]):
+        result = facenet(*call, *aligned)
+        assert result.returncode == 2 and result.stdout == "" and "zero or too short" in result.stderr
+        assert f"{people.files[0]}: " in result.stderr and "convert them again" in result.stderr
+    assert not (tmp_path / "g").exists()
+    few = tmp_path / "few"
+    for person in "ABCD":
+        shutil.copytree(people.images / f"Person_{person}", few / f"Person_{person}")
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("1\nPerson_A\t1\t2\nPerson_A\t1\tPerson_B\t1\n")
+    for call in (["cluster", few], ["calibrate", few, "--far", "0.5"], ["evaluate", "--pairs", pairs, "--images", few]):
+        result = facenet(*call, *aligned, "--cache", "none")
+        assert result.returncode == 2 and result.stdout == "" and "Person_A_0001.png: " in result.stderr and "zero or too short" in result.stderr
 
 
 def test_verify_takes_the_file(people, calibrated, weights, converted, tmp_path):  # noqa: F811

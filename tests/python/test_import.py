@@ -46,10 +46,8 @@ def stack() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def state512(tmp_path_factory) -> checkpoint.StateDict:
-    path = tmp_path_factory.mktemp("state512") / "synthetic512.pt"
-    assert run_tool("make_checkpoint.py", "--seed", 5, "-o", path, "--images").returncode == 0
-    return checkpoint.check(checkpoint.read(str(path)), "fixture")[0]
+def state512(checkpoint512) -> checkpoint.StateDict:
+    return checkpoint.check(checkpoint.read(str(checkpoint512)), "fixture")[0]
 
 
 @pytest.fixture(scope="session")
@@ -299,10 +297,9 @@ def torch128(state128, stack) -> np.ndarray:
     return activations.embed(model, stack, torch.float32)
 
 
-def test_whole_model_only_with_unsafe(whole_model, stack, torch128, tmp_path):
-    result = run_tool("convert_weights.py", whole_model, "-o", tmp_path / "o")
-    assert_one_error(result, "InceptionResnetV1", "save model.state_dict(), or add --unsafe")
-    output, _ = convert(whole_model, tmp_path, "--unsafe")
+def test_whole_model(whole_model, stack, torch128, tmp_path):
+    """Its class is not run, and need not be there."""
+    output, _ = convert(whole_model, tmp_path)
     assert_equal(output, stack, torch128, "facenet-pytorch .pt, whole model")
 
 
@@ -345,6 +342,7 @@ def test_onnx_with_folded_norms(onnx, exported, stack, tmp_path):
     assert metadata["trained"] == "false" and metadata["dataset"] == "synthetic"
 
 
+@pytest.mark.slow
 def test_onnx_as_users_export_it(onnx, state128, stack, tmp_path):
     """Batch norms kept, names as they are, no metadata of ours."""
     model = checkpoint.build_model(128)
@@ -382,6 +380,7 @@ def weights(path: pathlib.Path) -> dict[str, torch.Tensor]:
     return {name: value for name, value in load_file(path).items() if not name.startswith("selftest.")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, dtype", [("pt", "f32"), ("pt", "f16"), ("onnx", "f32")])
 def test_there_and_back_returns_every_bit(kind, dtype, converted, two_pictures, tmp_path, request):
     if kind == "onnx":
@@ -405,6 +404,7 @@ def test_int8_comes_back_within_float32(converted, stack, tmp_path):
     assert error <= SAME
 
 
+@pytest.mark.slow
 def test_an_exported_state_dict_loads_in_facenet_pytorch(state512, tmp_path):
     """As its users load one: strict but for the counters and the classifier, which a converted file does not have."""
     from facenet_pytorch import InceptionResnetV1
@@ -415,6 +415,7 @@ def test_an_exported_state_dict_loads_in_facenet_pytorch(state512, tmp_path):
     assert unexpected == [] and all(name.endswith("num_batches_tracked") or "logits" in name for name in missing)
 
 
+@pytest.mark.slow
 def test_preprocessing_survives_onnx_and_a_state_dict_says_what_it_loses(onnx, checkpoint_file, tmp_path):
     options = ("--scaling", "prewhiten", "--licence", "CC0")
     result = run_tool("convert_weights.py", checkpoint_file, "--to", "onnx", "-o", tmp_path / "m.onnx", *options)
@@ -439,7 +440,7 @@ def test_another_sha256_is_refused_before_anything_is_parsed(checkpoint_file, wh
     digest = hashlib.sha256(checkpoint_file.read_bytes()).hexdigest()
     _, metadata = convert(checkpoint_file, tmp_path, "--expected-sha256", digest)
     assert metadata["source_sha256"] == digest
-    monkeypatch.setattr(checkpoint, "read", lambda *_: pytest.fail("the file was parsed"))
+    monkeypatch.setattr(checkpoint, "read_chosen", lambda *_: pytest.fail("the file was parsed"))
     result = run_tool("convert_weights.py", whole_model, "-o", tmp_path / "o", "--unsafe", "--expected-sha256", digest)
     assert_one_error(result, "whole.pt", "not the expected one")
 

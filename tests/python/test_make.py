@@ -51,6 +51,7 @@ def test_statistics_span_what_trained_ones_do(state):
         assert (state[name] != 0).all()
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(checkpoint_file, tmp_path):
     again, other = tmp_path / "again.pt", tmp_path / "other.pt"
     run_tool("make_checkpoint.py", "--dim", 128, "--seed", 3, "-o", again, "--images")
@@ -59,6 +60,7 @@ def test_same_seed_same_bytes(checkpoint_file, tmp_path):
     assert other.read_bytes() != checkpoint_file.read_bytes()
 
 
+@pytest.mark.slow
 def test_safetensors_and_legacy_outputs_hold_the_same_numbers(converted, tmp_path):
     direct, legacy, back = tmp_path / "d.safetensors", tmp_path / "l.pt", tmp_path / "b.safetensors"
     common = ("--dim", 128, "--seed", 3, "--images")

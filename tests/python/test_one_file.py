@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
+import stat
 import subprocess
 import sys
 
@@ -13,9 +15,12 @@ from conftest import ROOT, TOOLS
 from safetensors.numpy import save_file
 
 DEPENDENCIES = [f"-isystem{ROOT / '.deps/include'}"] if (ROOT / ".deps/include").exists() else []
-LIMIT = 400_000  # bytes: issue 9
+# Bytes. The engine alone stays below what it was held to before pictures were walked code by code; the scan of JPEG and PNG, which
+# --no-images leaves out, is 75 KB; the detector took 22 KB for small levels of a pyramid made in one pass, and for reused memory.
+LIMITS = {"--no-images": 425_000, None: 500_000, "--int8": 545_000}
 sys.path.insert(0, str(TOOLS))
 import amalgamate  # noqa: E402
+import embed_weights  # noqa: E402
 
 
 def tool(name: str, *arguments: object, cwd: pathlib.Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -45,34 +50,51 @@ def headers_in(path: pathlib.Path) -> list[str]:
     return re.findall(r"^// ---- (facenet/.*)$", path.read_text(), re.MULTILINE)
 
 
-def test_it_holds_every_header_and_stays_small(one_file):
-    assert one_file.stat().st_size < LIMIT
-    assert sorted(headers_in(one_file)) == sorted(
-        path.relative_to(ROOT / "include").as_posix() for path in (ROOT / "include").rglob("*.hpp"))
+def test_it_holds_every_header_and_stays_small(one_file, tmp_path):
+    assert one_file.stat().st_size < LIMITS[None]
+    engine = tmp_path / "engine.hpp"
+    assert tool("amalgamate.py", "--no-images", "-o", engine).returncode == 0
+    assert engine.stat().st_size < LIMITS["--no-images"]
+    whole = tmp_path / "whole.hpp"
+    assert tool("amalgamate.py", "--int8", "-o", whole).returncode == 0
+    assert whole.stat().st_size < LIMITS["--int8"]
+    pages = re.findall(r"^// ---- page (.*)$", whole.read_text(), re.MULTILINE)
+    every = {path.relative_to(ROOT / "include").as_posix() for path in (ROOT / "include").rglob("*.hpp")}
+    assert sorted(headers_in(whole) + pages) == sorted(every)
+    pages = re.findall(r"^// ---- page (.*)$", one_file.read_text(), re.MULTILINE)
+    assert all("/integer_" in name for name in every - set(headers_in(one_file) + pages))
+    assert "integer_tile" not in one_file.read_text()
     assert 'include "facenet/' not in one_file.read_text() and "#pragma once" not in one_file.read_text()
 
 
 def test_not_beside_the_headers(one_file, tmp_path):
-    unit = tmp_path / "both.cpp"
-    unit.write_text(f'#include "facenet/status.hpp"\n#include "{one_file}"\n')
-    done = subprocess.run(["g++", "-std=c++17", f"-I{ROOT / 'include'}", *DEPENDENCIES, "-fsyntax-only", unit],
-                          capture_output=True, text=True, check=False)  # fmt: skip
-    assert done.returncode != 0 and "include this one file or the headers, not both" in done.stderr
+    for first, second, sentence in (("facenet/base/status.hpp", one_file, "include this one file or the headers, not both"),
+                                    (one_file, "facenet/gallery.hpp", "the one file of tools/amalgamate.py, was included before")):
+        unit = tmp_path / "both.cpp"
+        unit.write_text(f'#include "{first}"\n#include "{second}"\n')
+        done = subprocess.run(["g++", "-std=c++17", "-O1", f"-I{ROOT / 'include'}", *DEPENDENCIES, "-fsyntax-only", unit],
+                              capture_output=True, text=True, check=False)  # fmt: skip
+        errors = [line for line in done.stderr.splitlines() if "error:" in line]
+        assert done.returncode != 0 and sentence in errors[0], done.stderr[:2000]
+        assert len(errors) <= 2, "nothing is defined twice"
 
 
 def test_the_same_bytes_from_anywhere(one_file, tmp_path):
     assert tool("amalgamate.py", "-o", "-", cwd=tmp_path).stdout == one_file.read_text()
 
 
-@pytest.mark.parametrize("flags", [[], ["--docs"], ["--no-images"]], ids=["plain", "docs", "no-images"])
+@pytest.mark.parametrize("flags", [[], ["--docs"], ["--no-images"], ["--int8"]], ids=["plain", "docs", "no-images", "int8"])
 def test_the_compiler_reads_the_same_as_from_the_headers(flags, tmp_path):
     """After preprocessing both are the same tokens, so every test of the headers is one of the file."""
     path = tmp_path / "one.hpp"
     assert tool("amalgamate.py", *flags, "-o", path).returncode == 0
 
     def tokens(source: str) -> list[str]:
-        done = run("g++", "-std=c++17", "-E", "-P", f"-I{ROOT / 'include'}", *DEPENDENCIES, "-x", "c++", "-", input=source.encode())
-        return done.stdout.decode().split()
+        integers = [] if "--int8" in flags else ["-DFACENET_NO_INTEGER"]
+        done = run("g++", "-std=c++17", "-E", "-P", *integers, f"-I{ROOT / 'include'}", *DEPENDENCIES, "-x", "c++", "-", input=source.encode())
+        lines = done.stdout.decode().splitlines()
+        text = " ".join(line for line in lines if not line.startswith(("#pragma push_macro", "#pragma pop_macro")))
+        return text.replace(",", " , ").split()  # the file's lists have no spaces
 
     names = headers_in(path)
     assert ("facenet/image_io.hpp" in names) == ("--no-images" not in flags)
@@ -82,15 +104,25 @@ def test_the_compiler_reads_the_same_as_from_the_headers(flags, tmp_path):
 def test_comments_go_and_what_looks_like_one_stays():
     text = 'a = "// no /* no";  // yes\n// yes\n/* yes\n   yes */\nchar c = \'"\';  // "yes\n/// doc\nb;\n\nd;\n'
     assert list(amalgamate.without_comments(text, False)) == ['a = "// no /* no";', "char c = '\"';", "b;", "", "d;"]
+    assert list(amalgamate.without_comments("{\n    int a;\n}\n", False)) == ["{", "int a;", "}"]
     assert list(amalgamate.without_comments(text, True)) == ['a = "// no /* no";', "char c = '\"';", "/// doc", "b;", "", "d;"]
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe.S"   # a pipe in the place of a device, which root would lose
+    os.mkfifo(pipe)
+    fails(tool("amalgamate.py", "-o", pipe), "not a regular file")
+    with pytest.raises(embed_weights.InputError, match="not a regular file"):
+        embed_weights.write(pipe, "")
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and list(tmp_path.iterdir()) == [pipe]
 
 
 def test_what_cannot_be_one_file_is_said(tmp_path):
     fails(tool("amalgamate.py", "-o", tmp_path / "no" / "folder.hpp"), "folder.hpp: cannot be written")
     fails(tool("amalgamate.py", "--include", tmp_path, "-o", tmp_path / "x.hpp"), "config.hpp: cannot be read")
     copy = tmp_path / "include" / "facenet"
-    copy.mkdir(parents=True)
-    (copy / "config.hpp").write_text('#define FACENET_VERSION "1"\n#if 1\n#include "facenet/other.hpp"\n#endif\n')
+    (copy / "base").mkdir(parents=True)
+    (copy / "base" / "config.hpp").write_text('#define FACENET_VERSION "1"\n#if 1\n#include "facenet/other.hpp"\n#endif\n')
     (copy / "other.hpp").write_text("")
     (copy / "image_io.hpp").write_text("")
     fails(tool("amalgamate.py", "--include", copy.parent, "-o", tmp_path / "x.hpp"), "config.hpp: line 3", "under a condition")

@@ -6,28 +6,34 @@ files lie in build/packages.
 
 from __future__ import annotations
 
+import ctypes
 import gzip
 import json
 import os
 import pathlib
+import platform
 import re
 import shutil
 import subprocess
 import tarfile
 
+import c_header
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_tool
 from PIL import Image
+
+from facenet_tools import integer_arithmetic, pictures
 
 BUILD = ROOT / "build/package"
 LOGS = ROOT / "build/packages"
 CONSUMERS = ROOT / "tests/consumers"
 COMMAND = BUILD / "facenet"
-DETECTOR = ROOT / "weights/mtcnn.safetensors"
+DETECTOR = ROOT / "build/golden/mtcnn.safetensors"
 ASTRONAUT = ROOT / ".deps/samples/astronaut.png"
 WEIGHTS = ROOT / "build/golden/weights128.safetensors"   # made by tools/test.sh
-ISAS = ("sse4", "avx2", "avx512")
+FACE_API = ROOT / ".deps/face-api"
+ISAS = tuple(re.findall(r"^facenet_isa\((\w+)", (ROOT / "cmake/FacenetIsa.cmake").read_text(), re.MULTILINE))
 
 pytestmark = [
     pytest.mark.slow,
@@ -117,7 +123,7 @@ def check_faces(program: pathlib.Path, picture: pathlib.Path) -> None:
     assert np.array_equal(best, found[list(found)[-1]])
     for values in found.values():
         assert np.abs(values[:, :4] - best[:, :4]).max() < 0.01   # of a pixel: the same whole pixels are cut out
-        assert np.abs(values[:, 4:] - best[:, 4:]).max() <= 2 * 3e-6   # each within 3e-6 of float64 (DESIGN.md)
+        assert np.abs(values[:, 4:] - best[:, 4:]).max() <= 2 * 3e-6   # each within 3e-6 of float64 (docs/parity.md)
 
 
 def test_find_package(prefix: pathlib.Path, small_picture: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -188,6 +194,105 @@ def test_pkg_config(prefix: pathlib.Path, small_picture: pathlib.Path, tmp_path:
     check_faces(folder / "faces", small_picture)
 
 
+# ---- The C library --------------------------------------------------------------------------------------------------------
+
+
+def test_the_c_library_with_cmake_and_with_pkg_config(prefix: pathlib.Path, small_picture: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """A project in C alone."""
+    needs("pkg-config", "cc")
+    if not WEIGHTS.exists():
+        pytest.skip(f"{WEIGHTS} is not made")
+    example, gallery = ROOT / "examples/c/identify.c", tmp_path / "gallery.db"
+    folder = build_consumer("c", tmp_path / "cmake", f"-DCMAKE_PREFIX_PATH={prefix}", f"-DEXAMPLE={example}", "-DCMAKE_C_FLAGS=-Wall -Wextra -Werror")
+    (pc,), (library,) = prefix.rglob("facenet-c.pc"), prefix.rglob("libfacenet.so.0")
+    plain = tmp_path / "prefix"   # without the space
+    plain.symlink_to(prefix)
+    flags = run("pkg-config", "--cflags", "--libs", "facenet-c", env={"PKG_CONFIG_PATH": str(plain / pc.parent.relative_to(prefix))}).stdout.split()
+    run("cc", example, *flags, f"-Wl,-rpath,{library.parent}", "-o", tmp_path / "identify", log="c")
+    for program, first in ((folder / "identify", "added\n"), (tmp_path / "identify", "is there already\n")):
+        assert run(program, WEIGHTS, DETECTOR, gallery, small_picture, "Somebody").stdout.startswith(first)
+    assert not (library.stat().st_mode & 0o111)
+    for isa in usable() if dispatched() else []:   # one library, each ISA
+        assert "Somebody" in run(tmp_path / "identify", WEIGHTS, DETECTOR, gallery, small_picture, env={"FACENET_FORCE_ISA": isa}).stdout
+    if dispatched():
+        refused = run(tmp_path / "identify", WEIGHTS, DETECTOR, gallery, small_picture, status=2, env={"FACENET_FORCE_ISA": "mmx"})
+        assert "mmx: FACENET_FORCE_ISA names no instruction set of this build" in refused.stderr
+
+
+@only_dispatched
+def test_the_c_library_on_an_old_cpu(small_picture: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Its own code is for any CPU: on one without AVX it takes SSE4.2, and on one without that it says so."""
+    needs("qemu-x86_64", "cc")
+    (tmp_path / "find.c").write_text('''
+#include <facenet/facenet.h>
+#include <stdio.h>
+
+int main(int argc, char **argv) {
+  facenet_error error = FACENET_ERROR_INIT;
+  facenet_detector *detector = NULL;
+  facenet_image *image = NULL;
+  facenet_picture pixels;
+  facenet_face faces[9];
+  size_t found = 0;
+  char isa[32] = "";
+  if (argc != 3 || facenet_isa(isa, sizeof isa, &error) || facenet_detector_load(argv[1], NULL, &detector, &error) ||
+      facenet_image_read(argv[2], &image, &error) || facenet_image_pixels(image, &pixels, &error) ||
+      facenet_detect(detector, &pixels, faces, 9, &found, &error)) {
+    char text[FACENET_MESSAGE_SIZE];
+    facenet_error_message(&error, text, sizeof text);
+    return fprintf(stderr, "%s\\n", text), 2;
+  }
+  return printf("%s %d\\n", isa, (int)found) < 0;
+}
+''')
+    run("cc", f"-I{ROOT / 'include'}", tmp_path / "find.c", BUILD / "libfacenet.so.0", f"-Wl,-rpath,{BUILD}", "-o", tmp_path / "find")
+    assert run("qemu-x86_64", "-cpu", "Nehalem", tmp_path / "find", DETECTOR, small_picture).stdout == "sse4 1\n"
+    assert "SSE4.2: this CPU lacks it" in run("qemu-x86_64", "-cpu", "core2duo", tmp_path / "find", DETECTOR, small_picture, status=2).stderr
+
+
+RECORDED = ROOT / "tests/abi/libfacenet.abi"
+
+
+def abidw(library: pathlib.Path, headers: pathlib.Path, out: pathlib.Path) -> None:
+    """The command of docs/abi.md."""
+    told = re.search(r"^abidw .*?(?<!\\)$", (ROOT / "docs/abi.md").read_text(), re.MULTILINE | re.DOTALL)[0].replace("\\\n", " ").split()
+    places = {"include/facenet": str(headers), "tests/abi/libfacenet.abi": str(out), "build/package/libfacenet.so.0": str(library)}
+    assert set(places) < set(told)
+    run(*(places.get(word, word) for word in told))
+
+
+def header_library(folder: pathlib.Path, header: str) -> pathlib.Path:
+    """A library of functions that do nothing, with the interface of a header."""
+    (folder / "facenet").mkdir(parents=True)
+    (folder / "facenet/facenet.h").write_text(header)
+    bodies = [f"{result} {name}({parameters}) {{ {'' if result == 'void' else 'return 0;'} }}\n"
+              for name, (result, parameters) in c_header.functions().items()]
+    (folder / "interface.c").write_text('#include "facenet/facenet.h"\n' + "".join(bodies))
+    run("cc", "-g", "-w", "-shared", "-fPIC", f"-I{folder}", f"-Wl,--version-script={ROOT / 'src/c/facenet.map'}", folder / "interface.c", "-o",
+        folder / "libfacenet.so.0")
+    return folder / "libfacenet.so.0"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the recorded interface is that of x86-64")
+def test_the_abi_is_the_recorded_one(tmp_path: pathlib.Path) -> None:
+    needs("abidw", "abidiff")
+    abidw(BUILD / "libfacenet.so.0", ROOT / "include/facenet", tmp_path / "now.abi")
+    told = run("abidiff", RECORDED, tmp_path / "now.abi", status=None, log="abi")
+    assert told.returncode == 0, f"{told.stdout}\nThe interface has changed. Where docs/abi.md allows that, record it as it says there."
+    assert len((tmp_path / "now.abi").read_text()) < 100_000
+    # What is not allowed is seen: a member that grows, a function that goes.
+    header = c_header.HEADER.read_text()
+    as_it_is, changed = header_library(tmp_path / "as_it_is", header), header.replace("int32_t batch; ", "int64_t batch; ")
+    assert changed != header
+    for library in (as_it_is, header_library(tmp_path / "changed", changed)):
+        abidw(library, library.parent / "facenet", library.with_suffix(".abi"))
+    told = run("abidiff", as_it_is.with_suffix(".abi"), tmp_path / "changed/libfacenet.so.abi", status=None)
+    assert told.returncode != 0 and "batch" in told.stdout
+    fewer = tmp_path / "fewer.abi"
+    fewer.write_text(re.sub(r" *<elf-symbol name='facenet_embed' .*\n", "", RECORDED.read_text()))
+    assert run("abidiff", RECORDED, fewer, status=None).returncode != 0
+
+
 # ---- Two ISAs in one program --------------------------------------------------------------------------------------------
 
 
@@ -245,6 +350,28 @@ def test_the_command_takes_the_widest_isa() -> None:
 
 
 @only_dispatched
+@pytest.mark.skipif(not FACE_API.is_dir(), reason=f"{FACE_API} is not there: tools/bootstrap.sh gets it where npm is")
+def test_embeddings_in_integers_have_the_same_bits_on_every_isa(tmp_path: pathlib.Path) -> None:
+    """20 pictures, the trained network: as text every digit of every float. In floats the ISAs differ, so the text can show it."""
+    weights, random = tmp_path / "int8.safetensors", np.random.default_rng(20)
+    done = run_tool("convert_weights.py", "--face-api", FACE_API, "-o", weights, "--dtype", "i8", "--calibrate", "default")
+    assert done.returncode == 0, done.stderr
+    files = [tmp_path / f"{i}.png" for i in range(20)]
+    for file in files:
+        Image.fromarray(pictures.structured(random)).save(file)
+    call = [COMMAND, "embed", "--aligned", "--json", "--threads", 1, "--weights", weights]
+    floats, integers = ({isa: run(*call, "--arithmetic", arithmetic, *files, env={"FACENET_FORCE_ISA": isa}).stdout for isa in usable()}
+                        for arithmetic in ("float", "int8"))
+    want = integers[usable()[0]]
+    assert [len(json.loads(line)["embedding"]) for line in want.splitlines()] == [128] * 20
+    assert all(text == want for text in integers.values()), "an ISA has bits of its own"
+    assert len(set(floats.values())) > 1 or len(usable()) < 2
+    for file, line in list(zip(files, want.splitlines()))[:2]:  # and the definition's in NumPy
+        embedding, _ = integer_arithmetic.simulate(weights, np.asarray(Image.open(file).resize((150, 150), Image.Resampling.BILINEAR)))
+        assert np.array(json.loads(line)["embedding"], np.float32).tobytes() == embedding.tobytes()
+
+
+@only_dispatched
 def test_the_command_on_an_old_cpu(small_picture: pathlib.Path) -> None:
     needs("qemu-x86_64")
     nehalem = ("qemu-x86_64", "-cpu", "Nehalem", COMMAND)
@@ -258,7 +385,9 @@ def test_the_command_on_an_old_cpu(small_picture: pathlib.Path) -> None:
 @pytest.mark.parametrize(("cpu", "isa", "parts"), [
     ("Nehalem", "avx2", ["AVX: this CPU lacks it, and FACENET_FORCE_ISA needs it"]),
     ("Nehalem", "avx512", ["AVX: this CPU lacks it"]),
-    ("Nehalem", "neon", ["neon: FACENET_FORCE_ISA names no instruction set", "sse4, avx2 or avx512"]),
+    ("max", "avxvnni", ["AVX-VNNI: this CPU lacks it, and FACENET_FORCE_ISA needs it"]),
+    ("max", "avx512vnni", ["AVX-512F: this CPU lacks it, and FACENET_FORCE_ISA needs it"]),
+    ("Nehalem", "neon", ["neon: FACENET_FORCE_ISA names no instruction set", "sse4, avx2, avxvnni, avx512 or avx512vnni"]),
     ("core2duo", "", ["SSE4.2: this CPU lacks it", "compile for this CPU"]),
 ])
 def test_a_cpu_that_will_not_do(cpu: str, isa: str, parts: list[str]) -> None:
@@ -268,18 +397,18 @@ def test_a_cpu_that_will_not_do(cpu: str, isa: str, parts: list[str]) -> None:
     assert all(part in refused.stderr for part in parts)
 
 
-def test_the_command_gets_a_row_in_the_table_of_places() -> None:
-    """Of tools/places.py. Its time is told, not judged."""
+def test_the_command_gets_a_row_in_the_table_of_constrained_builds() -> None:
+    """Of tools/constrained_builds.py. Its time is told, not judged."""
     if not WEIGHTS.exists():
         pytest.skip(f"{WEIGHTS} is not made")
     timed = json.loads(run(COMMAND, "bench", "--json", "--weights", WEIGHTS, "--threads", 1, "--seconds", 1).stdout)
-    row = {"place": "the packaged command", "built": "g++ c++17, " + " + ".join(ISAS) if dispatched() else "g++ c++17",
+    row = {"configuration": "the packaged command", "built": "g++ c++17, " + " + ".join(ISAS) if dispatched() else "g++ c++17",
            "ran": "yes: " + ", ".join(usable()) if dispatched() else "yes", "size_kb": COMMAND.stat().st_size // 1000,
            "ms": timed["median_ms"], "note": "all sub-commands"}
     assert timed["runs"] > 0
-    places = ROOT / "build/places"
-    places.mkdir(exist_ok=True)
-    (places / "packaged-command.json").write_text(json.dumps(row))
+    table = ROOT / "build/constrained_builds"
+    table.mkdir(exist_ok=True)
+    (table / "packaged-command.json").write_text(json.dumps(row))
 
 
 # ---- Manual page and completions ------------------------------------------------------------------------------------------
@@ -303,6 +432,18 @@ def commands() -> list[str]:
 def test_help_can_be_read_by_these_tests() -> None:
     assert {"detect", "embed", "verify"} <= set(commands())
     assert {"-h", "--help", "--select", "-d", "--detector", "--max-faces"} <= options_in(help_of("detect"))
+
+
+def test_pages_that_help_names_are_installed(prefix: pathlib.Path) -> None:
+    """And no link in one of them leads to a page that is not."""
+    folder = prefix / "share/doc/facenet"
+    helps = "".join(help_of(*words) for words in ([], *([c] for c in commands()))) + run(COMMAND, "--generate", "man").stdout
+    named = set(re.findall(r"\bdocs/[\w/-]+\.\w+", helps.replace("\\", "")))
+    assert "docs/galleries.md" in named
+    assert not [page for page in named if not (folder / page).is_file()]
+    for page in (folder / "docs").glob("*.md"):
+        links = re.findall(r"\]\(([^)#\s:]+)\)", page.read_text())
+        assert not [link for link in links if not (page.parent / link).exists()], page.name
 
 
 def test_manual_page(prefix: pathlib.Path) -> None:
@@ -384,7 +525,8 @@ EXPECTED = {
     "command": {"bin/facenet", "bin/facenet-convert-weights", "share/man/man1/facenet.1.gz", "share/facenet/convert_weights.py",
                 "share/bash-completion/completions/facenet", "share/zsh/vendor-completions/_facenet",
                 "share/fish/vendor_completions.d/facenet.fish", "share/doc/facenet/copyright", "share/doc/facenet/facenet.spdx.json"},
-    "development": {"include/facenet/facenet.hpp", "include/facenet/dispatch.hpp", "include/facenet/third_party/xsimd/xsimd.hpp",
+    "runtime": {"lib/libfacenet.so.0", "lib/libfacenet.so.0.1.0", "share/doc/libfacenet0/copyright"},
+    "development": {"include/facenet/facenet.h", "lib/libfacenet.so", "lib/pkgconfig/facenet-c.pc", "include/facenet/facenet.hpp", "include/facenet/dispatch.hpp", "include/facenet/third_party/xsimd/xsimd.hpp",
                     "lib/libfacenet-dispatch.a", "lib/pkgconfig/facenet.pc", "lib/cmake/facenet/facenetConfig.cmake",
                     "share/doc/libfacenet-dev/copyright"},
 }
@@ -394,6 +536,7 @@ UNWANTED = re.compile(r"__pycache__|\.py[co]$|\.safetensors$|/tests?/|doctest|be
 @pytest.mark.parametrize(("component", "deb", "tar"), [
     ("command", "facenet_*.deb", "facenet-0.1.0-*.tar.gz"),
     ("development", "libfacenet-dev_*.deb", "facenet-dev-*.tar.gz"),
+    ("runtime", "libfacenet0_*.deb", "libfacenet-0.1.0-*.tar.gz"),
 ])
 def test_contents(component: str, deb: str, tar: str, packages: pathlib.Path) -> None:
     (deb_file,), (tar_file,) = packages.glob(deb), packages.glob(tar)
@@ -422,7 +565,7 @@ def test_deb_installs_and_runs(packages: pathlib.Path, small_picture: pathlib.Pa
     assert json.loads(detected(command, picture=small_picture))["faces"]
     converter = root / "usr/bin/facenet-convert-weights"
     shown = run(ROOT / ".venv/bin/python", converter, "--help").stdout
-    page = gzip.open(root / "usr/share/man/man1/facenet-convert-weights.1.gz", "rt").read()
+    page = gzip.decompress((root / "usr/share/man/man1/facenet-convert-weights.1.gz").read_bytes()).decode()
     page = re.sub(r"\\f[BIR]", "", page).replace("\\-", "-")
     names = r"(?<![\w-])--?[a-z][\w-]*"
     listed = shown.split("\noptions:")[1].split("\nexamples:")[0]
@@ -431,7 +574,11 @@ def test_deb_installs_and_runs(packages: pathlib.Path, small_picture: pathlib.Pa
     assert "facenet_pytorch" in bare.stderr and "install them" in bare.stderr
     depends = run("dpkg-query", f"--root={root}", "--show", "-f", "${Depends}", "facenet").stdout
     assert "libc6" in depends and "libstdc++6" in depends
-    run(*fake, "dpkg", f"--root={root}", "--force-not-root", "--purge", "facenet", "libfacenet-dev", log="deb")
+    (library,) = root.rglob("libfacenet.so.0")
+    assert ctypes.CDLL(str(library)).facenet_wipe is not None
+    assert run("dpkg-query", f"--root={root}", "--show", "-f", "${Depends}", "libfacenet-dev").stdout == "libfacenet0 (= 0.1.0-1)"
+    assert "libsqlite3-0" in run("dpkg-query", f"--root={root}", "--show", "-f", "${Depends}", "libfacenet0").stdout
+    run(*fake, "dpkg", f"--root={root}", "--force-not-root", "--purge", "facenet", "libfacenet-dev", "libfacenet0", log="deb")
     assert not (root / "usr/bin/facenet").exists() and not (root / "usr/include/facenet").exists()
 
 

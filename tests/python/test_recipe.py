@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -11,24 +12,25 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from conftest import ROOT, TOOLS, assert_one_error, run_tool
 from facenet_tools import checkpoint, pictures, rendered_faces
 from facenet_tools.training import data, protocol
 
 FACENET = ROOT / os.environ.get("FACENET_BUILD", "build/release") / "facenet"
-DETECTOR = ROOT / "weights" / "mtcnn.safetensors"
-ENOUGH = (0.95, 0.98)  # accuracy and AUC of people held out: the issue's
+DETECTOR = ROOT / "build/golden/mtcnn.safetensors"
+ENOUGH = (0.95, 0.98)  # accuracy and AUC of people held out; 0.970 and 0.997 were measured (docs/training)
 TOO_EASY = {"raw pixels": 0.70, "before training": 0.75}
 
 needs_command = pytest.mark.skipif(
-    not (FACENET.exists() and DETECTOR.exists()), reason="the command is not built, or weights/mtcnn.safetensors not made"
+    not (FACENET.exists() and DETECTOR.exists()), reason="the command is not built, or build/golden not made"
 )
 
 
 def recipe(folder: pathlib.Path, *options: str) -> str:
     done = subprocess.run([TOOLS / "train_demo.sh", folder, *options], capture_output=True, text=True, check=False,
-                          env={**os.environ, "FACENET": str(FACENET)})  # fmt: skip
+                          env={**os.environ, "FACENET": str(FACENET), "DETECTOR": str(DETECTOR)})  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
 
@@ -81,6 +83,7 @@ def engine_agrees(folder: pathlib.Path) -> dict:
     return measured
 
 
+@pytest.mark.slow
 @needs_command
 def test_short_recipe(tmp_path: pathlib.Path) -> None:
     """Each step with the narrowest network; it learns little in a minute, but the engine computes what PyTorch does."""
@@ -89,6 +92,11 @@ def test_short_recipe(tmp_path: pathlib.Path) -> None:
     engine_agrees(tmp_path)
     assert (tmp_path / "evaluation.html").stat().st_size > 10000
     assert (tmp_path / "run" / "curves.png").exists()
+    best = json.loads((tmp_path / "run" / "best.json").read_text())
+    about = json.loads(subprocess.run([FACENET, "info", "--json", tmp_path / "faces.safetensors"], capture_output=True, text=True, check=True).stdout)
+    assert about["threshold"] == pytest.approx(best["threshold"], abs=1e-6) and about["threshold_source"] == best["threshold_source"]
+    measured = json.loads((tmp_path / "evaluation.json").read_text())["at_threshold"]  # without --threshold
+    assert measured["threshold"] == about["threshold"] and measured["threshold_source"].startswith("train.py on ")
     losses = np.loadtxt(tmp_path / "run" / "steps.csv", delimiter=",", skiprows=1)[:, 3]
     assert losses[-5:].mean() < losses[:5].mean()
 
@@ -195,7 +203,7 @@ def test_face_data_names_what_is_wrong(tmp_path: pathlib.Path, embedded: pathlib
     rows = [json.loads(line) for line in embedded.read_text().splitlines()]
     for text, part in (
         ("", "holds no embeddings"), ("{", "line 1 is not what"), (json.dumps({**rows[0], "face": 1}), "line 1: "),
-        ("5", "line 1 is not what"), ("[]", "line 1 is not what"), ("h\xe4h", "line 1 is not what"),
+        ("5", "line 1 is not what"), ("[]", "line 1 is not what"), ("h\xe4h", "line 1 is not UTF-8"),
         *((json.dumps({**rows[0], "embedding": wrong}), "a list of finite numbers") for wrong in ([[1.0]], 1.0, [float("nan"), 1.0])),
         (json.dumps(rows[0]) + "\n" + json.dumps({**rows[1], "embedding": [1.0]}), "different sizes"),
     ):  # fmt: skip
@@ -210,8 +218,6 @@ def test_face_data_names_what_is_wrong(tmp_path: pathlib.Path, embedded: pathlib
 
 
 def test_split_keeps_people_whole(tmp_path: pathlib.Path) -> None:
-    from PIL import Image
-
     for person in range(6):
         (tmp_path / "crops" / f"p{person}").mkdir(parents=True)
         for number in range(3):
@@ -233,3 +239,87 @@ def test_split_keeps_people_whole(tmp_path: pathlib.Path) -> None:
     assert run_tool("face_data.py", "split", linked, tmp_path / "deep" / "sets", "--share", 0.34).returncode == 0
     parts = list((tmp_path / "deep").rglob("*.png"))
     assert len(parts) == 18 and all(path.is_file() and not path.is_symlink() for path in parts)
+
+
+# ---- The threshold in the weight file ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The narrowest network with a threshold that lies between its distances, a text that a terminal would obey as its source,
+    and five face crops: three of one person, with noise, and two others."""
+    if not FACENET.exists():
+        pytest.skip("the command is not built")
+    folder = tmp_path_factory.mktemp("measured")
+    torch.manual_seed(3)
+    model = checkpoint.build_model(16, width=0.0625)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
+    faces = [pictures.structured(np.random.default_rng(seed)) for seed in range(3)]
+    noise = np.random.default_rng(9).integers(-6, 7, (2, *faces[0].shape))
+    crops = [faces[0], *(np.clip(faces[0] + each, 0, 255).astype(np.uint8) for each in noise), faces[1], faces[2]]
+    with torch.no_grad():  # statistics of these pictures, so that their embeddings lie apart
+        model.train()(pictures.to_tensor(np.stack(crops), torch.float32))
+        vectors = model.eval()(pictures.to_tensor(np.stack(crops), torch.float32)).double().numpy()
+    apart = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
+    inner, outer = apart[:3, :3].max(), min(apart[:3, 3:].min(), apart[3, 4])
+    assert inner + 0.05 < outer < 1.1, "1.1 would not take all for one person"
+    torch.save(model.state_dict(), folder / "best.pt")
+    row = {"format": "facenet-trained", "version": 1, "threshold": round((inner + outer) / 2, 4), "threshold_source": "a test\x1b[31m",
+           "checkpoint_sha256": hashlib.sha256((folder / "best.pt").read_bytes()).hexdigest()}  # fmt: skip
+    (folder / "best.json").write_text(json.dumps(row))
+    result = run_tool("convert_weights.py", folder / "best.pt", "-o", folder / "net.safetensors")
+    assert result.returncode == 0, result.stderr
+    (folder / "crops").mkdir()
+    for number, crop in enumerate(crops):
+        Image.fromarray(crop).save(folder / "crops" / f"{number}.png")
+    return folder
+
+
+def facenet(folder: pathlib.Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(part) for part in (FACENET, *arguments)], capture_output=True, text=True, check=False,
+                          env={**os.environ, "FACENET_WEIGHTS": str(folder / "net.safetensors")})  # fmt: skip
+
+
+def test_every_command_takes_the_measured_threshold(measured: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    value = json.loads((measured / "best.json").read_text())["threshold"]
+    source, shown = "a test\x1b[31m", r"a test\x1b[31m"
+    crops = [measured / "crops" / f"{number}.png" for number in range(5)]
+    told = facenet(measured, "info", "--json", measured / "net.safetensors")
+    about = json.loads(told.stdout)
+    assert about["threshold"] == pytest.approx(value, abs=1e-6) and about["threshold_source"] == source
+    text = facenet(measured, "info", measured / "net.safetensors").stdout
+    assert f"threshold        {value}, measured by {shown}\n" in text and "\x1b" not in text
+    for other, same in ((crops[1], True), (crops[3], False)):
+        answer = facenet(measured, "verify", "--aligned", crops[0], other)
+        assert answer.returncode == (0 if same else 1), answer.stderr
+        assert f"(Euclidean, threshold {value:.4g}, measured by {shown}), similarity" in answer.stdout
+        row = json.loads(facenet(measured, "verify", "--aligned", "--json", crops[0], other).stdout)
+        assert row["same"] is same and row["threshold_source"] == source and row["threshold"] == pytest.approx(value, abs=1e-6)
+    given = facenet(measured, "verify", "--aligned", "--threshold", 1.2, crops[0], crops[3])
+    assert given.returncode == 0 and "measured" not in given.stdout
+    row = json.loads(facenet(measured, "verify", "--aligned", "--json", "--threshold", 1.2, crops[0], crops[3]).stdout)
+    assert "threshold_source" not in row
+    rows = facenet(measured, "cluster", "--aligned", "--json", "--cache", "none", measured / "crops").stdout.splitlines()
+    assert [json.loads(row)["size"] for row in rows] == [3, 1, 1] and json.loads(rows[0])["threshold_source"] == source
+    gallery = tmp_path / "people.gallery"
+    assert facenet(measured, "enroll", "--aligned", gallery, "anna", crops[0]).returncode == 0
+    found = facenet(measured, "identify", "--aligned", "--json", gallery, crops[2], crops[4])
+    names = [[match["name"] for match in json.loads(row)["matches"]] for row in found.stdout.splitlines()]
+    assert names == [["anna"], []] and json.loads(found.stdout.splitlines()[0])["threshold_source"] == source
+
+
+def test_a_threshold_of_calibrate_is_for_its_model_alone(measured: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The digest that the converter computes is the engine's."""
+    digest = json.loads(facenet(measured, "info", "--json", measured / "net.safetensors").stdout)["digest"]
+    file, out = tmp_path / "people.threshold", tmp_path / "net.safetensors"
+    row = {"format": "facenet-threshold", "version": 1, "model": digest, "metric": "euclidean", "threshold": 0.5, "far_target": 0.01}
+    file.write_text(json.dumps(row))
+    done = run_tool("convert_weights.py", measured / "best.pt", "-o", out, "--threshold", file)
+    assert done.returncode == 0, done.stderr
+    about = json.loads(facenet(measured, "info", "--json", out).stdout)
+    assert (about["threshold"], about["threshold_source"], about["digest"]) == (0.5, "facenet calibrate at FAR 0.01", digest)
+    assert facenet(measured, "verify", "--aligned", "-w", out, "--threshold", file, *([measured / "crops" / "0.png"] * 2)).returncode == 0
+    other = run_tool("convert_weights.py", measured / "best.pt", "-o", out, "--threshold", file, "--dtype", "f16")
+    assert other.returncode == 2 and f"measured with another model ({digest})" in other.stderr

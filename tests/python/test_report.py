@@ -236,6 +236,15 @@ def test_verify_identify_and_cluster(tmp_path):
     assert "<A>" not in made.source and not page.all("script")
     for part in ("verify    A and B: the same person", "identify  A: face <A> (0.125)", "identify  C: unknown", "cluster   A B; alone: C"):
         assert part in made.stdout
+    # The lines of pictures that failed, or have no face, change nothing.
+    before, failed, faceless = made.source, {"image": "bad.png", "error": "bad.png: no picture."}, {"image": "none.png", "faces": []}
+    for name in ("verify", "identify", "cluster"):
+        with (said / f"{name}.jsonl").open("a") as file:
+            file.write(json.dumps(failed) + "\n" + json.dumps(faceless) + "\n")
+    made.detected.insert(0, failed)
+    made.embedded += [failed, faceless]
+    made.page("--recognition", said)
+    assert made.source == before
     assert "Verify" not in Made(tmp_path, (3,)).page().text
     write("cluster", {"faces": [{"image": "elsewhere.png"}], **cluster})
     assert_one_error(made.run("--recognition", said), "said: a line lacks", "elsewhere.png")

@@ -18,11 +18,17 @@ SOURCE = """#include "facenet/kernels/conv.hpp"
 namespace facenet { inline namespace FACENET_ABI { namespace kernels {
 constexpr std::size_t rows = simd::tile_rows, vectors = simd::tile_vectors;
 #define TILE(W) template void tile<BiasRelu, rows, vectors, W>(const float* const*, Runs, const W*, const float*, \\
-                                                               float* const*, int, Ahead) noexcept;
+                                                               float* const*, int, PrefetchCursor) noexcept;
 TILE(float)
 #if defined(FACENET_ISA_NEON64) || defined(FACENET_ISA_AVX512) || defined(__F16C__)
 TILE(Half)
 #endif
+}}}
+"""
+INTEGER_SOURCE = """#include "facenet/kernels/integer_gemm.hpp"
+namespace facenet { inline namespace FACENET_ABI { namespace kernels {
+template void integer_tile<std::size_t{simd::integer::tile_rows}, std::size_t{simd::integer::tile_vectors}>(
+    const Activation* const*, Runs, const std::int8_t*, const float*, float*, PrefetchCursor) noexcept;
 }}}
 """
 # ISA: compiler, flags, the instruction of a product, a vector on the stack, products in the loop over k.
@@ -33,6 +39,18 @@ ISAS = {
     "avx2": ("g++", ["-mavx2", "-mfma", "-mf16c"], r"vfmadd\w+ps", X86_SPILL, 6 * 2),
     "avx512": ("g++", ["-march=x86-64-v4"], r"vfmadd\w+ps", X86_SPILL, 12 * 2),
     "neon64": ("aarch64-linux-gnu-g++", ["-Wno-psabi"], r"fmla", r"\b[qdsv]\d+\b.*\[sp", 8 * 2),
+}
+
+INTEGER_ISAS = {
+    "sse2": ("g++", ["-msse2"], r"pmaddwd", X86_SPILL, 6 * 2),
+    "sse4": ("g++", ["-msse4.2"], r"pmaddwd", X86_SPILL, 6 * 2),
+    "avx2": ("g++", ["-mavx2", "-mfma", "-mf16c"], r"vpmaddwd", X86_SPILL, 6 * 2),
+    "avxvnni": ("g++", ["-mavx2", "-mfma", "-mf16c", "-mavxvnni"], r"(\{vex\} )?vpdpbusd", X86_SPILL, 6 * 2),
+    "avx512bw": ("g++", ["-march=x86-64-v4"], r"vpmaddwd", X86_SPILL, 10 * 2),
+    "avx512vnni": ("g++", ["-march=x86-64-v4", "-mavx512vnni"], r"vpdpbusd", X86_SPILL, 10 * 2),
+    "neon": ("aarch64-linux-gnu-g++", ["-Wno-psabi"], r"smlal2?\b", r"\b[qdsv]\d+\b.*\[sp", 4 * 2),
+    "dotprod": ("aarch64-linux-gnu-g++", ["-march=armv8.2-a+dotprod"], r"sdot", r"\b[qdsv]\d+\b.*\[sp", 8 * 2),
+    "i8mm": ("aarch64-linux-gnu-g++", ["-march=armv8.2-a+dotprod+i8mm"], r"usdot", r"\b[qdsv]\d+\b.*\[sp", 8 * 2),
 }
 
 
@@ -50,16 +68,30 @@ def loops(assembly: str) -> list[list[str]]:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("isa", ISAS)
-def test_no_vector_goes_through_the_stack(isa: str) -> None:
-    compiler, flags, product, spill, products = ISAS[isa]
+def tiles_of(source: str, compiler: str, flags: list[str], product: str, products: int) -> list[list[str]]:
+    """The loops over k of the tiles that a compiler makes of the source."""
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed (tools/bootstrap.sh --all)")
     command = [compiler, "-std=c++17", "-O2", "-DNDEBUG", "-ffp-contract=off", *flags, f"-I{ROOT / 'include'}",
                *DEPENDENCIES, "-S", "-x", "c++", "-", "-o", "-"]
-    done = subprocess.run(command, input=SOURCE, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:4000]
-    tiles = [body for body in loops(done.stdout) if sum(bool(re.match(product, line)) for line in body) >= products]
+    return [body for body in loops(done.stdout) if sum(bool(re.match(product, line)) for line in body) >= products]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ISAS)
+def test_no_vector_goes_through_the_stack(isa: str) -> None:
+    compiler, flags, product, spill, products = ISAS[isa]
+    tiles = tiles_of(SOURCE, compiler, flags, product, products)
     assert len(tiles) == (1 if isa.startswith("sse") else 2), "the loop over k is not where this test looks for it"
     assert not [line for body in tiles for line in body if re.search(spill, line)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", INTEGER_ISAS)
+def test_no_integer_vector_goes_through_the_stack(isa: str) -> None:
+    compiler, flags, product, spill, products = INTEGER_ISAS[isa]
+    tiles = tiles_of(INTEGER_SOURCE, compiler, flags, product, products)
+    assert len(tiles) == 1, "the loop over k is not where this test looks for it"
+    assert not [line for line in tiles[0] if re.search(spill, line)]

@@ -44,6 +44,7 @@ def test_every_channel_is_scaled_and_nothing_else(narrow: pathlib.Path) -> None:
         assert list(state[name].shape) == want, name
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FACENET.exists(), reason="the command is not built")
 def test_the_engine_computes_it(narrow: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Converted, and through each way back; and the plain state_dict, whose width the engine reads off its first layer."""

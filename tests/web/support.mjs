@@ -17,7 +17,7 @@ export function maxDifference(a, b) {
   return most;
 }
 
-// An embedding's allowance against float64 is 3e-6 (DESIGN.md), for either side, and 1e-5 leaves room for both.
+// An embedding's allowance against float64 is 3e-6 (docs/parity.md), for either side, and 1e-5 leaves room for both.
 export const TOLERANCE = 1e-5;
 // A box is a sum of some twenty float32 roundings at up to 1024 pixels (eps 6e-5): a hundredth of a pixel is far above.
 export const PIXELS = 0.01;

@@ -32,7 +32,7 @@ class Engine:
         self.exports = linker.instantiate(self.store, module).exports(self.store)
         self("__wasm_call_ctors")
 
-    def __call__(self, name: str, *arguments: int) -> int | float:
+    def __call__(self, name: str, *arguments: float) -> int | float:
         return self.exports[name](self.store, *arguments)
 
     def write(self, pointer: int, data: bytes) -> None:
@@ -54,8 +54,21 @@ class Engine:
     def picture(self, rgb: bytes, width: int, height: int) -> None:
         rgba = np.full((width * height, 4), 255, np.uint8)
         rgba[:, :3] = np.frombuffer(rgb, np.uint8).reshape(-1, 3)
-        self.write(self("facenet_picture", width, height), rgba.tobytes())
+        self.write(self("facenet_picture", float(width), float(height)), rgba.tobytes())
         self("facenet_opaque")
+
+
+def test_sizes_that_are_no_pictures_are_refused_before_anything_is_reserved() -> None:
+    """As JavaScript hands them over: an int would make 5 of 2 ** 32 + 5, and 0 of NaN."""
+    engine = Engine()
+    before = engine.memory.data_len(engine.store)
+    for width, height in ((1.5, 4.0), (4.0, 2.0**32 + 5), (float("nan"), 4.0), (float("inf"), 1.0), (-1.0, 4.0), (0.0, 4.0),
+                          (16384.0, 16384.0), (16385.0, 1.0), (1e300, 1e300)):
+        assert engine("facenet_picture", width, height) == 0
+        assert engine.text()
+    assert engine.memory.data_len(engine.store) == before
+    assert engine("facenet_face", 0) == 0
+    assert engine("facenet_load", 5, 1) == -1 and "reserved" in engine.text()
 
 
 def test_embeddings_and_faces_are_the_native_commands() -> None:
@@ -66,7 +79,7 @@ def test_embeddings_and_faces_are_the_native_commands() -> None:
     for name, want in expected.items():
         engine.picture((FIXTURES / f"{name}_crop.rgb").read_bytes(), 160, 160)
         embedding = engine.floats(engine("facenet_embed", 1), len(want["crop"]))
-        # 3e-6 from float64 is either side's allowance (DESIGN.md); 1e-5 leaves room for both.
+        # 3e-6 from float64 is either side's allowance (docs/parity.md); 1e-5 leaves room for both.
         assert np.abs(embedding - np.float32(want["crop"])).max() <= 1e-5
 
         engine.picture((FIXTURES / f"{name}.rgb").read_bytes(), want["width"], want["height"])

@@ -11,7 +11,8 @@ extern const std::uint32_t needed_cpu_features;
 /// "avx512, openmp": what the units with the engine were compiled for.
 extern const char* const engine_name;
 
-/// The command proper: parses, works, returns the exit status.
-int run(int argc, char** argv) noexcept;
-
 }  // namespace command
+
+/// The command proper: parses, works, returns the exit status. Not C++'s name: cmake/FacenetIsa.cmake gives each ISA's
+/// copy its own.
+extern "C" int facenet_command(int argc, char** argv) noexcept;

@@ -1,31 +1,36 @@
-// Compiled for the oldest CPU of its kind, unlike the rest: it asks the CPU whether it can run the rest, or which of several
-// copies of the rest. No header with inline functions here: the linker keeps one copy of each, perhaps one with AVX in it.
-#include "cpu.hpp"
+// Compiled for the oldest CPU of its kind, unlike the rest: it asks the CPU whether it can run the rest, or which of
+// several copies of the rest. No header with inline functions here: the linker keeps one copy of each, perhaps one with
+// AVX in it.
+#include "command/cpu.hpp"
 
-#include <string.h>
 #include <unistd.h>
 
-#include "../../src/dispatch/cpu.hpp"
+#include "dispatch/cpu.hpp"
 
 namespace {
 
+/// Control characters, and all else that is not ASCII, as '?': a variable's value is shown too.
 [[maybe_unused]] void say(const char* text) {
-  if (write(STDERR_FILENO, text, strlen(text)) < 0) return;  // nowhere else to say it
+  for (; *text != 0; ++text) {
+    const bool plain = (*text >= ' ' && *text <= '~') || (*text == '\n' && text[1] == 0);
+    if (write(STDERR_FILENO, plain ? text : "?", 1) < 0) return;  // nowhere else to say it
+  }
 }
 
 }  // namespace
 
 #if defined(FACENET_COMMAND_DISPATCH)
 
-extern "C" int facenet_command_sse4(int, char**), facenet_command_avx2(int, char**), facenet_command_avx512(int, char**);
+#  include "dispatch/isas.hpp"
+
+#  define DECLARED(name, needs) extern "C" int facenet_command_##name(int, char**);
+FACENET_ISAS(DECLARED)
 
 int main(int argc, char** argv) {
+#  define FUNCTION(name, needs) facenet_command_##name,
+  constexpr int (*commands[])(int, char**) = {FACENET_ISAS(FUNCTION)};
   const facenet_cpu::Choice choice = facenet_cpu::choose_isa();
-  switch (choice.isa) {
-    case 0: return facenet_command_sse4(argc, argv);
-    case 1: return facenet_command_avx2(argc, argv);
-    case 2: return facenet_command_avx512(argc, argv);
-  }
+  if (choice.isa >= 0) return commands[choice.isa](argc, argv);
   say("facenet: ");
   say(choice.place);
   say(": ");
@@ -50,6 +55,6 @@ __attribute__((constructor(101))) void check_cpu() {
 
 }  // namespace
 
-int main(int argc, char** argv) { return command::run(argc, argv); }
+int main(int argc, char** argv) { return facenet_command(argc, argv); }
 
 #endif

@@ -11,10 +11,13 @@ from facenet_pytorch.models.inception_resnet_v1 import BasicConv2d, Block8, Bloc
 from torch import Tensor, nn
 
 from facenet_tools import checkpoint, pictures
+from facenet_tools.cli import ToolError
 
 SAMPLES = 64
 STRIDE = 2654435761  # a prime above any layer's size, so that the places differ; 2^32 times the golden ratio, so they spread
-_SEED = 11
+SHORTEST = 1e-12  # the length where normalising stops: torch.nn.functional.normalize
+ROUNDING = 3e-6  # how far a number of a unit vector may be from float64's, by DESIGN's budget
+SEED = 11
 _BATCH = 4  # float64 activations of more pictures would need memory without gaining speed
 
 
@@ -58,7 +61,7 @@ def places(count: int) -> np.ndarray:
     return np.arange(min(SAMPLES, count), dtype=np.uint64) * np.uint64(STRIDE) % np.uint64(count)
 
 
-def goldens(state: checkpoint.StateDict, stored: checkpoint.StateDict, dim: int, scaling: str) -> dict[str, np.ndarray]:
+def goldens(state: checkpoint.StateDict, stored: checkpoint.StateDict, dim: int, scaling: str, path: str = "") -> dict[str, np.ndarray]:
     """selftest.*: one picture, and what becomes of it. The embedding is the checkpoint's own, before anything is folded
     or rounded. So are the layers of an f32 file (`stored` is `state`); those of f16 and i8 are computed with the
     weights as stored, since int8 alone moves values by up to half of a layer's typical size, and faults would hide."""
@@ -66,14 +69,41 @@ def goldens(state: checkpoint.StateDict, stored: checkpoint.StateDict, dim: int,
     picture = golden_picture()
     outputs = record(model, picture, scaling)
     embedding = outputs.pop("normalise")
+    refuse_useless(outputs, path)
+    refuse_constant(outputs | {"normalise": embedding}, record(model, golden_picture(SEED + 1), scaling), path)
     if stored is not state:
         model.load_state_dict(state, strict=False)
         embedding = model(pictures.to_tensor(picture[None], torch.float64, scaling))
     return packed(picture, outputs, embedding)
 
 
-def golden_picture() -> np.ndarray:
-    return pictures.structured(np.random.default_rng(_SEED))
+def refuse_useless(outputs: dict[str, Tensor], path: str) -> None:
+    """A network whose layers overflow float32, or whose embedding is shorter than what can be normalised, for the golden picture."""
+    largest = torch.finfo(torch.float32).max
+    for name, value in outputs.items():
+        if not bool((value.flatten(0, 2).norm(dim=0) <= largest).all()):  # also NaN
+            raise ToolError(f"{path}: overflows: the output of {name} is too large for float32, for an ordinary picture; check the batch norms up to there.")
+    if not float(outputs["last_linear"].norm()) > SHORTEST:
+        raise ToolError(f"{path}: its embedding of a picture is zero, so that every face would be the same; check last_linear and last_bn.")
+
+
+def refuse_constant(one: dict[str, Tensor], other: dict[str, Tensor], path: str) -> None:
+    """A network that gives two different pictures one embedding. `one`, `other`: their outputs, the embedding last."""
+    first, second = list(one.values())[-1].flatten(), list(other.values())[-1].flatten()
+    apart = float((first - second).norm())
+    if apart > 2 * ROUNDING * first.numel() ** 0.5 * float(first.norm()):  # half of it for each of the two
+        return
+    names = [name for name in one if not name.endswith(".cat") and name != "normalise"]
+    differing = [i for i, name in enumerate(names) if not torch.equal(one[name], other[name])]
+    place = names[min(differing[-1] + 1 if differing else 0, len(names) - 1)]
+    raise ToolError(
+        f"{path}: gives two different pictures embeddings that are {apart:.1g} apart, which is nearer than rounding can tell: every face "
+        f"would be the same; check the weights from {place} on."
+    )
+
+
+def golden_picture(seed: int = SEED) -> np.ndarray:
+    return pictures.structured(np.random.default_rng(seed))
 
 
 def packed(picture: np.ndarray, outputs: dict[str, Tensor], embedding: Tensor) -> dict[str, np.ndarray]:

@@ -6,23 +6,26 @@ Source of names and shapes: facenet_pytorch/models/inception_resnet_v1.py of fac
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import io
 import pathlib
 import re
-import tarfile
-from typing import Iterable, Iterator
+import warnings
+from typing import Callable, Iterable, Iterator
 
+import numpy as np
 import torch
 from facenet_pytorch import InceptionResnetV1
 from facenet_pytorch.models.inception_resnet_v1 import BasicConv2d
 from torch import nn
 
-from facenet_tools import inception_resnet_v2
-from facenet_tools.cli import ToolError
+from facenet_tools import inception_resnet_v2, pickled, states
+from facenet_tools.cli import ToolError, few, listed, shown
 
 V1, V2 = "inception_resnet_v1", "inception_resnet_v2"
-LARGEST_DIM = 65536  # the engine's: embedding_dim in weight_metadata.hpp
+LARGEST_DIM = 16384  # the engine's: max_embedding_dim in base/tensor.hpp
 UNTRAINED_KEY = "facenet_untrained"
 StateDict = dict[str, torch.Tensor]
 
@@ -32,6 +35,8 @@ KINDS = (
 )
 _OWNERS = {V1: "facenet-pytorch's InceptionResnetV1", V2: "Inception-ResNet-v2 with timm's names"}
 _IGNORED = re.compile(r"logits\.|.*num_batches_tracked$")
+_NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
+THRESHOLD = ("threshold", "threshold_source")  # metadata that training may have measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +59,26 @@ class Folded:
     bias: torch.Tensor
 
 
+@contextlib.contextmanager
+def _without_initial_values() -> Iterator[None]:
+    """Convolutions draw random numbers when they are made: 0.3 s a network, for nothing where they are loaded next."""
+    kinds = (nn.Conv2d, nn.Linear)
+    saved = [kind.reset_parameters for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.reset_parameters = lambda self: None
+        yield
+    finally:
+        for kind, method in zip(kinds, saved):
+            kind.reset_parameters = method
+
+
+def empty_model(dim: int = 512, architecture: str = V1, width: float = 1) -> nn.Module:
+    """build_model() whose weights are to be loaded, or never used."""
+    with _without_initial_values():
+        return build_model(dim, architecture, width)
+
+
 def build_model(dim: int = 512, architecture: str = V1, width: float = 1) -> nn.Module:
     """The reference network in eval mode, with dim outputs and `width` times the channels in every layer before."""
     model = inception_resnet_v2.InceptionResnetV2(dim) if architecture == V2 else InceptionResnetV1()
@@ -68,7 +93,7 @@ def build_model(dim: int = 512, architecture: str = V1, width: float = 1) -> nn.
 
 def model_of(state: StateDict, dim: int) -> nn.Module:
     """The reference network that a checked state_dict belongs to, with its weights."""
-    model = build_model(dim, architecture_of(state), width_of(state))
+    model = empty_model(dim, architecture_of(state), width_of(state))
     model.load_state_dict(state, strict=False)  # check() has compared the names; strict would ask for counters
     return model
 
@@ -149,41 +174,139 @@ def unfold(folded: Iterable[Folded], model: nn.Module) -> StateDict:
     return state
 
 
-def read(path: str, unsafe: bool = False) -> StateDict:
-    """Reads a .pt file of either serialisation; only tensors are unpickled, so that a hostile file runs no code.
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """A state_dict as it lay in a checkpoint, and what else the checkpoint says of it."""
 
-    unsafe: Python objects too, which may run any code the file holds; a whole model gives its state_dict.
+    state: StateDict
+    metadata: dict[str, str]  # threshold and threshold_source, where it has both as text
+    note: str = ""
+
+
+def read(path: str, unsafe: bool = False) -> StateDict:
+    """The state_dict in a .pt file of either serialisation; see read_chosen."""
+    return read_chosen(path, unsafe).state
+
+
+def read_chosen(path: str, unsafe: bool = False, averaged: bool = False, entry: str | None = None) -> Chosen:
+    """Reads a .pt file of either serialisation; nothing in it is run (pickled.py). The network's weights are found below any
+    names (state_dict, model, ...) and behind any prefix; without any, the state_dict is whatever has the most tensors.
+
+    unsafe: where that cannot be, PyTorch unpickles the file, which may run any code it holds.
+    averaged, entry: which weights are meant where there are several.
     """
     if not pathlib.Path(path).is_file():
         problem = "is not a file" if pathlib.Path(path).exists() else "does not exist"
         raise ToolError(f"{path}: {problem}; give a facenet-pytorch .pt checkpoint.")
     try:
-        # Before 0.1.10 torch saved tar files; unpacking one is where weights_only does not protect (CVE-2025-32434).
-        if tarfile.is_tarfile(path):
-            raise ValueError("a tar archive")
-        loaded = torch.load(path, map_location="cpu", weights_only=not unsafe)
+        tree = pickled.load(path)
+        if isinstance(tree, dict) and {"numbers", "model", "optimiser"} <= tree.keys():
+            raise ToolError(f"{path}: is what train.py --resume goes on from; give best.pt of that folder.")
+        return choose(tree, path, averaged, entry)
     except OSError as error:
         raise ToolError(f"{path}: cannot be read ({error.strerror or error}); check its permissions.") from error
-    except Exception as error:  # torch raises anything from EOFError to RuntimeError on a damaged file
-        reason = str(error)
-        if "Unsupported class" in reason or "Unsupported global" in reason:
-            what = (re.findall(r"(?:Unsupported class |GLOBAL )([\w.]+)", reason) or ["of unknown classes"])[0]
-            raise ToolError(
-                f"{path}: holds Python objects ({what}) and not only tensors, and reading those may run any code; where "
-                "it was made, save model.state_dict(), or add --unsafe if you trust its maker as you trust a program."
-            ) from error
+    except pickled.Unreadable as error:
         raise ToolError(
-            f"{path}: not a readable PyTorch checkpoint of tensors; if it should be one, download or save it again, else give {KINDS}."
+            f"{path}: not a readable PyTorch checkpoint of tensors ({error}); if it should be one, download or save it again, else give {KINDS}."
         ) from error
-    if isinstance(loaded, nn.Module):  # with unsafe
-        loaded = loaded.state_dict()
-    if isinstance(loaded, dict) and {"model", "optimiser"} <= loaded.keys():
-        raise ToolError(f"{path}: is what train.py --resume goes on from; give best.pt of that folder.")
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise ToolError(f"{path}: holds {type(loaded).__name__}, not a state_dict; save model.state_dict().")
-    return {str(key): value for key, value in loaded.items()}
+    except pickled.Program as error:
+        if unsafe and "TorchScript" in str(error):
+            return choose(_run(path, torch.jit.load), path, averaged, entry)
+        remedy = ", or add --unsafe if you trust its maker as you trust a program" if "TorchScript" in str(error) else ""
+        raise ToolError(f"{path}: is {error}, whose weights lie inside a program; where it was made, save model.state_dict(){remedy}.") from error
+    except (pickled.Code, _OnlyObjects) as error:
+        if unsafe:
+            return choose(_run(path, torch.load), path, averaged, entry)
+        raise ToolError(
+            f"{path}: holds Python objects ({error}) and not only tensors, and reading those may run any code; where "
+            "it was made, save model.state_dict(), or add --unsafe if you trust its maker as you trust a program."
+        ) from error
+
+
+class _OnlyObjects(Exception):
+    """Where weights should be there are Python objects; the text names them."""
+
+
+def choose(tree: object, path: str, averaged: bool = False, entry: str | None = None) -> Chosen:
+    """The network's weights in what a checkpoint holds, as tensors."""
+    marked = any(name.endswith(inception_resnet_v2.MARK) for name in states.largest(tree))
+    found = states.find(tree, _names(V2 if marked else V1))
+    chosen, note = states.choose(found, path, averaged, entry)
+    values = states.largest(tree) if chosen is None else chosen.values
+    wanted = _names(V2 if marked else V1) if chosen is not None else set()
+    state: StateDict = {}
+    for name, value in values.items():
+        if states.is_tensor(value):
+            state[name] = _tensor(value, name, path)
+        elif name in wanted:
+            if isinstance(value, (pickled.Object, pickled.Name)):
+                raise _OnlyObjects(shown(value.name))
+            raise ToolError(f"{path}: {shown(name)} is {type(value).__name__}, not a tensor; save model.state_dict().")
+    if not state:
+        names = states.objects(tree)
+        if names:
+            raise _OnlyObjects(listed([shown(name) for name in names]))
+        what = "an array" if states.is_tensor(tree) else type(tree).__name__
+        raise ToolError(f"{path}: holds {what}, not a state_dict; save model.state_dict().")
+    if chosen is not None and UNTRAINED_KEY not in state and isinstance(tree, dict) and any(UNTRAINED_KEY in str(key) for key in _all_names(tree)):
+        state[UNTRAINED_KEY] = torch.tensor(0)
+    return Chosen(state, _said(tree), note)
+
+
+def _all_names(tree: dict) -> Iterator[str]:
+    for key, value in tree.items():
+        yield key
+        if isinstance(value, dict):
+            yield from value
+
+
+def _said(tree: object) -> dict[str, str]:
+    """What training wrote beside the weights. Both keys as text: another program's `threshold` may mean anything."""
+    pair = {key: tree.get(key) for key in THRESHOLD} if isinstance(tree, dict) else {}
+    return pair if pair and all(isinstance(value, str) for value in pair.values()) else {}
+
+
+def _tensor(value: object, name: str, path: str) -> torch.Tensor:
+    value = pickled.plain(value)
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, pickled.OddTensor):
+        raise ToolError(f"{path}: {shown(name)} is {value.kind}, not a plain tensor of numbers; {value.remedy}.")
+    return torch.from_numpy(value.array())
+
+
+def _run(path: str, load: Callable) -> object:
+    """With --unsafe: whatever code the file holds is run."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about sources of classes that have changed
+            loaded = load(path, map_location="cpu")
+    except Exception as error:  # anything the file's code raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+        raise ToolError(f"{path}: PyTorch cannot load it ({reason}); where it was made, save model.state_dict().") from error
+    return loaded.state_dict() if isinstance(loaded, nn.Module) else _with_states(loaded)
+
+
+def _with_states(tree: object, depth: int = 4) -> object:
+    if isinstance(tree, nn.Module):
+        return tree.state_dict()
+    if isinstance(tree, np.ndarray):  # of the types that there are no tensors of, it stays an array, and is named
+        with contextlib.suppress(TypeError):
+            return torch.from_numpy(tree.astype(tree.dtype.newbyteorder("=")))
+    return {key: _with_states(value, depth - 1) for key, value in tree.items()} if isinstance(tree, dict) and depth else tree
+
+
+@functools.cache
+def _names(architecture: str) -> set[str]:
+    """Of the network's entries, without the counters."""
+    if architecture == V2:
+        return {name for name in empty_model(512, V2).state_dict() if not _IGNORED.match(name)}
+    from facenet_tools import davidsandberg  # which imports this module, and has the names without building a network
+
+    names: set[str] = set()
+    for layer, _, norm in davidsandberg.layers():
+        names |= {f"{layer}.weight"} | ({f"{norm}.{part}" for part in _NORM_PARTS} if norm else {f"{layer}.bias"})
+    return names
 
 
 def serialise(state: StateDict, legacy: bool = False) -> bytes:
@@ -195,33 +318,30 @@ def serialise(state: StateDict, legacy: bool = False) -> bytes:
 
 def architecture_of(state: StateDict) -> str:
     """Which of the two networks a state_dict is meant for."""
-    marked = any(key.removeprefix("module.") == inception_resnet_v2.MARK for key in state)
+    marked = any(key.endswith(inception_resnet_v2.MARK) for key in state)
     return V2 if marked else V1
 
 
-def check(state: StateDict, path: str) -> tuple[StateDict, int]:
-    """Returns the network's own entries and the embedding size; fails with every fault listed.
+def check(state: StateDict, path: str, averaged: bool = False, entry: str | None = None) -> tuple[StateDict, int]:
+    """Returns the network's own entries and the embedding size; fails with a sentence and the first faults of each kind.
 
-    logits.*, num_batches_tracked and a module. prefix (DataParallel) are handled; the marker of
-    make_checkpoint.py is dropped.
+    logits.*, num_batches_tracked and a prefix before all names are handled; the marker of make_checkpoint.py is dropped.
     """
-    real: StateDict = {}
-    for key, value in state.items():
-        name = key.removeprefix("module.")
-        if name == UNTRAINED_KEY or _IGNORED.match(name):
-            continue
-        if name in real:
-            raise ToolError(f"{path}: {name} is there with and without the module. prefix; save the state_dict again.")
-        real[name] = value
+    real = {name: value for name, value in choose(state, path, averaged, entry).state.items() if name != UNTRAINED_KEY and not _IGNORED.match(name)}
     _check_kinds(real, path)
     linear = real.get("last_linear.weight")
     dim = linear.shape[0] if linear is not None and linear.dim() == 2 and linear.shape[0] else 512
     architecture = architecture_of(real)
-    model = build_model(dim, architecture, width_of(real))
-    expected = {k: tuple(v.shape) for k, v in model.state_dict().items() if not _IGNORED.match(k)}
+    expected = _shapes(dim, architecture, width_of(real))
     _check_names(real, expected, path, architecture)
     _check_values(real, path)
     return real, dim
+
+
+@functools.lru_cache(8)
+def _shapes(dim: int, architecture: str, width: float) -> dict[str, tuple[int, ...]]:
+    """Of every entry that counts."""
+    return {k: tuple(v.shape) for k, v in empty_model(dim, architecture, width).state_dict().items() if not _IGNORED.match(k)}
 
 
 def _check_kinds(real: StateDict, path: str) -> None:
@@ -241,7 +361,7 @@ def _check_kinds(real: StateDict, path: str) -> None:
 
 def is_untrained(state: StateDict) -> bool:
     """True when make_checkpoint.py made it."""
-    return any(key.removeprefix("module.") == UNTRAINED_KEY for key in state)
+    return any(key == UNTRAINED_KEY or key.endswith(f".{UNTRAINED_KEY}") for key in state)
 
 
 def _check_names(real: StateDict, expected: dict[str, tuple[int, ...]], path: str, architecture: str) -> None:
@@ -255,7 +375,7 @@ def _check_names(real: StateDict, expected: dict[str, tuple[int, ...]], path: st
     if not (missing or unexpected or wrong):
         return
     lists = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", wrong))
-    details = "".join(f"\n  {what}: {name}" for what, names in lists for name in names)
+    details = "".join(f"\n  {what}: {name}" for what, names in lists for name in few(names))
     raise ToolError(
         f"{path}: not a state_dict of {_OWNERS[architecture]} ({len(missing)} keys are missing, "
         f"{len(unexpected)} unexpected, {len(wrong)} of the wrong shape); give one, or remove what is extra:{details}"
@@ -269,4 +389,4 @@ def _check_values(real: StateDict, path: str) -> None:
     lists = (("not floating point", integers), ("with NaN or infinity", broken), ("with negative variance", negative))
     for what, names in lists:
         if names:
-            raise ToolError(f"{path}: {what}: {', '.join(names)}; this checkpoint is damaged, save it again.")
+            raise ToolError(f"{path}: {what}: {listed(names)}; this checkpoint is damaged, save it again.")

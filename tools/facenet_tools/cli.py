@@ -23,6 +23,17 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
+def listed(names: list[str], most: int = 5) -> str:
+    """The first few, and how many more there are: a network has a thousand names."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def few(names: list[str], most: int = 5) -> list[str]:
+    """The same for lists of one a line."""
+    return [shown(name) for name in names[:most]] + ([f"... and {len(names) - most} more"] if len(names) > most else [])
+
+
 def run(main: Callable[[], None]) -> None:
     """Calls main and exits: 0 when it returns, 2 with its sentence when it fails, 130 on Ctrl-C."""
     name = pathlib.Path(sys.argv[0]).name
@@ -35,6 +46,9 @@ def run(main: Callable[[], None]) -> None:
     except ToolError as error:
         print(f"{name}: {_CONTROL.sub('?', str(error))}", file=sys.stderr)
         sys.exit(2)
+    except MemoryError:
+        print(f"{name}: there is not enough memory for this; close other programs, or use a machine with more.", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -42,6 +56,17 @@ def run(main: Callable[[], None]) -> None:
 def _stop(number: int, _frame: object) -> None:
     """As Ctrl-C does: by way of an exception, so that half-written files are removed on the way out."""
     sys.exit(128 + number)
+
+
+def decoded(data: bytes, path: str | pathlib.Path, remedy: str, first: int = 1) -> str:
+    """The text of a file, in UTF-8, with or without a mark of its order of bytes; a ToolError that names the line where it is none.
+    first: the number of the data's first line."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = first + data.count(b"\n", 0, error.start)
+        other = " (it looks like UTF-16)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise ToolError(f"{path}: line {line} is not UTF-8{other}; {remedy}") from error
 
 
 def check_output(path: str) -> None:
@@ -57,8 +82,9 @@ def check_output(path: str) -> None:
         raise ToolError(f"{path}: cannot be written (Permission denied); choose a folder that can be.")
 
 
-def write_atomically(path: str, chunks: list[bytes]) -> None:
-    """Writes a file beside its final name, syncs and renames it, so that no reader ever sees half of it."""
+def write_atomically(path: str, chunks: list[bytes], check: Callable[[pathlib.Path], None] | None = None) -> None:
+    """Writes a file beside its final name, syncs and renames it, so that no reader ever sees half of it. check: looks at what was
+    written and raises a ToolError where it must not get its name."""
     target = pathlib.Path(path)
     check_output(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -68,6 +94,8 @@ def write_atomically(path: str, chunks: list[bytes]) -> None:
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
+        if check is not None:
+            check(temporary)
         os.replace(temporary, target)
         _sync_folder(target.parent)
     except OSError as error:

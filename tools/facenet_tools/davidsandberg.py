@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from facenet_tools.checkpoint import StateDict
-from facenet_tools.cli import ToolError
+from facenet_tools.cli import ToolError, listed
 
 _STEM = ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3", "4b_3x3")
 
@@ -82,7 +82,7 @@ def from_tensorflow(variables: dict[str, np.ndarray], path: str, strict: bool) -
     state = _state(wanted, {scope: scope for _, scope, _ in layers()}, "weights", "biases", "BatchNorm/", path)
     extra = [_SCOPE + name for name in wanted if not _SLOTS.match(name)]
     if strict and extra:
-        raise ToolError(f"{path}: variables that Inception-ResNet-v1 does not have: {', '.join(extra)}.")
+        raise ToolError(f"{path}: variables that Inception-ResNet-v1 does not have: {listed(extra)}.")
     return state
 
 
@@ -97,7 +97,7 @@ def from_keras(variables: dict[str, np.ndarray], path: str) -> StateDict:
     names = {scope: keras_layer(scope) for _, scope, _ in layers()}
     state = _state(wanted, names, "kernel", "bias", "BatchNorm/", path)
     if wanted:
-        raise ToolError(f"{path}: variables that DeepFace's FaceNet does not have: {', '.join(wanted)}.")
+        raise ToolError(f"{path}: variables that DeepFace's FaceNet does not have: {listed(list(wanted))}.")
     return state
 
 
@@ -130,7 +130,7 @@ def _state(
         elif beta is not None:
             state[f"{batch_norm}.weight"] = torch.ones_like(beta)
     if missing:
-        raise ToolError(f"{path}: Inception-ResNet-v1 needs variables that are not there: {', '.join(missing)}.")
+        raise ToolError(f"{path}: Inception-ResNet-v1 needs variables that are not there: {listed(missing)}.")
     for key, value in state.items():
         if value.dim() == 4:
             state[key] = value.permute(3, 2, 0, 1)  # H W I O -> O I H W

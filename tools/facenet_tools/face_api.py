@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from facenet_tools import activations, checkpoint, pictures, rounding
-from facenet_tools.cli import ToolError
+from facenet_tools.cli import ToolError, few
 
 MANIFEST = "face_recognition_model-weights_manifest.json"
 Weights = dict[str, np.ndarray]
@@ -100,15 +100,21 @@ def fold(weights: Weights) -> list[checkpoint.Folded]:
     return folded
 
 
-def goldens(weights: Weights, tensors: Weights) -> dict[str, np.ndarray]:
-    """selftest.*, as activations.goldens makes them for the other networks: layers with the weights as stored when they
+def goldens(weights: Weights, stored: list[checkpoint.Folded] | None = None, path: str = "") -> dict[str, np.ndarray]:
+    """selftest.*, as activations.goldens makes them for the other networks: layers with the weights as stored where those
     are rounded, the embedding always with face-api's."""
     size = int(METADATA["image_size"])
-    picture = activations.golden_picture()[:size, :size]
+    picture, other = (activations.golden_picture(activations.SEED + i)[:size, :size] for i in (0, 1))
     source = fold(weights)
-    rounded = tensors["fc.weight"].dtype != np.float32
-    stored = [rounding.decode(tensors, layer.name) for layer in source] if rounded else source
-    return activations.packed(picture, record(stored, picture), record(source, picture)["fc"])
+    outputs = record(stored or source, picture)
+    activations.refuse_constant(outputs, record(stored or source, other), path)
+    return activations.packed(picture, outputs, record(source, picture)["fc"])
+
+
+def decoded(tensors: Weights) -> list[checkpoint.Folded]:
+    """The layers of a file, as the engine computes with them."""
+    names = [*(name.replace("/", ".") for name, *_ in convolutions()), "fc"]
+    return [rounding.decode(tensors, name) for name in names]
 
 
 def cost(weights: Weights, tensors: Weights, dtype: str, paths: list[str]) -> rounding.Cost:
@@ -206,7 +212,7 @@ def _check(weights: Weights, model: pathlib.Path) -> None:
     ]
     faults += [f"with NaN or infinity: {name}" for name, value in weights.items() if not np.isfinite(value).all()]
     if faults:
-        details = "".join(f"\n  {fault}" for fault in faults)
+        details = "".join(f"\n  {fault}" for fault in few(faults))
         raise ToolError(f"{model}: not face-api's face_recognition_model; give the package's own:{details}")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import numpy as np
 
 from facenet_tools import davidsandberg
 from facenet_tools.checkpoint import StateDict
 from facenet_tools.cli import ToolError
 
+MOST_EXPANSION = 16  # compressed weights shrink by a tenth
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
@@ -29,10 +32,13 @@ def _variables(path: str) -> dict[str, np.ndarray]:
                 raise ToolError(
                     f"{path}: it lists no layers as Keras 1 and 2 do; save it with Keras 2: model.save_weights('x.h5')."
                 )
-            out = {}
+            out, room = {}, MOST_EXPANSION * pathlib.Path(path).stat().st_size + (1 << 20)
             for layer in layers:
                 for name in map(_text, root[layer].attrs["weight_names"]):
                     variable = name.split("/")[-1].split(":")[0]
+                    room -= root[layer][name].nbytes  # an array may be declared of any size and hold nothing
+                    if room < 0:
+                        raise ToolError(f"{path}: declares arrays much larger than the file; download it again.")
                     out[f"{layer}/{variable}"] = root[layer][name][()]
             return out
     except ToolError:

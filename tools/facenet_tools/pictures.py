@@ -76,17 +76,27 @@ def generated(seed: int = 0) -> dict[str, np.ndarray]:
     return pictures
 
 
+def scaled(pixels: np.ndarray, dtype: np.dtype, scaling: str = "fixed") -> np.ndarray:
+    """uint8 [..., H, W, 3] -> [..., 3, H, W], "fixed" or "unit" as in to_tensor(), in one thread. (x - 127.5) / 128 is exact
+    in float32, and of the 256 values of x / 255 each is what rounding the double gives."""
+    values = pixels.astype(dtype)
+    if scaling == "fixed":
+        values -= 127.5
+    values /= {"fixed": 128, "unit": 255}[scaling]
+    return np.moveaxis(values, -1, -3)
+
+
 def to_tensor(pictures: np.ndarray, dtype: torch.dtype, scaling: str = "fixed") -> torch.Tensor:
     """uint8 NHWC -> NCHW, scaled as the metadata key says. "fixed" is (x - 127.5) / 128, which float32 holds exactly;
     "prewhiten" is facenet.py's, by the mean and deviation of each picture; "mean_255" is face-api's."""
+    if scaling in ("fixed", "unit"):
+        return torch.from_numpy(scaled(pictures, np.dtype(str(dtype).removeprefix("torch.")), scaling))
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).double()
     if scaling == "prewhiten":
         deviation, mean = torch.std_mean(pixels, dim=(1, 2, 3), unbiased=False, keepdim=True)
         pixels = (pixels - mean) / deviation.clamp_min(pixels[0].numel() ** -0.5)
-    elif scaling == "mean_255":
-        pixels = (pixels - torch.tensor(MEANS, dtype=torch.float64).reshape(3, 1, 1)) / 255
     else:
-        pixels = {"fixed": (pixels - 127.5) / 128, "unit": pixels / 255}[scaling]
+        pixels = (pixels - torch.tensor({"mean_255": MEANS}[scaling], dtype=torch.float64).reshape(3, 1, 1)) / 255
     return pixels.to(dtype)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from facenet_tools import activations, checkpoint, pictures
-from facenet_tools.cli import ToolError
+from facenet_tools.cli import ToolError, listed
 
 DTYPES = ("f32", "f16", "i8")
 COLLAPSE = 0.05  # two different pictures nearer than unrounded weights say by more than this: no such file is written
@@ -43,7 +43,7 @@ def encode(folded: list[checkpoint.Folded], dtype: str, path: str) -> dict[str, 
             overflowing.append(layer.name)
     if overflowing:
         remedy = "use --dtype f32" if dtype == "f16" else "check the batch norm statistics there"
-        raise ToolError(f"{path}: too large for {dtype} after folding: {', '.join(overflowing)}; {remedy}.")
+        raise ToolError(f"{path}: too large for {dtype} after folding: {listed(overflowing)}; {remedy}.")
     return tensors
 
 
@@ -51,7 +51,7 @@ def state_of(
     tensors: dict[str, np.ndarray], dim: int, architecture: str = checkpoint.V1, width: float = 1
 ) -> checkpoint.StateDict:
     """The way back from encode(), exact: float64 weights as the engine computes with them, batch norms that only add."""
-    model = checkpoint.build_model(dim, architecture, width)
+    model = checkpoint.empty_model(dim, architecture, width)
     return checkpoint.unfold([decode(tensors, layer.name) for layer in checkpoint.layers(model)], model)
 
 

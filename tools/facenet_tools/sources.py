@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 import re
 import sys
@@ -12,7 +11,7 @@ import sys
 import numpy as np
 import torch
 
-from facenet_tools import checkpoint, keras_files, onnx_files, rounding, safetensors_writer, tensorflow_files
+from facenet_tools import checkpoint, keras_files, onnx_files, rounding, safetensors_writer, strangers, tensorflow_files
 from facenet_tools.checkpoint import StateDict
 from facenet_tools.cli import ToolError
 
@@ -39,9 +38,6 @@ _TRAINED_ON = {
     "facenet512_weights.h5": "vggface2",
 }
 
-# First bytes of what people hand over by mistake. None of them begins a file that can be converted.
-_STRANGERS = {b"\xff\xd8\xff": "a JPEG picture", b"\x89PNG": "a PNG picture", b"GIF8": "a GIF picture", b"%PDF": "a PDF file",
-              b"\x1f\x8b": "a gzip archive; unpack it first", b"RIFF": "a RIFF file", b"#!": "a script"}
 # What metadata of format 1 must look like where it comes from a stranger's file; the engine would refuse the rest.
 _VALUES = {
     "trained": "true|false",
@@ -54,6 +50,8 @@ _VALUES = {
     "resize": ".{1,100}",
     "dataset": ".{1,400}",
     "licence": ".{1,400}",
+    "threshold": r"[0-2](\.[0-9]{1,12})?",
+    "threshold_source": ".{1,400}",
 }
 
 
@@ -83,29 +81,31 @@ class Source:
 
 
 def recognise(path: str) -> str:
-    """What a path holds: pytorch, safetensors, tensorflow, graph, keras or onnx."""
+    """What a path holds: pytorch, safetensors, tensorflow, graph, keras or onnx. A ToolError about everything else."""
     if path == "":
         raise ToolError("the name of the input is empty; give IN.")
     where = pathlib.Path(path)
     if tensorflow_files.checkpoint_prefix(path) is not None:
         return "tensorflow"
     if not where.is_file():
-        problem = "is not a regular file" if where.exists() else "does not exist"
-        raise ToolError(f"{path}: {'holds no TensorFlow checkpoint' if where.is_dir() else problem}; give {checkpoint.KINDS}.")
+        if where.is_dir():
+            raise ToolError(f"{path}: {strangers.folder(where)}; give {checkpoint.KINDS}.")
+        raise ToolError(f"{path}: {'is not a regular file' if where.exists() else 'does not exist'}; give {checkpoint.KINDS}.")
     try:
         with open(path, "rb") as file:
-            start = file.read(16)
+            start = file.read(512)
     except OSError as error:
         raise ToolError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from error
     if start == b"":
         raise ToolError(f"{path}: is empty; copy or download it again.")
-    stranger = next((what for magic, what in _STRANGERS.items() if start.startswith(magic)), None)
-    if stranger is not None:
-        raise ToolError(f"{path}: is {stranger}, no checkpoint; give {checkpoint.KINDS}.")
-    if start.startswith(keras_files.MAGIC):
-        return "keras"
+    # Before the magic numbers: the length of its header may look like any of two bytes.
     if start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= 1 << 20:
         return "safetensors"
+    stranger = strangers.file(path, start)
+    if stranger is not None:
+        raise ToolError(f"{path}: no checkpoint; this is {stranger}. Give {checkpoint.KINDS}.")
+    if start.startswith(keras_files.MAGIC):
+        return "keras"
     if start[:3] == b"\x08\x01\x12":
         raise ToolError(f"{path}: this is a TensorFlow SavedModel; give its checkpoint or a frozen graph.")
     # Protobufs: field 1 is a GraphDef's first node, which begins with its name, or a ModelProto's ir_version.
@@ -116,15 +116,35 @@ def recognise(path: str) -> str:
     return "pytorch"  # of which nothing but unpickling tells more
 
 
-def read(path: str, scaling: str | None = None, unsafe: bool = False, expected_sha256: str | None = None) -> Source:
+def located(path: str) -> str:
+    """The file that is meant by a folder as Hugging Face's hub gives them; else the path itself."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        inside = pathlib.Path(path) / name
+        if path and inside.is_file() and tensorflow_files.checkpoint_prefix(path) is None:
+            return str(inside)
+    return path
+
+
+def read(
+    path: str,
+    scaling: str | None = None,
+    unsafe: bool = False,
+    expected_sha256: str | None = None,
+    averaged: bool = False,
+    entry: str | None = None,
+) -> Source:
     """Reads and checks a checkpoint of any kind. scaling: what the user knows better than the kind does.
-    expected_sha256: refuse another file, before anything of it is parsed."""
+    expected_sha256: refuse another file, before anything of it is parsed. averaged, entry: which weights, where there are several."""
+    path = located(path)
     kind = recognise(path)
     if kind == "tensorflow":
         path = tensorflow_files.checkpoint_prefix(path)
-    digest = sha256_of(tensorflow_files.parts(path) if kind == "tensorflow" else [pathlib.Path(path)])
+    files = {"tensorflow": tensorflow_files.parts, "onnx": onnx_files.parts}.get(kind, lambda path: [pathlib.Path(path)])
+    digest = sha256_of(files(path))
     if expected_sha256 not in (None, digest):
         raise ToolError(f"{path}: its SHA-256 is {digest}, not the expected one: this is another file, or a forged one.")
+    if (averaged or entry is not None) and kind not in ("pytorch", "safetensors"):
+        raise ToolError(f"{path}: --ema and --entry choose among the weights in a .pt or safetensors file; this has one network.")
     details = {}
     if kind == "tensorflow":
         state = tensorflow_files.read_checkpoint(path)
@@ -134,11 +154,11 @@ def read(path: str, scaling: str | None = None, unsafe: bool = False, expected_s
         state = keras_files.read(path)
     elif kind == "onnx":
         state, details = onnx_files.read(path)
-        check_values(details, path)
-    elif kind == "safetensors":
-        state, details = _read_safetensors(path)
     else:
-        state = checkpoint.read(path, unsafe)
+        state, details, note = _read_named(path, kind, unsafe, averaged, entry)
+        if note:
+            print(f"convert_weights.py: {path}: {note}.", file=sys.stderr)
+    check_values(details, path)
     source = from_state(state, path, digest, details)
     if kind in ("tensorflow", "graph", "keras"):
         source.metadata.update(_davidsandberg(source.dim, kind))
@@ -149,6 +169,21 @@ def read(path: str, scaling: str | None = None, unsafe: bool = False, expected_s
             print(f"convert_weights.py: {path}: {said} scaling {stated}; --scaling {scaling} is obeyed.", file=sys.stderr)
         source.metadata["scaling"] = scaling
     return source
+
+
+def _read_named(path: str, kind: str, unsafe: bool, averaged: bool, entry: str | None) -> tuple[StateDict, dict[str, str], str]:
+    """A state_dict whose tensors have names; metadata; what to tell about the choice."""
+    if kind == "pytorch":
+        chosen = checkpoint.read_chosen(path, unsafe, averaged, entry)
+        return chosen.state, chosen.metadata, chosen.note
+    tensors, metadata = _read_safetensors(path)
+    if metadata.get("format") == "1":
+        if averaged or entry is not None:
+            raise ToolError(f"{path}: is a converted file and holds one network; leave out --ema and --entry.")
+        return tensors, metadata, ""
+    chosen = checkpoint.choose(tensors, path, averaged, entry)
+    said = {key: metadata[key] for key in checkpoint.THRESHOLD if key in metadata}
+    return chosen.state, said if len(said) == len(checkpoint.THRESHOLD) else {}, chosen.note
 
 
 def check_values(metadata: dict[str, str], path: str) -> None:
@@ -204,8 +239,10 @@ def _read_safetensors(path: str) -> tuple[StateDict, dict[str, str]]:
             metadata = file.metadata() or {}
     except Exception as error:  # SafetensorError; what torch says of shapes and of types that it does not have
         raise ToolError(f"{path}: not a readable safetensors file ({error}); copy or download it again.") from error
+    if metadata.get("format") == "2" and "arithmetic" in metadata:
+        raise ToolError(f"{path}: is a converted file for integer arithmetic, and there is no way back from it; convert what it came from.")
     if metadata.get("format") != "1":
-        return tensors, {}
+        return tensors, {key: value for key, value in metadata.items() if key in checkpoint.THRESHOLD}
     return _unfolded({name: value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy() for name, value in tensors.items()},
                      metadata, path), metadata
 
@@ -231,7 +268,7 @@ def _unfolded(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: str
     width = float(metadata["width"])
     if not checkpoint.is_width(width):
         raise ToolError(f"{path}: its metadata says width = {metadata['width']}, which makes no sense; convert its source again.")
-    model = checkpoint.build_model(int(dim), width=width)
+    model = checkpoint.empty_model(int(dim), width=width)
     names = [f"{layer.name}.{part}" for layer in checkpoint.layers(model) for part in ("weight", "bias")]
     absent = [name for name in names if name not in arrays]
     shapes = {f"{layer.name}.{part}": shape for layer in checkpoint.layers(model) for part, shape in _shapes(layer, model)}

@@ -103,7 +103,7 @@ export interface Info {
 export class FaceNetError extends Error {
   code:
     | 'invalid_argument' | 'unsupported' | 'disposed' | 'no_face' | 'network' | 'not_found' | 'html' | 'digest' | 'truncated'
-    | 'corrupt' | 'weights_mismatch' | 'shape_mismatch' | 'limit_exceeded' | 'out_of_memory' | 'threads' | 'io_error' | 'error';
+    | 'corrupt' | 'weights_mismatch' | 'limit_exceeded' | 'out_of_memory' | 'threads' | 'io_error' | 'cancelled' | 'error';
   cause?: unknown;
 }
 

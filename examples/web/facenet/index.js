@@ -8,7 +8,7 @@ const INITIAL_MEMORY = 16 << 20; // of the modules: examples/web/CMakeLists.txt
 const MAXIMUM_MEMORY = 1 << 30;
 // The engine's error codes in their order (status.hpp).
 const CODES = ['ok', 'invalid_argument', 'out_of_memory', 'io_error', 'not_found', 'truncated', 'corrupt', 'unsupported',
-  'limit_exceeded', 'shape_mismatch', 'weights_mismatch'];
+  'limit_exceeded', 'weights_mismatch', 'cancelled'];
 
 /** What went wrong, in one sentence; `code` is for programs. */
 export class FaceNetError extends Error {

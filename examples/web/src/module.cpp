@@ -13,20 +13,22 @@ static void free_in_turn(void* memory) noexcept;
 #endif
 #include "facenet/align.hpp"
 #include "facenet/detector.hpp"
-#include "facenet/image_scan.hpp"
+#include "facenet/image/scan.hpp"
 
 #define FACENET_EXPORT(name) extern "C" __attribute__((export_name(#name), visibility("default")))
 
 #if defined(FACENET_PARALLEL_HOST)
 static std::atomic_flag allocating = ATOMIC_FLAG_INIT;
 static void* malloc_in_turn(std::size_t bytes) noexcept {
-  while (allocating.test_and_set(std::memory_order_acquire)) {}
+  while (allocating.test_and_set(std::memory_order_acquire)) {
+  }
   void* memory = std::malloc(bytes);
   allocating.clear(std::memory_order_release);
   return memory;
 }
 static void free_in_turn(void* memory) noexcept {
-  while (allocating.test_and_set(std::memory_order_acquire)) {}
+  while (allocating.test_and_set(std::memory_order_acquire)) {
+  }
   std::free(memory);
   allocating.clear(std::memory_order_release);
 }
@@ -65,6 +67,13 @@ int keep(const Status& status) noexcept {
   m.code = status.code();
   status.print(m.text, sizeof m.text);
   return status.ok() ? 0 : -1;
+}
+
+/// Whether `number` is an int, and that int.
+bool is_int(double number, int& out) noexcept {
+  if (!(number >= -2147483648.0 && number <= 2147483647.0)) return false;
+  out = static_cast<int>(number);
+  return static_cast<double>(out) == number;
 }
 
 facenet::ImageView picture() noexcept {
@@ -106,12 +115,12 @@ Status load(std::size_t bytes, int threads, const char* sha256) noexcept {
 Status embed(bool whole) noexcept {
   Module& m = module();
   if (m.width == 0) return {Errc::invalid_argument, "there is no picture"};
-  if (whole) return m.embedder.embed(picture(), m.embedding.data());
+  if (whole) return m.embedder.embed(picture(), m.embedding);
   facenet::Face found;
   std::memcpy(static_cast<void*>(&found), m.face, sizeof found);
   auto crop = facenet::crop_face(picture(), found, m.embedder.info());
   if (!crop) return crop.status();
-  return m.embedder.embed(*crop, m.embedding.data());
+  return m.embedder.embed(*crop, m.embedding);
 }
 
 }  // namespace
@@ -156,6 +165,8 @@ FACENET_EXPORT(facenet_release) void facenet_release() {
 /// Loads the weight file in the first `bytes` of facenet_reserve()'s memory, whose SHA-256 must be that in
 /// facenet_text() unless that is "". 0, or -1 with the sentence in facenet_text().
 FACENET_EXPORT(facenet_load) int facenet_load(std::size_t bytes, int threads) {
+  if (bytes == 0 || bytes > module().capacity)
+    return keep({Errc::invalid_argument, "the weights do not fit the memory that was reserved for them"});
   char sha256[80];
   std::memcpy(sha256, module().text, sizeof sha256);
   sha256[sizeof sha256 - 1] = 0;
@@ -163,9 +174,15 @@ FACENET_EXPORT(facenet_load) int facenet_load(std::size_t bytes, int threads) {
 }
 
 /// Memory for width x height RGBA pixels, to be followed by facenet_opaque(). Null with the sentence in facenet_text().
-FACENET_EXPORT(facenet_picture) void* facenet_picture(int width, int height) {
+/// The sizes are JavaScript's numbers: as ints 2^32 + 5 would come as 5, 1.5 as 1 and NaN as 0.
+FACENET_EXPORT(facenet_picture) void* facenet_picture(double wide, double high) {
   Module& m = module();
   m.width = m.height = 0;
+  int width = 0, height = 0;
+  if (!is_int(wide, width) || !is_int(high, height)) {
+    keep({Errc::invalid_argument, "a picture's width and height must be whole numbers"});
+    return nullptr;
+  }
   if (keep(facenet::detail::check_size(width, height)) != 0) return nullptr;
   const std::int64_t pixels = std::int64_t{width} * height;
   if (pixels > facenet::max_image_pixels) {
@@ -183,6 +200,7 @@ FACENET_EXPORT(facenet_picture) void* facenet_picture(int width, int height) {
 /// Puts the pixels over white, as facenet::decode_image does, and keeps three bytes of each, in place.
 FACENET_EXPORT(facenet_opaque) void facenet_opaque() {
   const Module& m = module();
+  if (m.width == 0) return;
   const std::uint8_t* from = m.bytes;
   std::uint8_t* to = m.bytes;
   for (std::int64_t i = std::int64_t{m.width} * m.height; i > 0; --i, from += 4, to += 3) {
@@ -204,15 +222,17 @@ FACENET_EXPORT(facenet_detect) int facenet_detect(int min_face, int max_faces) {
   if (status.ok()) status = m.detector.detect(picture(), m.faces);
   return keep(status) == 0 ? m.faces.size() : -1;
 }
-/// The 15 floats of face `index` of the last facenet_detect(); with -1 those that facenet_embed() cuts out.
+/// The 15 floats of face `index` of the last facenet_detect(); with -1 those that facenet_embed() cuts out. Null where
+/// there is no such face.
 FACENET_EXPORT(facenet_face) float* facenet_face(int index) {
   Module& m = module();
+  if (index >= m.faces.size()) return nullptr;
   if (index >= 0) std::memcpy(m.face, &m.faces[index], sizeof m.face);
   return m.face;
 }
 
-/// Embeds the face whose floats are in facenet_face(-1), or the `whole` picture as one crop. The embedding, or null with
-/// the sentence in facenet_text().
+/// Embeds the face whose floats are in facenet_face(-1), or the `whole` picture as one crop. The embedding, or null
+/// with the sentence in facenet_text().
 FACENET_EXPORT(facenet_embed) float* facenet_embed(int whole) {
   return keep(embed(whole != 0)) == 0 ? module().embedding.data() : nullptr;
 }
@@ -226,13 +246,17 @@ FACENET_EXPORT(facenet_code) int facenet_code() { return static_cast<int>(module
 FACENET_EXPORT(facenet_number) double facenet_number(int which) {
   const Module& m = module();
   const facenet::ModelInfo& i = m.embedder.info();
-  const double numbers[] = {static_cast<double>(i.embedding_dim), static_cast<double>(i.image_size), i.trained ? 1.0 : 0.0,
-                            i.threshold, m.has_detector ? 1.0 : 0.0, static_cast<double>(m.embedder.plan().weight_bytes())};
-  return numbers[which];
+  const double numbers[] = {static_cast<double>(i.embedding_dim),
+                            static_cast<double>(i.image_size),
+                            i.trained ? 1.0 : 0.0,
+                            i.threshold,
+                            m.has_detector ? 1.0 : 0.0,
+                            static_cast<double>(m.embedder.plan().weight_bytes())};
+  return which >= 0 && which < static_cast<int>(sizeof numbers / sizeof *numbers) ? numbers[which] : 0;
 }
 FACENET_EXPORT(facenet_word) const char* facenet_word(int which) {
   const facenet::ModelInfo& i = module().embedder.info();
-  const char* words[] = {i.architecture, i.dataset, i.source, i.licence, i.digest, facenet::isa_name,
+  const char* words[] = {i.architecture,        i.dataset, i.source, i.licence, i.digest, facenet::isa_name,
                          facenet::parallel_name};
-  return words[which];
+  return which >= 0 && which < static_cast<int>(sizeof words / sizeof *words) ? words[which] : "";
 }

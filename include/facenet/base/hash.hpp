@@ -1,8 +1,8 @@
-// XXH64 finds damage, SHA-256 proves identity; both streaming, with the same result on every machine. Layer 1.
+// XXH64 finds damage, SHA-256 proves identity; both streaming, with the same result on every machine.
 // XXH64: the xxHash specification, https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md. SHA-256: FIPS 180-4.
 #pragma once
 
-#include "facenet/memory.hpp"
+#include "facenet/base/memory.hpp"
 
 FACENET_BEGIN
 
@@ -126,7 +126,7 @@ inline std::uint64_t xxh64(const void* data, std::size_t size, std::uint64_t see
   return hash.digest();
 }
 
-/// Streaming SHA-256, portable: 0.36 GB/s (GCC 12, Zen 4). Only used where someone asks for proof against forgery.
+/// Streaming SHA-256, portable: 0.36 GB/s (GCC 12, Zen 4). Only used where proof against forgery is requested.
 class Sha256 {
  public:
   static constexpr std::size_t digest_size = 32;
@@ -150,7 +150,7 @@ class Sha256 {
   }
 
  private:
-  void block(const std::uint8_t* p) noexcept {
+  FACENET_HIDDEN void block(const std::uint8_t* p) noexcept {
     // The first 32 bits of the fractions of the cube roots of the first 64 primes.
     static constexpr std::uint32_t k[64] = {
         0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,

@@ -1,9 +1,9 @@
-// Random numbers that are the same on every machine: std::shuffle and the distributions are not. Layer 1.
+// Random numbers that are the same on every machine: std::shuffle and the distributions are not.
 #pragma once
 
 #include <cstdint>
 
-#include "facenet/config.hpp"
+#include "facenet/base/config.hpp"
 
 FACENET_BEGIN
 

@@ -1,109 +1,85 @@
-// The only door to SIMD: one float vector `vf` and what the kernels need of it. Layer 1.
-// xsimd does the work; where it has no batch (or FACENET_SCALAR is set) a float stands in behind the same names.
+// The only door to SIMD: one float vector `vf` and what the kernels need of it. simd/<isa>.hpp has an ISA's facts, all
+// on one page; xsimd does most of the work there.
 #pragma once
 
-#include "facenet/memory.hpp"
+#include "facenet/base/fp_mode.hpp"
+#include "facenet/base/half.hpp"
+#include "facenet/base/memory.hpp"
 
-#if !defined(FACENET_SCALAR)
-#  include <xsimd/xsimd.hpp>
+#if defined(FACENET_SCALAR)
+#  include "facenet/base/simd/scalar.hpp"
+#elif defined(FACENET_ISA_AVX512)
+#  include "facenet/base/simd/avx512.hpp"
+#elif defined(FACENET_ISA_AVX2)
+#  include "facenet/base/simd/avx2.hpp"
+#elif defined(FACENET_ISA_NEON64)
+#  include "facenet/base/simd/neon64.hpp"
+#elif defined(FACENET_ISA_WASM)
+#  include "facenet/base/simd/wasm.hpp"
+#else
+#  include "facenet/base/simd/sse.hpp"
 #endif
-#if defined(FACENET_ISA_AVX512) || defined(FACENET_ISA_AVX2)
-#  include <immintrin.h>
-#elif defined(__SSE2__)
-#  include <emmintrin.h>  // the other takes 0.4 s to compile
+
+#if !defined(FACENET_NO_INTEGER)
+#  if defined(FACENET_SCALAR)
+#    include "facenet/base/simd/integer_scalar.hpp"
+#  elif defined(FACENET_ISA_AVX512)
+#    include "facenet/base/simd/integer_avx512.hpp"
+#  elif defined(FACENET_ISA_AVX2)
+#    include "facenet/base/simd/integer_avx2.hpp"
+#  elif defined(FACENET_ISA_NEON64)
+#    include "facenet/base/simd/integer_neon64.hpp"
+#  elif defined(FACENET_ISA_WASM)
+#    include "facenet/base/simd/integer_wasm.hpp"
+#  else
+#    include "facenet/base/simd/integer_sse.hpp"
+#  endif
 #endif
 
 FACENET_BEGIN
 
-/// IEEE 754 half precision, as stored; arithmetic is always in float.
-struct Half {
-  std::uint16_t bits;
-};
-
 namespace simd {
 
-// Register tiles: MR pixels by NV vectors of output channels. Every ISA's accumulators, NV vectors of weights and one
-// broadcast pixel must fit the registers (asserted in gemm.hpp), and MR * NV >= 9 hides an FMA of 4 cycles on two ports.
-#if defined(FACENET_SCALAR)
-using vf = float;
-constexpr int width = 1, register_count = 16, tile_rows = 2, tile_vectors = 4;
-#elif defined(FACENET_ISA_AVX512)
-using arch = xsimd::avx512bw;
-constexpr int register_count = 32, tile_rows = 12, tile_vectors = 2;
-#elif defined(FACENET_ISA_AVX2)
-using arch = xsimd::fma3<xsimd::avx2>;  // xsimd::avx2 alone has no FMA
-constexpr int register_count = 16, tile_rows = 6, tile_vectors = 2;
-#elif defined(FACENET_ISA_NEON64)
-// FMAs take the broadcast from a lane of a register. GCC 12 loads those of all rows first, so MR registers, not one:
-// 6x16 (34 of 32) kept two accumulators on the stack, 8x8 takes 26 and still has more FMAs than loads.
-using arch = xsimd::neon64;
-constexpr int register_count = 32, tile_rows = 8, tile_vectors = 2;
-#elif defined(FACENET_ISA_WASM)
-using arch = xsimd::wasm;
-constexpr int register_count = 16, tile_rows = 4, tile_vectors = 2;
-#else
-#  if defined(__SSE4_2__)
-using arch = xsimd::sse4_2;
-#  else
-using arch = xsimd::sse2;
-#  endif
-constexpr int register_count = 16, tile_rows = 6, tile_vectors = 2;
-#endif
+// What a page defines:
+//   vf, width                       the vector, and its floats
+//   register_count                  of vector registers
+//   tile_rows, tile_vectors         register tiles: pixels by vectors of output channels. The accumulators,
+//                                   tile_vectors vectors of weights and one broadcast pixel must fit the registers
+//                                   (asserted in kernels/gemm.hpp), and rows * vectors >= 9 hides an FMA of 4 cycles
+//                                   on two ports
+//   load(const T*), store           `width` floats, Halves, bytes or signed bytes from any address, as floats; and back
+//   load_partial, store_partial     the first n (0 < n < width) floats at p, then zeros; and the way back
+//   set1, max, min                  (max and min stand in brackets wherever they are called: windows.h has macros of
+//                                   these names)
+//   fma(a, b, c), fnma(a, b, c)     a * b + c and c - a * b, rounded once where the ISA has FMA and twice where not
+//   fused                           whether fma rounds once, and is as fast as a product
+//   pair_max(p)                     p holds 2 * width floats: max(p[2 i], p[2 i + 1]) in lane i
+//   transpose(v)                    of `width` vectors: lane j of v[i] becomes lane i of v[j]
+//   at_least(a, b)                  bit i is set where a[i] >= b[i]
+//   prefetch_l2(p)                  prefetches the cache line at p into L2; may_prefetch(p, bytes): whether that is
+//                                   allowed
+//   prefetch_l1(p)                  a hint for the cache line at p, which may be anywhere
+//   pause()                         one turn of a spinning wait
+//   half_in_memory                  whether half-precision weights are worth keeping in memory, or are expanded on load
+//   slow_arithmetic                 whether fewer products pay even at the price of more weights
 
-// Winograd's larger weights come from memory: tiles that must share them before it pays. Without FMA at four lanes
-// arithmetic is so slow that the 4 tiles of an 8x8 output win too (mixed_7a's 3x3: 2.5 -> 1.2 ms).
-// Forms with yet fewer products and yet larger weights: F(6x6, 3x3), and stride 2 (5.4 times the weights: 17x17 outputs win,
-// 6.5 -> 6.1 ms with FMA and 7.9 -> 7.1 without, 8x8 outputs lose a fifth).
-#if defined(FACENET_ISA_WASM)
-constexpr int winograd_tiles = 4, large_winograd_tiles = 9, strided_winograd_tiles = 36;
-#else
-constexpr int winograd_tiles = 16, large_winograd_tiles = 1 << 30, strided_winograd_tiles = 1 << 30;
-#endif
-
-#if !defined(FACENET_SCALAR)
-using vf = xsimd::batch<float, arch>;
-constexpr int width = static_cast<int>(vf::size);
-#endif
+using plain::prefetch_l1;
 
 /// Output channels in one packed panel of weights.
 constexpr int panel = tile_vectors * width;
 
-// max and min stand in brackets, here and where they are called: windows.h has macros of these names.
-#if defined(FACENET_SCALAR)
-FACENET_INLINE vf load(const float* p) noexcept { return *p; }
-FACENET_INLINE void store(float* p, vf v) noexcept { *p = v; }
-FACENET_INLINE vf set1(float x) noexcept { return x; }
-FACENET_INLINE vf fma(vf a, vf b, vf c) noexcept { return a * b + c; }
-FACENET_INLINE vf fnma(vf a, vf b, vf c) noexcept { return c - a * b; }
-FACENET_INLINE vf(max)(vf a, vf b) noexcept { return a > b ? a : b; }
-FACENET_INLINE vf(min)(vf a, vf b) noexcept { return a < b ? a : b; }
-#else
-/// `width` floats from any address, and back.
-FACENET_INLINE vf load(const float* p) noexcept { return vf::load_unaligned(p); }
-FACENET_INLINE void store(float* p, vf v) noexcept { v.store_unaligned(p); }
-FACENET_INLINE vf set1(float x) noexcept { return vf(x); }
-/// a * b + c, rounded once where the ISA has FMA and twice where not (SSE, WebAssembly); relaxed WebAssembly leaves that to
-/// the CPU. And c - a * b, likewise.
-#  if defined(FACENET_ISA_WASM) && defined(__wasm_relaxed_simd__)
-FACENET_INLINE vf fma(vf a, vf b, vf c) noexcept { return vf(wasm_f32x4_relaxed_madd(a, b, c)); }
-FACENET_INLINE vf fnma(vf a, vf b, vf c) noexcept { return vf(wasm_f32x4_relaxed_nmadd(a, b, c)); }
-#  else
-FACENET_INLINE vf fma(vf a, vf b, vf c) noexcept { return xsimd::fma(a, b, c); }
-FACENET_INLINE vf fnma(vf a, vf b, vf c) noexcept { return xsimd::fnma(a, b, c); }
-#  endif
-#  if defined(FACENET_ISA_AVX512)
-// The unmasked forms warn of an uninitialised variable inside GCC 12's own header.
-FACENET_INLINE vf(max)(vf a, vf b) noexcept { return vf(_mm512_maskz_max_ps(0xffff, a, b)); }
-FACENET_INLINE vf(min)(vf a, vf b) noexcept { return vf(_mm512_maskz_min_ps(0xffff, a, b)); }
-#  else
-FACENET_INLINE vf(max)(vf a, vf b) noexcept { return (xsimd::max)(a, b); }
-FACENET_INLINE vf(min)(vf a, vf b) noexcept { return (xsimd::min)(a, b); }
-#  endif
-#endif
 FACENET_INLINE vf add(vf a, vf b) noexcept { return a + b; }
 FACENET_INLINE vf sub(vf a, vf b) noexcept { return a - b; }
 FACENET_INLINE vf mul(vf a, vf b) noexcept { return a * b; }
 FACENET_INLINE vf zero() noexcept { return set1(0.0f); }
+
+/// Bit i is set where p[i] >= bound, for a panel of floats.
+FACENET_INLINE std::uint32_t at_least_mask(const float* p, float bound) noexcept {
+  std::uint32_t bits = 0;
+  for (int v = 0; v < tile_vectors; ++v) bits |= at_least(load(p + v * width), set1(bound)) << (v * width);
+  return bits;
+}
+
 /// The place of the lowest bit that is set in a word that is not 0.
 FACENET_INLINE std::size_t lowest_bit(std::uint64_t word) noexcept {
 #if defined(__GNUC__)
@@ -114,196 +90,53 @@ FACENET_INLINE std::size_t lowest_bit(std::uint64_t word) noexcept {
   return bit;
 #endif
 }
-/// Bit i is set where a[i] >= b[i].
-FACENET_INLINE std::uint32_t at_least(vf a, vf b) noexcept {
-#if defined(FACENET_SCALAR)
-  return a >= b ? 1u : 0u;
-#elif defined(FACENET_ISA_AVX512)
-  return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+
+#if !defined(FACENET_NO_INTEGER)
+
+namespace integer {
+
+// Dot products of unsigned activations and signed weights, summed in 32 bits. Every page simd/integer_<isa>.hpp gives
+// the same sums and the same activations to the bit. It defines, in the ISA's own vector types:
+//   name                            of the instructions, for tests and benchmarks
+//   Activation, zero_point          memory holds q - zero_point of an activation q in 0…255: bytes where the ISA
+//                                   multiplies bytes, 16 bits where it multiplies those (its exact way for 8 bits: a
+//                                   broadcast is then one load)
+//   vi, va, vw                      `width` sums of 32 bits, a broadcast of `group` activations, the weights of `width`
+//                                   channels
+//   group                           products that one dot sums in a lane: 4, or 2
+//   tile_rows, tile_vectors         as in simd.hpp; tile_extra: the registers beside the sums and the weights
+//   place(channel, k)               where a vector's `width * group` packed weights have channel's k-th of a group
+//   load_weights, broadcast         from any address
+//   dot(sum, a, w)                  sum[channel] + sum over k of a[k] * w[channel][k], exact while no sum leaves 32
+//                                   bits
+//   with_offset(sum, p)             adds zero_point * the channels' sums of weights, 32-bit integers at p; where it is
+//                                   0, nothing
+//   to_float(vi)                    to nearest, ties to even
+//   rounded(floats)                 the same value, which no compiler fuses into a sum
+//   store_rounded(p, floats)        values of 0…255 as activations, to nearest, ties to even
+//   store_rounded(p, first, second) two vectors of values of at most 255, what is below 0 as 0: packing saturates
+//   load_activations(p)             `width` activations as floats
+
+constexpr int panel = tile_vectors * width;
+static_assert(4 % group == 0, "packed depth is a multiple of 4");
+static_assert(tile_rows * tile_vectors + tile_vectors + tile_extra <= register_count, "the integer tile would spill");
+
+/// The stored form of an activation 0…255.
+FACENET_INLINE Activation stored(int q) noexcept { return static_cast<Activation>(q - zero_point); }
+FACENET_INLINE int activation_of(Activation a) noexcept { return int{a} + zero_point; }
+
+}  // namespace integer
+
 #else
-  return static_cast<std::uint32_t>((a >= b).mask());
-#endif
-}
 
-/// The first n (0 < n < width) floats at p, zeros behind them; and the way back. Masked where the ISA has that: float by
-/// float, MTCNN's layers of 10 and 28 channels spent a fifth of their time here.
-FACENET_INLINE vf load_partial(const float* p, int n) noexcept {
-#if defined(FACENET_ISA_AVX512)
-  return vf(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p));
-#elif defined(FACENET_ISA_AVX2)
-  return vf(_mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))));
-#else
-  float t[width] = {};
-  for (int i = 0; i < n; ++i) t[i] = p[i];
-  return load(t);
-#endif
-}
-FACENET_INLINE void store_partial(float* p, vf v, int n) noexcept {
-#if defined(FACENET_ISA_AVX512)
-  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
-#elif defined(FACENET_ISA_AVX2)
-  _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), v);
-#else
-  float t[width];
-  store(t, v);
-  for (int i = 0; i < n; ++i) p[i] = t[i];
-#endif
-}
+namespace integer {  // what plan/ asks for where nothing is an integer
 
-/// One half as a float, exactly, subnormals and infinities included, and where denormal floats count as zero too: no
-/// intermediate is one.
-inline float half_to_float(Half h) noexcept {
-  const std::uint32_t magnitude = h.bits & 0x7fffu;
-  float f = static_cast<float>(magnitude) * 0x1p-24f;  // a subnormal half is so many times 2^-24
-  std::uint32_t bits;
-  std::memcpy(&bits, &f, sizeof bits);
-  if (magnitude >= 0x400u) bits = (magnitude << 13) + (magnitude >= 0x7c00u ? 224u << 23 : 112u << 23);  // bias 127 for 15
-  bits |= (h.bits & 0x8000u) << 16;
-  std::memcpy(&f, &bits, sizeof f);
-  return f;
-}
-/// The nearest half, ties to even; overflow becomes infinity.
-inline Half float_to_half(float f) noexcept {
-  std::uint32_t x;
-  std::memcpy(&x, &f, sizeof x);
-  const auto sign = static_cast<std::uint16_t>((x >> 16) & 0x8000u);
-  x &= 0x7fffffffu;
-  if (x >= 0x7f800000u) return {static_cast<std::uint16_t>(sign | (x > 0x7f800000u ? 0x7e00u : 0x7c00u))};
-  if (x >= 0x477ff000u) return {static_cast<std::uint16_t>(sign | 0x7c00u)};
-  if (x >= 0x38800000u) {  // a normal half: rebias, round the 13 lost bits
-    const std::uint32_t r = x - (112u << 23) + 0xfffu + ((x >> 13) & 1u);
-    return {static_cast<std::uint16_t>(sign | (r >> 13))};
-  }
-  if (x < 0x33000000u) return {sign};  // below half of the smallest subnormal
-  const std::uint32_t shift = 126u - (x >> 23), m = (x & 0x7fffffu) | 0x800000u;
-  const std::uint32_t half = 1u << (shift - 1), q = m >> shift, rest = m & ((1u << shift) - 1);
-  return {static_cast<std::uint16_t>(sign | (q + (rest > half || (rest == half && (q & 1u)) ? 1u : 0u)))};
-}
+using Activation = std::uint8_t;
+constexpr int zero_point = 0, tile_rows = 1, panel = 1;
 
-/// `width` weights as floats. The half-precision form converts in registers on AVX-512, AVX2 (F16C) and NEON.
-FACENET_INLINE vf load(const Half* p) noexcept {
-#if defined(FACENET_ISA_AVX512)
-  return vf(_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
-#elif defined(FACENET_ISA_AVX2) && defined(__F16C__)
-  return vf(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-#elif defined(FACENET_ISA_NEON64)
-  return vf(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits))));
-#else
-  float t[width];
-  for (int i = 0; i < width; ++i) t[i] = half_to_float(p[i]);
-  return load(t);
+}  // namespace integer
+
 #endif
-}
-/// `width` bytes as floats.
-FACENET_INLINE vf load(const std::uint8_t* p) noexcept {
-#if defined(FACENET_ISA_AVX512)
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return vf(_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepu8_epi32(0xffff, bytes)));
-#elif defined(FACENET_ISA_AVX2)
-  return vf(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))));
-#else
-  float t[width];
-  for (int i = 0; i < width; ++i) t[i] = static_cast<float>(p[i]);
-  return load(t);
-#endif
-}
-
-/// `width` signed bytes as floats.
-FACENET_INLINE vf load(const std::int8_t* p) noexcept {
-#if defined(FACENET_ISA_AVX512)
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return vf(_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, bytes)));
-#elif defined(FACENET_ISA_AVX2)
-  return vf(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))));
-#else
-  float t[width];
-  for (int i = 0; i < width; ++i) t[i] = static_cast<float>(p[i]);
-  return load(t);
-#endif
-}
-
-/// Whether half-precision weights are worth keeping in memory here, or are expanded on load.
-#if defined(FACENET_ISA_AVX512) || (defined(FACENET_ISA_AVX2) && defined(__F16C__)) || defined(FACENET_ISA_NEON64)
-constexpr bool half_in_memory = true;
-#else
-constexpr bool half_in_memory = false;
-#endif
-
-/// Bit i is set where p[i] >= bound, for a panel of floats.
-FACENET_INLINE std::uint32_t at_least_mask(const float* p, float bound) noexcept {
-  std::uint32_t bits = 0;
-  for (int v = 0; v < tile_vectors; ++v) bits |= at_least(load(p + v * width), set1(bound)) << (v * width);
-  return bits;
-}
-
-/// Asks for the cache line at p, into L1 or only as far as L2. WebAssembly has no such instruction: there a
-/// load asks whose value nobody waits for (Block8's layers 18 -> 24 GFLOP/s in V8), so the memory must exist.
-FACENET_INLINE void prefetch(const void* p) noexcept {
-#if defined(__GNUC__)
-  __builtin_prefetch(p, 0, 3);
-#else
-  (void)p;
-#endif
-}
-FACENET_INLINE void prefetch_l2(const void* p) noexcept {
-#if defined(FACENET_ISA_WASM)
-  (void)*static_cast<const volatile char*>(p);
-#elif defined(__GNUC__)
-  __builtin_prefetch(p, 0, 2);
-#else
-  (void)p;
-#endif
-}
-
-/// Whether `bytes` from p may be asked for: anything anywhere, but in WebAssembly what lies in memory.
-FACENET_INLINE bool may_prefetch(const void* p, std::int64_t bytes) noexcept {
-#if defined(FACENET_ISA_WASM)
-  return std::int64_t{static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(p))} + bytes <=
-         std::int64_t{static_cast<std::uint32_t>(__builtin_wasm_memory_size(0))} << 16;
-#else
-  (void)p, (void)bytes;
-  return true;
-#endif
-}
-
-/// One turn of a spinning wait.
-FACENET_INLINE void pause() noexcept {
-#if defined(__SSE2__)
-  _mm_pause();
-#elif defined(__aarch64__)
-  __asm__ __volatile__("yield");
-#endif
-}
-
-/// Denormals are flushed to zero on this thread while it lives: arithmetic on them is up to 100 times slower on some
-/// CPUs, and speed must not depend on the data. Rounding is to nearest and nothing traps, whatever the caller chose, so
-/// that all threads compute the same bits. The caller's mode comes back at the end.
-/// Other ISAs have no such mode (WebAssembly, RISC-V, s390x) or none that is set here (32-bit ARM): denormals count there.
-class FlushDenormals {
- public:
-  FlushDenormals(const FlushDenormals&) = delete;
-  FlushDenormals& operator=(const FlushDenormals&) = delete;
-#if defined(__SSE2__)
-  FlushDenormals() noexcept : saved_(_mm_getcsr()) { _mm_setcsr(0x9fc0u); }  // FTZ, DAZ, all exceptions masked
-  ~FlushDenormals() { _mm_setcsr(saved_); }
-
- private:
-  unsigned saved_;
-#elif defined(__aarch64__)
-  FlushDenormals() noexcept {
-    __asm__ __volatile__("mrs %0, fpcr" : "=r"(saved_));
-    // FZ; every other bit is a default. The clobber keeps loads and stores, and so what is between them, on their side.
-    __asm__ __volatile__("msr fpcr, %0" : : "r"(std::uint64_t{1} << 24) : "memory");
-  }
-  ~FlushDenormals() { __asm__ __volatile__("msr fpcr, %0" : : "r"(saved_) : "memory"); }
-
- private:
-  std::uint64_t saved_ = 0;
-#else
-  FlushDenormals() noexcept {}
-  ~FlushDenormals() {}
-#endif
-};
 
 }  // namespace simd
 

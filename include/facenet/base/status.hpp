@@ -1,4 +1,4 @@
-// Errors as values: Errc, Status, Result<T>. Layer 0.
+// Errors as values: Errc, Status, Result<T>.
 #pragma once
 
 #include <cstddef>
@@ -8,12 +8,63 @@
 #include <type_traits>
 #include <utility>
 
-#include "facenet/config.hpp"
+#include "facenet/base/config.hpp"
+#include "facenet/base/text.hpp"
 #if FACENET_EXCEPTIONS
 #  include <stdexcept>
 #endif
 
 FACENET_BEGIN
+
+// What Status does seldom, once and not at each of its thousand places: inlined, it was a tenth of a WebAssembly
+// module. These are the unit's own, named like everything with a body; only Status itself is shared by units.
+namespace status_text {
+
+/// Puts `outer` and ": " before the text in `place`, which has room for `capacity` bytes and a final zero.
+FACENET_NOINLINE inline void put_before(char* place, std::size_t capacity, const char* outer,
+                                        std::size_t length) noexcept {
+  const std::size_t sep = place[0] != 0 ? 2 : 0, have = std::strlen(place);
+  if (length + sep > capacity) length = capacity - sep;
+  const std::size_t keep = have < capacity - length - sep ? have : capacity - length - sep;
+  std::memmove(place + length + sep, place, keep);
+  std::memcpy(place, outer, length);
+  if (sep != 0) std::memcpy(place + length, ": ", 2);
+  place[length + sep + keep] = 0;
+}
+
+/// Writes "place: text (byte N)" into `out`, cut to `size` bytes with its final zero.
+FACENET_NOINLINE inline void print(const char* place, const char* text, std::int64_t offset, char* out,
+                                   std::size_t size) noexcept {
+  if (out == nullptr || size == 0) return;
+  std::size_t used = 0;
+  const auto put = [&](const char* s) {
+    for (; *s != 0 && used + 1 < size; ++s) out[used++] = *s;
+  };
+  if (place[0] != 0) {
+    put(place);
+    put(": ");
+  }
+  put(text);
+  if (offset >= 0) {
+    char digits[24];
+    std::size_t n = sizeof digits;
+    digits[--n] = 0;
+    do {
+      digits[--n] = static_cast<char>('0' + offset % 10);
+      offset /= 10;
+    } while (offset != 0);
+    put(" (byte ");
+    put(digits + n);
+    put(")");
+  }
+  out[used] = 0;
+}
+
+}  // namespace status_text
+
+FACENET_END
+
+FACENET_DATA_BEGIN
 
 enum class Errc : std::uint8_t {
   ok = 0,
@@ -25,77 +76,49 @@ enum class Errc : std::uint8_t {
   corrupt,           // a checksum or an internal rule of the format is broken
   unsupported,       // well-formed, but of a kind this library does not read
   limit_exceeded,    // larger than a documented limit
-  shape_mismatch,    // a tensor or picture has another shape than is needed
   weights_mismatch,  // a weight file that does not belong to this network
+  cancelled,         // the caller's flag was set
 };
 
 /// The name of a code, for logs: "ok", "corrupt", …
-inline const char* name(Errc e) noexcept {
-  constexpr const char* names[] = {"ok",          "invalid_argument", "out_of_memory",  "io_error",
-                                   "not_found",   "truncated",        "corrupt",        "unsupported",
-                                   "limit_exceeded", "shape_mismatch", "weights_mismatch"};
+FACENET_INLINE const char* name(Errc e) noexcept {
+  constexpr const char* names[] = {
+      "ok",      "invalid_argument", "out_of_memory",  "io_error",         "not_found", "truncated",
+      "corrupt", "unsupported",      "limit_exceeded", "weights_mismatch", "cancelled"};
   return names[static_cast<std::size_t>(e)];
 }
 
 /// What went wrong: a code, one sentence with static lifetime, and where (a file, tensor or layer, a byte
-/// offset). Copying never allocates. A default-made Status is success.
+/// offset). Copying never allocates. A default-made Status is success, and costs four stores: of the place only the
+/// final zero is set. Every member is inlined, so units compiled for different CPUs share no code of it.
 class [[nodiscard]] Status {
  public:
-  constexpr Status() noexcept = default;
-  Status(Errc code, const char* text) noexcept : text_(text), code_(code) {}
+  FACENET_INLINE Status() noexcept { place_[0] = 0; }
+  FACENET_INLINE Status(Errc code, const char* text) noexcept : text_(text), code_(code) { place_[0] = 0; }
 
-  bool ok() const noexcept { return code_ == Errc::ok; }
-  explicit operator bool() const noexcept { return ok(); }
-  Errc code() const noexcept { return code_; }
+  FACENET_INLINE bool ok() const noexcept { return code_ == Errc::ok; }
+  FACENET_INLINE explicit operator bool() const noexcept { return ok(); }
+  FACENET_INLINE Errc code() const noexcept { return code_; }
   /// The sentence, without place and without a final full stop.
-  const char* text() const noexcept { return text_; }
+  FACENET_INLINE const char* text() const noexcept { return text_; }
   /// The place: "file: tensor: …", each `in()` puts its own before the last; cut after 383 bytes. May be "".
-  const char* place() const noexcept { return place_; }
+  FACENET_INLINE const char* place() const noexcept { return place_; }
   /// Byte offset in the file, or -1.
-  std::int64_t offset() const noexcept { return offset_; }
+  FACENET_INLINE std::int64_t offset() const noexcept { return offset_; }
 
-  Status& at(std::int64_t byte_offset) noexcept {
+  FACENET_INLINE Status& at(std::int64_t byte_offset) noexcept {
     offset_ = byte_offset;
     return *this;
   }
   /// Puts `outer` before the place: the innermost call names the tensor, its caller the file.
-  Status& in(const char* outer) noexcept { return in(outer, std::strlen(outer)); }
-  Status& in(const char* outer, std::size_t length) noexcept {
-    const std::size_t sep = place_[0] != 0 ? 2 : 0, have = std::strlen(place_);
-    if (length + sep > capacity) length = capacity - sep;
-    const std::size_t keep = have < capacity - length - sep ? have : capacity - length - sep;
-    std::memmove(place_ + length + sep, place_, keep);
-    std::memcpy(place_, outer, length);
-    if (sep != 0) std::memcpy(place_ + length, ": ", 2);
-    place_[length + sep + keep] = 0;
+  FACENET_INLINE Status& in(const char* outer) noexcept { return in(outer, std::strlen(outer)); }
+  FACENET_INLINE Status& in(const char* outer, std::size_t length) noexcept {
+    status_text::put_before(place_, capacity, outer, length);
     return *this;
   }
   /// Writes "place: text (byte N)" into `out`, cut to `size` bytes with its final zero; returns `out`.
-  char* print(char* out, std::size_t size) const noexcept {
-    if (size == 0) return out;
-    std::size_t used = 0;
-    auto put = [&](const char* s) {
-      for (; *s != 0 && used + 1 < size; ++s) out[used++] = *s;
-    };
-    if (place_[0] != 0) {
-      put(place_);
-      put(": ");
-    }
-    put(text_);
-    if (offset_ >= 0) {
-      char digits[24];
-      std::size_t n = sizeof digits;
-      digits[--n] = 0;
-      std::int64_t v = offset_;
-      do {
-        digits[--n] = static_cast<char>('0' + v % 10);
-        v /= 10;
-      } while (v != 0);
-      put(" (byte ");
-      put(digits + n);
-      put(")");
-    }
-    out[used] = 0;
+  FACENET_INLINE char* print(char* out, std::size_t size) const noexcept {
+    status_text::print(place_, text_, offset_, out, size);
     return out;
   }
 
@@ -104,18 +127,25 @@ class [[nodiscard]] Status {
   const char* text_ = "ok";
   std::int64_t offset_ = -1;
   Errc code_ = Errc::ok;
-  char place_[capacity + 1] = {};
+  char place_[capacity + 1];
 };
+
+FACENET_DATA_END
+
+FACENET_BEGIN
 
 /// A T or the Status that says why there is none.
 template <class T>
 class [[nodiscard]] Result {
  public:
   Result(T value) noexcept : has_(true) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
-  Result(Status status) noexcept : status_(std::move(status)), has_(false) {}
+  Result(Status status) noexcept : status_(status), has_(false) {}
   Result(Errc code, const char* text) noexcept : status_(code, text), has_(false) {}
-  Result(Result&& other) noexcept : status_(std::move(other.status_)), has_(other.has_) {
-    if (has_) ::new (static_cast<void*>(&value_)) T(std::move(other.value_));
+  Result(Result&& other) noexcept : has_(other.has_) {
+    if (has_)
+      ::new (static_cast<void*>(&value_)) T(std::move(other.value_));
+    else
+      status_ = other.status_;
   }
   Result& operator=(Result&& other) noexcept {
     if (this != &other) {

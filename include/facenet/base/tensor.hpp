@@ -1,9 +1,12 @@
-// Shape and TensorView: NHWC floats with a pixel stride. Layer 1.
+// Shape, Window and TensorView: NHWC floats with a pixel stride.
 #pragma once
 
-#include "facenet/memory.hpp"
+#include "facenet/base/memory.hpp"
 
 FACENET_BEGIN
+
+/// The most components of an embedding: what a weight file may declare is what a gallery takes.
+constexpr int max_embedding_dim = 16384;
 
 /// Height, width and channels of one image's activation. The batch is always outside.
 struct Shape {
@@ -14,6 +17,48 @@ struct Shape {
   friend constexpr bool operator==(Shape a, Shape b) noexcept { return a.h == b.h && a.w == b.w && a.c == b.c; }
   friend constexpr bool operator!=(Shape a, Shape b) noexcept { return !(a == b); }
 };
+
+/// The rectangle that a convolution or a pool looks at: k(3), k(1, 7).pad(0, 3), k(3).stride(2).
+class Window {
+ public:
+  int kh = 1, kw = 1, pad_h = 0, pad_w = 0;
+
+  constexpr Window() noexcept = default;
+  constexpr Window(int h, int w) noexcept : kh(h), kw(w) {}
+  constexpr Window stride(int s) const noexcept {
+    Window w = *this;
+    w.stride_ = s;
+    return w;
+  }
+  constexpr Window pad(int h, int w_) const noexcept {
+    Window w = *this;
+    w.pad_h = h;
+    w.pad_w = w_;
+    return w;
+  }
+  /// Pools: a last window that is only partly inside still counts (Caffe, MTCNN).
+  constexpr Window ceil() const noexcept {
+    Window w = *this;
+    w.ceil_ = true;
+    return w;
+  }
+  constexpr int stride() const noexcept { return stride_; }
+  constexpr int taps() const noexcept { return kh * kw; }
+  constexpr int out(int in, int kernel, int padding) const noexcept {
+    const int free = in + 2 * padding - kernel;
+    return free < 0 ? 0 : (ceil_ ? (free + stride_ - 1) / stride_ : free / stride_) + 1;
+  }
+  /// Height and width of what a picture becomes.
+  constexpr Shape out(Shape in, int channels) const noexcept {
+    return {out(in.h, kh, pad_h), out(in.w, kw, pad_w), channels};
+  }
+
+ private:
+  int stride_ = 1;
+  bool ceil_ = false;
+};
+constexpr Window k(int side) noexcept { return {side, side}; }
+constexpr Window k(int h, int w) noexcept { return {h, w}; }
 
 /// n images of `shape`, channels innermost. Strides are in elements, so a view can be a slice of the channels of a
 /// wider tensor, or the inside of one that has a halo of zeros around it.

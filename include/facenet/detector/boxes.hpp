@@ -1,17 +1,22 @@
-// The detector's arithmetic on boxes: pyramid, regression, squaring, non-maximum suppression, selection. Layer 5.
+// The detector's arithmetic on boxes: pyramid, regression, squaring, non-maximum suppression, selection.
 //
 // Everything is float32 in the order of facenet-pytorch 2.6's models/utils/detect_face.py and each operation is
-// rounded by itself: in double, or with a product fused into the sum behind it, one face of a test photograph is lost.
+// rounded by itself: in double, or with a product fused into the sum after it, one face of a test photograph is lost.
 #pragma once
 
 #include <algorithm>
 
+#include "facenet/base/owned.hpp"
+#include "facenet/base/rounding.hpp"
 #include "facenet/image.hpp"
 
-FACENET_BEGIN
+FACENET_DATA_BEGIN
 
 struct Point {
   float x = 0, y = 0;
+
+  FACENET_INLINE constexpr Point() noexcept {}
+  FACENET_INLINE constexpr Point(float right, float down) noexcept : x(right), y(down) {}
 };
 
 /// One face, in pixels of the picture. The box may reach past the picture's edges.
@@ -19,7 +24,13 @@ struct Face {
   Box box;
   float score = 0;     // 0 … 1, O-Net's
   Point landmarks[5];  // as seen: left eye, right eye, nose, left corner of the mouth, right corner
+
+  FACENET_INLINE constexpr Face() noexcept {}
 };
+
+FACENET_DATA_END
+
+FACENET_BEGIN
 
 namespace detail {
 
@@ -27,29 +38,43 @@ namespace detail {
 template <class T>
 class List {
  public:
+  /// Where it grows; what it has stays where it is.
+  void grow_in(Memory memory) noexcept { memory_ = memory; }
+  Memory memory() const noexcept { return memory_; }
+  std::size_t capacity() const noexcept { return items_.size(); }
   std::size_t size() const noexcept { return size_; }
   bool empty() const noexcept { return size_ == 0; }
   T* data() noexcept { return items_.data(); }
   const T* data() const noexcept { return items_.data(); }
-  T& operator[](std::size_t i) noexcept { return items_[i]; }
-  const T& operator[](std::size_t i) const noexcept { return items_[i]; }
+  template <class I>
+  T& operator[](I i) noexcept {
+    return items_[i];
+  }
+  template <class I>
+  const T& operator[](I i) const noexcept {
+    return items_[i];
+  }
   T* begin() noexcept { return data(); }
   T* end() noexcept { return data() + size_; }
   const T* begin() const noexcept { return data(); }
   const T* end() const noexcept { return data() + size_; }
   void clear() noexcept { size_ = 0; }
-  void shrink(std::size_t size) noexcept { size_ = size < size_ ? size : size_; }
+  void shrink(std::size_t count) noexcept {
+    if (count < size()) size_ = count;
+  }
 
   /// Error: out_of_memory; the items stay.
   Status reserve(std::size_t count) noexcept {
     if (count <= items_.size()) return {};
     const std::size_t doubled = 2 * items_.size();
-    auto grown = Buffer<T>::make(count > doubled ? count : doubled, false);
-    if (!grown) return grown.status();
-    if (size_ != 0) std::memcpy(static_cast<void*>(grown->data()), items_.data(), size_ * sizeof(T));
-    items_ = std::move(*grown);
+    Buffer<T> grown;
+    FACENET_TRY(allocate(grown, count > doubled ? count : doubled, false, memory_));
+    if (size_ != 0) std::memcpy(static_cast<void*>(grown.data()), items_.data(), size_ * sizeof(T));
+    items_ = std::move(grown);
     return {};
   }
+  /// Room for `count` items, before there are any.
+  Status reserve_bulk(std::size_t count) noexcept { return allocate_bulk(items_, count, false, memory_); }
   /// `count` items, new ones unset.
   Status resize(std::size_t count) noexcept {
     FACENET_TRY(reserve(count));
@@ -57,21 +82,18 @@ class List {
     return {};
   }
   Status push(const T& item) noexcept {
-    if (size_ == items_.size()) FACENET_TRY(reserve(size_ + 1 < 64 ? 64 : size_ + 1));
-    items_[size_++] = item;
+    const std::size_t count = size_;
+    if (count == items_.size()) FACENET_TRY(reserve(count + 1 < 64 ? 64 : count + 1));
+    items_[count] = item;
+    size_ = count + 1;
     return {};
   }
 
  private:
   Buffer<T> items_;
-  std::size_t size_ = 0;
+  Moved<std::size_t> size_;
+  Memory memory_;
 };
-
-/// a * b rounded to float, whatever -ffp-contract says: a product that has been in memory cannot be fused into a sum.
-inline float rounded_product(float a, float b) noexcept {
-  volatile float p = a * b;
-  return p;
-}
 
 // ---- The pyramid ----------------------------------------------------------------------------------------------------
 
@@ -80,16 +102,32 @@ struct Level {
   double scale = 1;           // pixels of the level in one of the picture
   int width = 0, height = 0;  // of the shrunk picture
   int columns = 0, rows = 0;  // windows of 12x12, two pixels apart: P-Net's output, its pool counted up (ceil mode)
+  std::ptrdiff_t kept = -1;   // where its planes begin among those of the small levels
 };
 
 constexpr int pnet_windows(int side) noexcept { return (side - 2 + 1) / 2 - 4; }
+
+/// Levels of a picture's pyramid.
+inline std::size_t pyramid_levels(int width, int height, int min_face, double factor) noexcept {
+  std::size_t count = 0;
+  for (double least = (width < height ? width : height) * (12.0 / min_face); least >= 12; least *= factor) ++count;
+  return count;
+}
+
+/// The pixels of a min_face that is a share of the picture's shorter side; 12 are the least that P-Net sees unenlarged.
+inline int share_of(double share, int width, int height) noexcept {
+  const int pixels = static_cast<int>(share * (width < height ? width : height) + 0.5);
+  return pixels < 12 ? 12 : pixels;
+}
 
 /// From 12 / min_face on, each `factor` times the one before, as long as the short side has 12 pixels. None for a
 /// picture thinner than min_face. Error: out_of_memory.
 inline Status make_pyramid(int width, int height, int min_face, double factor, List<Level>& out) noexcept {
   out.clear();
   const double first = 12.0 / min_face;
-  const auto side = [](int pixels, double scale) { return static_cast<int>(rounded_product(pixels, scale) + 1); };
+  const auto side = [](int pixels, double scale) {
+    return static_cast<int>(rounded_product<double>(pixels, scale) + 1);
+  };
   double scale = first, least = (width < height ? width : height) * first;
   for (; least >= 12; scale *= factor, least *= factor) {
     Level l;
@@ -112,7 +150,7 @@ inline Box window_box(int x, int y, double scale) noexcept {
 
 // ---- One box --------------------------------------------------------------------------------------------------------
 
-/// Moves each edge by its offset times the side: `extra` is 0 behind P-Net and 1 behind the other two.
+/// Moves each edge by its offset times the side: `extra` is 0 after P-Net and 1 after the other two.
 inline Box regress(Box b, const float* offset, float extra) noexcept {
   const float w = b.x1 - b.x0 + extra, h = b.y1 - b.y0 + extra;
   return {b.x0 + rounded_product(offset[0], w), b.y0 + rounded_product(offset[1], h),
@@ -132,10 +170,7 @@ inline Box square(Box b) noexcept {
 /// The pixels that R-Net or O-Net looks at: truncated, and cut to the picture; the first counts as number 1. May be
 /// empty or turned inside out: ask ImageView::holds().
 inline Rect pixels_of(Box b, int width, int height) noexcept {
-  const auto whole = [](float v) {
-    constexpr float beyond = 1 << 24;
-    return v != v ? 0 : static_cast<int>(v > beyond ? beyond : v < -beyond ? -beyond : v);
-  };
+  const auto whole = [](float v) { return whole_pixels(static_cast<double>(v)); };
   const int x = whole(b.x0), y = whole(b.y0), ex = whole(b.x1), ey = whole(b.y1);
   return {x < 1 ? 0 : x - 1, y < 1 ? 0 : y - 1, ex > width ? width : ex, ey > height ? height : ey};
 }
@@ -189,8 +224,7 @@ inline Status nms(const Box* boxes, std::size_t count, float threshold, NmsScrat
     const int* at =
         std::lower_bound(s.by_left.begin(), s.by_left.end(), from, [&](int a, float x) { return boxes[a].x0 < x; });
     for (; at != s.by_left.end() && boxes[*at].x0 <= to; ++at)
-      if (*at > index && s.dead[static_cast<std::size_t>(*at)] == 0 && overlap_union(b, boxes[*at]) > threshold)
-        s.dead[static_cast<std::size_t>(*at)] = 1;
+      if (*at > index && s.dead[*at] == 0 && overlap_union(b, boxes[*at]) > threshold) s.dead[*at] = 1;
   }
   return {};
 }

@@ -1,16 +1,18 @@
 // What facenet::dispatch's library and dispatch.hpp call each other by: plain C, the same whatever a unit is compiled
-// for, so outside of the inline namespace. Layer 6.
+// for, so outside of the inline namespace.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
-#include "facenet/config.hpp"
+#include "facenet/base/config.hpp"
 
 // The version is part of the name: a library and headers that do not belong together do not link.
 #define FACENET_DISPATCH_JOIN2_(a, b, c) facenet_dispatch_##a##_##b##_##c
 #define FACENET_DISPATCH_JOIN_(a, b, c) FACENET_DISPATCH_JOIN2_(a, b, c)
-#define FACENET_DISPATCH_ENTRY FACENET_DISPATCH_JOIN_(FACENET_VERSION_MAJOR, FACENET_VERSION_MINOR, FACENET_VERSION_PATCH)
+#define FACENET_DISPATCH_ENTRY \
+  FACENET_DISPATCH_JOIN_(FACENET_VERSION_MAJOR, FACENET_VERSION_MINOR, FACENET_VERSION_PATCH)
 
 namespace facenet_dispatch {
 
@@ -20,7 +22,8 @@ struct RecordSizes {
 
 template <class Status, class EmbedderOptions, class ModelInfo, class ImageView, class DetectorOptions, class Face>
 constexpr RecordSizes record_sizes() noexcept {
-  return {sizeof(Status), sizeof(EmbedderOptions), sizeof(ModelInfo), sizeof(ImageView), sizeof(DetectorOptions), sizeof(Face)};
+  return {sizeof(Status),    sizeof(EmbedderOptions), sizeof(ModelInfo),
+          sizeof(ImageView), sizeof(DetectorOptions), sizeof(Face)};
 }
 
 /// The objects of one ISA. void*: an object of it, or a record of the caller's. A null object: `status` says why.
@@ -29,15 +32,20 @@ struct Table {
   const char* parallel;
   RecordSizes sizes;
 
-  void* (*load_embedder)(const char* path, const unsigned char* bytes, std::size_t size, const void* options, void* status);
+  void* (*load_embedder)(const char* path, const unsigned char* bytes, std::size_t size, const void* options,
+                         void* status);
   void* (*fork_embedder)(void* embedder, int threads, int batch, void* status);
   void (*free_embedder)(void* embedder);
+  void (*cancel_embedder_when)(void* embedder, const std::atomic<bool>* flag);
   const void* (*embedder_info)(void* embedder);
   int (*embedder_dim)(void* embedder);
-  void (*embed)(void* embedder, const void* faces, int n, float* out, void* status);
-  void (*embed_nhwc)(void* embedder, const float* pixels, int n, float* out, void* status);
+  // Arrays as pointers and counts of elements.
+  void (*embed)(void* embedder, const void* faces, std::size_t count, float* out, std::size_t room, void* status);
+  void (*embed_nhwc)(void* embedder, const float* pixels, std::size_t count, float* out, std::size_t room,
+                     void* status);
 
-  void* (*load_detector)(const char* path, const unsigned char* bytes, std::size_t size, const void* options, void* status);
+  void* (*load_detector)(const char* path, const unsigned char* bytes, std::size_t size, const void* options,
+                         void* status);
   void* (*fork_detector)(void* detector, const void* options, void* status);
   void (*free_detector)(void* detector);
   const void* (*detector_options)(void* detector);
@@ -47,5 +55,5 @@ struct Table {
 
 }  // namespace facenet_dispatch
 
-/// The table of $FACENET_FORCE_ISA, else of the widest ISA that this CPU has. Null: `text` and `place` say why.
+/// The table of $FACENET_FORCE_ISA, else of the best ISA that this CPU has. Null: `text` and `place` say why.
 extern "C" const facenet_dispatch::Table* FACENET_DISPATCH_ENTRY(const char** text, const char** place) noexcept;

@@ -1,5 +1,5 @@
 // Convolution by register tiles: 1x1 as GEMM, k x k as implicit GEMM (no im2col: NHWC rows are read where they lie).
-// Layer 2.
+//
 #pragma once
 
 #include "facenet/kernels/gemm.hpp"
@@ -9,27 +9,27 @@ FACENET_BEGIN
 namespace kernels {
 
 /// Names an epilogue type where a plan stores it.
-enum class Fuse : std::uint8_t { bias, bias_relu, bias_prelu, bias_residual, bias_residual_relu };
+enum class EpilogueKind : std::uint8_t { bias, bias_relu, bias_prelu, bias_residual, bias_residual_relu };
 
 /// Where some of a convolution's panels go: siblings that read the same input are one GEMM with several outputs.
 struct Segment {
   TensorView out;
   int first_panel = 0;
-  Fuse fuse = Fuse::bias_relu;
+  EpilogueKind epilogue = EpilogueKind::bias_relu;
 };
 
 struct ConvArgs {
   static constexpr int max_segments = 4;
   ConstTensorView in;  // data: the window of output pixel (0, 0), so inside a halo of zeros where there is padding
   int stride = 1;
-  Shape out;           // h, w of the output; c: all segments together, each but the last a whole number of panels
+  Shape out;  // h, w of the output; c: all segments together, each but the last a whole number of panels
   Runs runs{};
   const void* weights = nullptr;  // panels(out.c, panel) packed panels of float or Half
   bool half = false;              // only where simd::half_in_memory
   int panel = simd::panel;        // or simd::width
-  const float* bias = nullptr;    // bias_stride floats a panel: its biases, and behind them PReLU's slopes
+  const float* bias = nullptr;    // bias_stride floats a panel: its biases, then PReLU's slopes
   int bias_stride = simd::panel;
-  int first_panel = 0;            // the one that `weights` begins with
+  int first_panel = 0;  // the one that `weights` begins with
   Segment segments[max_segments];
   int segment_count = 1;
 
@@ -45,8 +45,7 @@ namespace detail {
 struct PixelWalk {
   int x, y, image;
   Shape out;
-  PixelWalk(int m, Shape s) noexcept
-      : x(m % s.w), y(m / s.w % s.h), image(m / (s.w * s.h)), out(s) {}
+  PixelWalk(int m, Shape s) noexcept : x(m % s.w), y(m / s.w % s.h), image(m / (s.w * s.h)), out(s) {}
   void next() noexcept {
     if (++x < out.w) return;
     x = 0;
@@ -56,8 +55,9 @@ struct PixelWalk {
   }
 };
 
-/// Calls f(i, count, image, y, x) for each piece of a row among output pixels m … m + pixels - 1: pixel m + i is the first
-/// of `count` side by side. P-Net's many narrow layers spent a tenth of their time on addresses found pixel by pixel.
+/// Calls f(i, count, image, y, x) for each piece of a row among output pixels m … m + pixels - 1: pixel m + i is the
+/// first of `count` side by side. P-Net's many narrow layers spent a tenth of their time on addresses found pixel by
+/// pixel.
 template <class F>
 inline void for_row_pieces(int m, int pixels, Shape out, F&& f) noexcept {
   int x = m % out.w, y = m / out.w % out.h, image = m / (out.w * out.h);
@@ -73,11 +73,11 @@ inline void for_row_pieces(int m, int pixels, Shape out, F&& f) noexcept {
 }
 
 template <class W>
-using TileFn = void (*)(const float* const*, Runs, const W*, const float*, float* const*, int, Ahead);
+using TileFn = void (*)(const float* const*, Runs, const W*, const float*, float* const*, int, PrefetchCursor);
 
 /// tile<E, 1 … tile_rows, NV>.
 template <class E, std::size_t NV, class W, std::size_t... I>
-inline TileFn<W> tile_for(int rows, std::index_sequence<I...>) noexcept {
+FACENET_HIDDEN inline TileFn<W> tile_for(int rows, std::index_sequence<I...>) noexcept {
   static constexpr TileFn<W> table[] = {tile<E, I + 1, NV, W>...};
   return table[rows - 1];
 }
@@ -104,15 +104,18 @@ inline void balanced_tiles(int pixels, F&& f) noexcept {
   }
 }
 
-/// The panel behind b, which has `size` elements, spread evenly over the tiles of `pixels`. A thread's chunks follow each
-/// other in memory, and so do the layers.
+/// The panel after b, which has `size` elements, spread evenly over the tiles of `pixels`. A thread's chunks follow
+/// each other in memory, and so do the layers.
 template <class W>
-inline Ahead ahead_of(const W* b, std::int64_t size, int pixels, int width) noexcept {
+inline PrefetchCursor prefetch_next_panel(const W* b, std::int64_t size, int pixels, int width) noexcept {
   const int tiles = (pixels + simd::tile_rows - 1) / simd::tile_rows;
   const std::int64_t row = std::int64_t{width} * std::int64_t{sizeof(W)};
-  const Ahead next{reinterpret_cast<const char*>(b) + size * std::int64_t{sizeof(W)}, (row + tiles - 1) / tiles};
-  // The steps are rounded up: at most twice the panel is asked for.
-  return simd::may_prefetch(next.from, 2 * size * std::int64_t{sizeof(W)}) ? next : Ahead{reinterpret_cast<const char*>(b), 0};
+  const PrefetchCursor next{reinterpret_cast<const char*>(b) + size * std::int64_t{sizeof(W)},
+                            (row + tiles - 1) / tiles};
+  // The steps are rounded up: at most twice the panel is prefetched.
+  return simd::may_prefetch(next.from, 2 * size * std::int64_t{sizeof(W)})
+             ? next
+             : PrefetchCursor{reinterpret_cast<const char*>(b), 0};
 }
 
 template <class E, class W>
@@ -120,7 +123,7 @@ inline void conv_panel(const ConvArgs& g, const float* const* a, const std::int6
                        const Segment& s) noexcept {
   const std::int64_t depth = std::int64_t{g.runs.count} * g.runs.length;
   const W* b = static_cast<const W*>(g.weights) + (panel - g.first_panel) * depth * g.panel;
-  Ahead ahead = ahead_of(b, depth * g.panel, pixels, g.panel);
+  PrefetchCursor ahead = prefetch_next_panel(b, depth * g.panel, pixels, g.panel);
   const int channel = (panel - s.first_panel) * g.panel;
   const int left = s.out.shape.c - channel, columns = left < g.panel ? left : g.panel;
   balanced_tiles(pixels, [&](int first, int rows) {
@@ -134,12 +137,17 @@ inline void conv_panel(const ConvArgs& g, const float* const* a, const std::int6
 template <class W>
 inline void conv_panel(const ConvArgs& g, const float* const* a, const std::int64_t* c, int pixels, int panel,
                        const Segment& s) noexcept {
-  switch (s.fuse) {
-    case Fuse::bias: return conv_panel<Bias, W>(g, a, c, pixels, panel, s);
-    case Fuse::bias_relu: return conv_panel<BiasRelu, W>(g, a, c, pixels, panel, s);
-    case Fuse::bias_prelu: return conv_panel<BiasPRelu, W>(g, a, c, pixels, panel, s);
-    case Fuse::bias_residual: return conv_panel<BiasResidual, W>(g, a, c, pixels, panel, s);
-    case Fuse::bias_residual_relu: return conv_panel<BiasResidualRelu, W>(g, a, c, pixels, panel, s);
+  switch (s.epilogue) {
+    case EpilogueKind::bias:
+      return conv_panel<Bias, W>(g, a, c, pixels, panel, s);
+    case EpilogueKind::bias_relu:
+      return conv_panel<BiasRelu, W>(g, a, c, pixels, panel, s);
+    case EpilogueKind::bias_prelu:
+      return conv_panel<BiasPRelu, W>(g, a, c, pixels, panel, s);
+    case EpilogueKind::bias_residual:
+      return conv_panel<BiasResidual, W>(g, a, c, pixels, panel, s);
+    case EpilogueKind::bias_residual_relu:
+      return conv_panel<BiasResidualRelu, W>(g, a, c, pixels, panel, s);
   }
 }
 

@@ -1,8 +1,8 @@
-// The register tile, its epilogues and the packing of weights into panels. Layer 2.
+// The register tile, its epilogues and the packing of weights into panels.
 #pragma once
 
-#include "facenet/simd.hpp"
-#include "facenet/tensor.hpp"
+#include "facenet/base/simd.hpp"
+#include "facenet/base/tensor.hpp"
 
 FACENET_BEGIN
 
@@ -18,13 +18,17 @@ using simd::vf;
 /// one vector (simd::width) where that wastes less: MTCNN's 10 and 28 channels, the 80 of conv2d_3b.
 constexpr int panels(int n, int width = simd::panel) noexcept { return (n + width - 1) / width; }
 
-/// Packs panel p of OIHW weights [n][cin][kh][kw] as T (float or Half), each multiplied by `scale` (a residual's).
-/// out: the panels, kh * kw * cin * width elements each. One call a panel: a WebAssembly engine that compiles while it
-/// runs changes to better code at the next call only.
+/// OIHW weights [n][cin][taps], and the width of the panels they are packed into.
+struct PackShape {
+  int n, cin, taps, width = simd::panel;
+};
+
+/// Packs panel p of OIHW weights as T (float or Half), each multiplied by `scale` (a residual's). out: the panels,
+/// taps * cin * width elements each. One call a panel: a WebAssembly engine that compiles while it runs changes to
+/// better code at the next call only.
 template <class T>
-FACENET_NOINLINE inline void pack_panel(const float* oihw, int n, int cin, int kh, int kw, float scale, T* out, int width,
-                                        int p) noexcept {
-  const int taps = kh * kw;
+FACENET_NOINLINE inline void pack_panel(const float* oihw, PackShape s, float scale, T* out, int p) noexcept {
+  const auto [n, cin, taps, width] = s;
   const std::int64_t row = std::int64_t{cin} * taps;  // weights of one output channel
   out += p * row * width;
   for (int c = 0; c < cin; ++c)  // the source is read front to back: 94 MB are packed at every load
@@ -33,16 +37,17 @@ FACENET_NOINLINE inline void pack_panel(const float* oihw, int n, int cin, int k
       const float* from = oihw + std::int64_t{p} * width * row + std::int64_t{c} * taps + t;
       for (int j = 0; j < width; ++j) {
         const float w = p * width + j < n ? from[j * row] * scale : 0.0f;
-        if constexpr (std::is_same_v<T, Half>) to[j] = simd::float_to_half(w);
-        else to[j] = w;
+        if constexpr (std::is_same_v<T, Half>)
+          to[j] = simd::float_to_half(w);
+        else
+          to[j] = w;
       }
     }
 }
 /// All panels of a layer.
 template <class T>
-inline void pack_panels(const float* oihw, int n, int cin, int kh, int kw, float scale, T* out,
-                        int width = simd::panel) noexcept {
-  for (int p = 0; p < panels(n, width); ++p) pack_panel(oihw, n, cin, kh, kw, scale, out, width, p);
+inline void pack_panels(const float* oihw, PackShape s, float scale, T* out) noexcept {
+  for (int p = 0; p < panels(s.n, s.width); ++p) pack_panel(oihw, s, scale, out, p);
 }
 
 // ---- Epilogues ----------------------------------------------------------------------------------------------------
@@ -65,7 +70,7 @@ struct BiasRelu {
     return (simd::max)(simd::add(sum, simd::load(bias)), simd::zero());
   }
 };
-/// x where x > 0, else slope * x; the slopes lie `slope_offset` floats behind the biases.
+/// x where x > 0, else slope * x; the slopes lie `slope_offset` floats after the biases.
 struct BiasPRelu {
   static constexpr bool narrow = true;
   static constexpr int slope_offset = simd::panel;
@@ -98,15 +103,15 @@ struct Runs {
   int length;
 };
 
-/// Memory to ask for while a tile computes: `step` bytes a k, from `from` on. The first tile of a panel would wait for
-/// memory at 42 GB/s while the others run from L2; asked for one panel ahead, the traffic spreads over all of them.
-struct Ahead {
+/// Memory to prefetch while a tile computes: `step` bytes a k, from `from` on. The first tile of a panel would wait for
+/// memory at 42 GB/s while the others run from L2; prefetched one panel ahead, the traffic spreads over all of them.
+struct PrefetchCursor {
   const char* from = nullptr;
   std::int64_t step = 0;
 };
 
-/// The end of a row of channels that fills no vector: `left` of them from c[i] + first on. Once for all tiles: inside them
-/// it was a third of their code.
+/// The end of a row of channels that fills no vector: `left` of them from c[i] + first on. Once for all tiles: inside
+/// them it was a third of their code.
 template <class E>
 FACENET_NOINLINE void store_partial_rows(const float* sums, int rows, const float* bias, float* const* c, int first,
                                          int left) noexcept {
@@ -123,7 +128,7 @@ FACENET_NOINLINE void store_partial_rows(const float* sums, int rows, const floa
 /// `columns` < NV*width stores only that many channels (the zero-padded end of the last panel).
 template <class E, std::size_t MR, std::size_t NV, class W>
 FACENET_NOINLINE void tile(const float* const* a, Runs runs, const W* b, const float* bias, float* const* c,
-                           int columns, Ahead ahead = {}) noexcept {
+                           int columns, PrefetchCursor ahead = {}) noexcept {
   static_assert(MR * NV + NV + 1 <= std::size_t{simd::register_count}, "the tile would spill");
   const float* row[MR];
   const char* next = ahead.from;  // a parameter in memory, as on WebAssembly, would be written back at every k

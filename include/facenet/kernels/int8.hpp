@@ -1,9 +1,9 @@
-// int8 weights that stay as the file has them and become floats one panel at a time, right before they are used. Layer 2.
-// A weight is q * scale of its output channel, rounded once, as the reader expands them: results are the same to the bit.
-// An embedding's 23 million take 5 ms (AVX-512), and 23 MB where floats take 94.
+// int8 weights that stay as the file has them and become floats one panel at a time, right before they are used.
+// A weight is q * scale of its output channel, rounded once, as the reader expands them: results are the same to the
+// bit. An embedding's 23 million take 5 ms (AVX-512), and 23 MB where floats take 94.
 #pragma once
 
-#include "facenet/hash.hpp"
+#include "facenet/base/hash.hpp"
 #include "facenet/kernels/conv.hpp"
 
 FACENET_BEGIN
@@ -41,8 +41,10 @@ inline void transpose_rows(const std::int8_t* from, std::int64_t stride, int dep
     std::uint64_t block[8] = {};
     for (int i = 0; i < 8 && j + i < columns; ++i) {
       const std::int8_t* row = from + i * stride;
-      if (depth == 8) std::memcpy(&block[i], row, 8);
-      else std::memcpy(&block[i], row, static_cast<std::size_t>(depth));
+      if (depth == 8)
+        std::memcpy(&block[i], row, 8);
+      else
+        std::memcpy(&block[i], row, static_cast<std::size_t>(depth));
     }
     if constexpr (facenet::detail::big_endian)
       for (std::uint64_t& b : block) b = facenet::detail::load_le<std::uint64_t>(reinterpret_cast<std::uint8_t*>(&b));
@@ -55,8 +57,8 @@ inline void transpose_rows(const std::int8_t* from, std::int64_t stride, int dep
 
 }  // namespace detail
 
-/// Output channels first … first + width - 1 as one packed panel [tap][cin][width] of floats, times `factor` (a residual's
-/// scale); channels past the last are zeros. What pack_panels makes of the same weights as floats.
+/// Output channels first … first + width - 1 as one packed panel [tap][cin][width] of floats, times `factor` (a
+/// residual's scale); channels past the last are zeros. What pack_panels makes of the same weights as floats.
 inline void expand_panel(const Int8Weights& w, int first, int width, float factor, float* out) noexcept {
   const int depth = w.cin * w.taps, left = w.n - first, columns = left < width ? left : width;
   constexpr std::size_t lanes = round_up(std::size_t{simd::panel}, 8);

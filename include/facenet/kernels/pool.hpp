@@ -1,10 +1,10 @@
-// Pooling, L2 normalisation and the conversion of pixels. Layer 2.
+// Pooling, L2 normalisation and the conversion of pixels.
 #pragma once
 
 #include <cmath>
 
-#include "facenet/simd.hpp"
-#include "facenet/tensor.hpp"
+#include "facenet/base/simd.hpp"
+#include "facenet/base/tensor.hpp"
 
 FACENET_BEGIN
 
@@ -23,8 +23,10 @@ FACENET_INLINE simd::vf load_n(const float* p, int n) noexcept {
   return n == simd::width ? simd::load(p) : simd::load_partial(p, n);
 }
 FACENET_INLINE void store_n(float* p, simd::vf v, int n) noexcept {
-  if (n == simd::width) simd::store(p, v);
-  else simd::store_partial(p, v, n);
+  if (n == simd::width)
+    simd::store(p, v);
+  else
+    simd::store_partial(p, v, n);
 }
 
 /// The part of a pool's window that is inside the picture: rows [y0, y1), columns [x0, x1).
@@ -32,25 +34,24 @@ struct Clipped {
   int y0, y1, x0, x1;
 };
 /// Calls f(window, output pixel) for each pixel of the output rows [row0, row1) of one image.
-template <class F>
-FACENET_INLINE void for_windows(Shape in, TensorView out, int image, int kh, int kw, int stride, int pad_h, int pad_w,
-                                int row0, int row1, F&& f) noexcept {
+template <class T, class F>
+FACENET_INLINE void for_windows(Shape in, BasicTensorView<T> out, int image, Window w, int row0, int row1,
+                                F&& f) noexcept {
   const auto inside = [](int i, int end) { return i < 0 ? 0 : i > end ? end : i; };
   for (int y = row0; y < row1; ++y)
     for (int x = 0; x < out.shape.w; ++x) {
-      const int top = y * stride - pad_h, left = x * stride - pad_w;
-      f(Clipped{inside(top, in.h), inside(top + kh, in.h), inside(left, in.w), inside(left + kw, in.w)},
+      const int top = y * w.stride() - w.pad_h, left = x * w.stride() - w.pad_w;
+      f(Clipped{inside(top, in.h), inside(top + w.kh, in.h), inside(left, in.w), inside(left + w.kw, in.w)},
         out.pixel(image, y, x));
     }
 }
 
 }  // namespace detail
 
-/// out[y][x][c] = max over the kh x kw window at (y * stride - pad_h, x * stride - pad_w), clipped to the picture.
+/// out[y][x][c] = max over the window at (y * stride - pad_h, x * stride - pad_w), clipped to the picture.
 /// Output rows [row0, row1) of one image. Requires that no window is wholly outside.
-inline void max_pool_rows(ConstTensorView in, TensorView out, int image, int kh, int kw, int stride, int pad_h,
-                          int pad_w, int row0, int row1) noexcept {
-  detail::for_windows(in.shape, out, image, kh, kw, stride, pad_h, pad_w, row0, row1, [&](detail::Clipped at, float* to) {
+inline void max_pool_rows(ConstTensorView in, TensorView out, int image, Window w, int row0, int row1) noexcept {
+  detail::for_windows(in.shape, out, image, w, row0, row1, [&](detail::Clipped at, float* to) {
     detail::for_channels(out.shape.c, [&](int c, int n) {
       simd::vf best = detail::load_n(in.pixel(image, at.y0, at.x0) + c, n);
       for (int y = at.y0; y < at.y1; ++y)
@@ -60,11 +61,10 @@ inline void max_pool_rows(ConstTensorView in, TensorView out, int image, int kh,
   });
 }
 
-/// The same with the mean over the clipped window, summed in row order: PyTorch's count_include_pad=False, TensorFlow's
-/// SAME. Channels past in.shape.c are zeros.
-inline void avg_pool_rows(ConstTensorView in, TensorView out, int image, int kh, int kw, int stride, int pad_h,
-                          int pad_w, int row0, int row1) noexcept {
-  detail::for_windows(in.shape, out, image, kh, kw, stride, pad_h, pad_w, row0, row1, [&](detail::Clipped at, float* to) {
+/// Rows of average pooling: the mean over the clipped window, summed in row order: PyTorch's count_include_pad=False,
+/// TensorFlow's SAME. Channels past in.shape.c are zeros.
+inline void avg_pool_rows(ConstTensorView in, TensorView out, int image, Window w, int row0, int row1) noexcept {
+  detail::for_windows(in.shape, out, image, w, row0, row1, [&](detail::Clipped at, float* to) {
     const simd::vf scale = simd::set1(1.0f / static_cast<float>((at.y1 - at.y0) * (at.x1 - at.x0)));
     detail::for_channels(in.shape.c, [&](int c, int n) {
       simd::vf sum = simd::zero();
@@ -116,7 +116,8 @@ inline void convert_row(const std::uint8_t* bytes, int width, const float (*valu
   if (value == nullptr && !swap) {
     const simd::vf half = simd::set1(-127.5f / 128), scale = simd::set1(1.0f / 128);
     const int count = 3 * width, rest = count % simd::width;
-    for (int i = 0; i < count - rest; i += simd::width) simd::store(out + i, simd::fma(simd::load(bytes + i), scale, half));
+    for (int i = 0; i < count - rest; i += simd::width)
+      simd::store(out + i, simd::fma(simd::load(bytes + i), scale, half));
     for (int i = count - rest; i < count; ++i) out[i] = (static_cast<float>(bytes[i]) - 127.5f) / 128;
     return;
   }

@@ -1,5 +1,5 @@
 // Winograd convolution: F(4x4, 3x3) does 36 products where a direct convolution does 144, F(4, 7) along one
-// axis 10 for 28. Layer 2. Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015:
+// axis 10 for 28. Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015:
 //   Y = At [ (G g Gt) . (Bt d B) ] A
 // Each axis is an F(m, r) of its own or the identity, so 3x3, 1x7 and 7x1 are one piece of code.
 #pragma once
@@ -14,7 +14,7 @@ namespace kernels {
 template <class T, int N>
 using Array = T[static_cast<std::size_t>(N)];
 
-// ---- F(m, r) along one axis -------------------------------------------------------------------------------------------
+// ---- F(m, r) along one axis -----------------------------------------------------------------------------------------
 
 /// Interpolates at 0, ±p for each point p, and infinity: points = m + r - 1. With e(x) = prod(x*x - p*p) the rows of Bt
 /// are e for 0, x * e for infinity, and (x*x ± p*x) * e / (x*x - p*p) for ±p: sums of even and of odd terms are shared.
@@ -134,8 +134,8 @@ struct Identity {
   FACENET_INLINE static void at(const vf* m, vf* y) noexcept { y[0] = m[0]; }
 };
 
-// Points chosen by measuring float32 against double on random data (HACKING.md): relative errors 3.3e-7 for F(4, 3)
-// (the usual 1, 2: 5.5e-7) and 1.7e-6 for F(4, 7), where direct sums have 2.7e-7 and 3.9e-7.
+// Points chosen by measuring float32 against double on random data (docs/kernels.md): relative errors 3.3e-7 for F(4,
+// 3) (the usual 1, 2: 5.5e-7) and 1.7e-6 for F(4, 7), where direct sums have 2.7e-7 and 3.9e-7.
 struct Points43 {
   static constexpr int outputs = 4, taps = 3;
   static constexpr double p[] = {0.625, 1.25};
@@ -153,8 +153,8 @@ struct Points32 {
   static constexpr double p[] = {1};
 };
 
-/// Stride 2: the outer taps of three meet the even inputs, which is F(3, 2), and the middle tap the odd ones, a product for
-/// each output. So 7 inputs and 7 products give 3 outputs, which take 9 products directly; in the plane 49 for 81.
+/// Stride 2: the outer taps of three meet the even inputs, which is F(3, 2), and the middle tap the odd ones, a product
+/// for each output. So 7 inputs and 7 products give 3 outputs, which take 9 products directly; in the plane 49 for 81.
 struct Strided {
   using Even = Toom<Points32>;
   static constexpr int outputs = 3, taps = 3, stride = 2, points = 7;
@@ -201,7 +201,7 @@ using F3x3_stride_2 = ReluTransform<Strided, Strided>;
 using F4_1x7 = Transform<Identity, Toom<Points47>>;
 using F4_7x1 = Transform<Toom<Points47>, Identity>;
 
-// ---- The convolution --------------------------------------------------------------------------------------------------
+// ---- The convolution ------------------------------------------------------------------------------------------------
 
 struct WinogradArgs {
   ConstTensorView in;
@@ -209,16 +209,17 @@ struct WinogradArgs {
   TensorView out;
   const void* weights = nullptr;  // [panel][point][cin][simd::panel] of float or Half
   bool half = false;
-  Int8Weights int8;               // used instead where set
-  const float* bias = nullptr;    // bias_stride floats a panel: its biases, and behind them PReLU's slopes
+  Int8Weights int8;             // used instead where set
+  const float* bias = nullptr;  // bias_stride floats a panel: its biases, then PReLU's slopes
   int bias_stride = simd::panel;
-  Fuse fuse = Fuse::bias_relu;    // or bias_prelu where the form has that
+  EpilogueKind epilogue = EpilogueKind::bias_relu;  // or bias_prelu where the form has that
 };
 
 /// Tiles of outputs that n images of `out` take.
 template <class T>
 constexpr int winograd_tiles(Shape out, int n = 1) noexcept {
-  return n * ((out.h + T::Rows::outputs - 1) / T::Rows::outputs) * ((out.w + T::Columns::outputs - 1) / T::Columns::outputs);
+  return n * ((out.h + T::Rows::outputs - 1) / T::Rows::outputs) *
+         ((out.w + T::Columns::outputs - 1) / T::Columns::outputs);
 }
 /// Tiles in one chunk at the most: the transformed input then takes about 300 KB, but a chunk is never less than two
 /// register tiles, or twelve rows: each chunk reads all weights.
@@ -227,8 +228,8 @@ constexpr int winograd_block(int points, int cin) noexcept {
   constexpr int least = 2 * simd::tile_rows + 2 < 12 ? 12 : 2 * simd::tile_rows + 2;
   return fit < least ? least : fit > 96 ? 96 : fit;
 }
-/// Floats of scratch memory a chunk needs: a zero pixel, the transformed input, and the products of one panel; with int8
-/// weights also winograd_expanded().
+/// Floats of scratch memory a chunk needs: a zero pixel, the transformed input, and the products of one panel; with
+/// int8 weights also winograd_expanded().
 constexpr std::int64_t winograd_scratch(int points, int cin) noexcept {
   return static_cast<std::int64_t>(round_up(static_cast<std::size_t>(cin), 16)) +
          std::int64_t{points} * winograd_block(points, cin) * (cin + simd::panel);
@@ -251,7 +252,7 @@ struct WinogradFactors {
   constexpr int points() const noexcept { return y_points * x_points; }
 };
 template <class T>
-inline WinogradFactors winograd_factors() noexcept {
+FACENET_HIDDEN inline WinogradFactors winograd_factors() noexcept {
   using Y = typename T::Rows;
   using X = typename T::Columns;
   static_assert(Y::taps * X::taps <= most_winograd_taps, "winograd_weights() has room for these");
@@ -260,19 +261,20 @@ inline WinogradFactors winograd_factors() noexcept {
   return {&gy.at[0][0], &gx.at[0][0], Y::points, Y::taps, X::points, X::taps};
 }
 
-/// The same known to the compiler, for weights that are expanded at every run: an embedding takes 36 ms, not 53 (AVX-512).
+/// Winograd's factors as constants, for weights that are expanded at every run: an embedding takes 36 ms, not 53
+/// (AVX-512).
 template <class T>
 struct FixedWinogradFactors {
   using Y = typename T::Rows;
   using X = typename T::Columns;
-  static constexpr typename Y::Matrix gy = Y::g();
-  static constexpr typename X::Matrix gx = X::g();
+  FACENET_HIDDEN static constexpr typename Y::Matrix gy = Y::g();
+  FACENET_HIDDEN static constexpr typename X::Matrix gx = X::g();
   static constexpr const double *y = &gy.at[0][0], *x = &gx.at[0][0];
   static constexpr int y_points = Y::points, y_taps = Y::taps, x_points = X::points, x_taps = X::taps;
 };
 
-/// U = Gy g Gxt of one input channel and a panel of output channels, in double: g[tap] -> U[point], `stride` elements apart,
-/// simd::panel each.
+/// U = Gy g Gxt of one input channel and a panel of output channels, in double: g[tap] -> U[point], `stride` elements
+/// apart, simd::panel each.
 template <class F, class W>
 FACENET_INLINE void winograd_weights(const F& f, const Lanes* g, W* u, std::int64_t stride) noexcept {
   // sum = row[0] x[0] + row[1] x[step] + …, in that order.
@@ -292,8 +294,10 @@ FACENET_INLINE void winograd_weights(const F& f, const Lanes* g, W* u, std::int6
       dot(f.x + x * f.x_taps, &part[0], f.x_taps, 1, sum);
       FACENET_UNROLL
       for (int j = 0; j < simd::panel; ++j) {
-        if constexpr (std::is_same_v<W, Half>) u[j] = simd::float_to_half(static_cast<float>(sum[j]));
-        else u[j] = static_cast<float>(sum[j]);
+        if constexpr (std::is_same_v<W, Half>)
+          u[j] = simd::float_to_half(static_cast<float>(sum[j]));
+        else
+          u[j] = static_cast<float>(sum[j]);
       }
     }
   }
@@ -301,8 +305,8 @@ FACENET_INLINE void winograd_weights(const F& f, const Lanes* g, W* u, std::int6
 
 /// Transforms panel p of OIHW weights, packed [panel][point][cin][simd::panel].
 template <class W>
-FACENET_NOINLINE inline void pack_winograd_panel(const WinogradFactors& f, const float* oihw, int n, int cin, float scale, W* out,
-                                                 int p) noexcept {
+FACENET_NOINLINE inline void pack_winograd_panel(const WinogradFactors& f, const float* oihw, int n, int cin,
+                                                 float scale, W* out, int p) noexcept {
   const std::int64_t row = std::int64_t{cin} * f.taps();  // weights of one output channel
   const float* from = oihw + std::int64_t{p} * simd::panel * row;
   W* to = out + std::int64_t{p} * f.points() * cin * simd::panel;
@@ -319,7 +323,7 @@ inline void pack_winograd(const float* oihw, int n, int cin, float scale, W* out
   for (int p = 0; p < panels(n); ++p) pack_winograd_panel(winograd_factors<T>(), oihw, n, cin, scale, out, p);
 }
 
-/// The same of one panel of int8 weights; floats: taps * cin * simd::panel of scratch memory.
+/// Transforms one panel of int8 weights; floats: taps * cin * simd::panel of scratch memory.
 template <class T>
 inline void expand_winograd(const Int8Weights& w, int panel, float* floats, float* out) noexcept {
   constexpr int taps = T::Rows::taps * T::Columns::taps;
@@ -328,7 +332,8 @@ inline void expand_winograd(const Int8Weights& w, int panel, float* floats, floa
     Array<Lanes, most_winograd_taps> g;
     for (int k = 0; k < taps; ++k)
       for (int j = 0; j < simd::panel; ++j) g[k][j] = static_cast<double>(*floats++);
-    winograd_weights(FixedWinogradFactors<T>{}, &g[0], out + std::int64_t{c} * simd::panel, std::int64_t{w.cin} * simd::panel);
+    winograd_weights(FixedWinogradFactors<T>{}, &g[0], out + std::int64_t{c} * simd::panel,
+                     std::int64_t{w.cin} * simd::panel);
   }
 }
 
@@ -419,7 +424,7 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
         u = expanded + g.int8.taps * std::int64_t{cin} * simd::panel;
       }
     for (int i = 0; i < T::points; ++i, u += std::int64_t{cin} * simd::panel) {
-      Ahead ahead = ahead_of(u, std::int64_t{cin} * simd::panel, tiles, simd::panel);
+      PrefetchCursor ahead = prefetch_next_panel(u, std::int64_t{cin} * simd::panel, tiles, simd::panel);
       balanced_tiles(tiles, [&](int first, int rows) {
         const float* a[simd::tile_rows];
         float* c[simd::tile_rows];
@@ -438,7 +443,7 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
       for (int j = 0; j < simd::panel && j < left; j += simd::width) {
         auto output = winograd_output<T, BiasRelu>;
         if constexpr (T::prelu)
-          if (g.fuse == Fuse::bias_prelu) output = winograd_output<T, BiasPRelu>;
+          if (g.epilogue == EpilogueKind::bias_prelu) output = winograd_output<T, BiasPRelu>;
         output(m + std::int64_t{t} * simd::panel + j, std::int64_t{tiles} * simd::panel, g.bias + p * g.bias_stride + j,
                g.out.pixel(to.image, y, x) + channel + j, g.out.row_stride, g.out.pixel_stride,
                rows < Y::outputs ? rows : Y::outputs, columns < X::outputs ? columns : X::outputs);

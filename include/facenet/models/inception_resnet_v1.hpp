@@ -1,4 +1,4 @@
-// Inception-ResNet-v1 for 160x160 faces. Layer 3.
+// Inception-ResNet-v1 for 160x160 faces.
 // Names are the state_dict prefixes of facenet-pytorch's models/inception_resnet_v1.py; read them side by side.
 // The architecture: Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Residual Connections", 2016.
 #pragma once
@@ -8,6 +8,8 @@
 FACENET_BEGIN
 
 namespace models {
+// What is indented goes on with the branch above it, which clang-format would hide.
+// clang-format off
 namespace detail {
 
 constexpr Ref block35(Network& n, Ref x, Name at) {
@@ -57,12 +59,25 @@ constexpr Ref mixed_7a(Network& n, Ref x, Name at) {
   return n.concat(at / "cat", b0, b1, b2, b3);
 }
 
+constexpr FileTraits v1_traits() {
+  FileTraits t;
+  t.beside = "mtcnn.";
+  t.ignored = "logits.";  // VGGFace2's and CASIA-WebFace's classifiers
+  t.batch_norm = [](const Op& op) { return op.params == Params::linear_bn ? Name("last_bn") : op.name / "bn"; };
+  t.mark = t.embedding = "last_linear.weight";
+  t.stem = "conv2d_1a.conv.weight";
+  t.stem_channels = 32;
+  return t;
+}
+
 }  // namespace detail
+
+FACENET_HIDDEN inline constexpr FileTraits inception_resnet_v1_traits = detail::v1_traits();
 
 /// 160x160x3 in, `embedding_dim` (512, or 128) floats out: a unit vector unless `normalise` is false.
 /// `width` times the channels below, in sixteenths: each is a multiple of 16.
 constexpr Network inception_resnet_v1(int embedding_dim = 512, bool normalise = true, double width = 1) {
-  Network n("inception_resnet_v1", {160, 160, 3}, width);
+  Network n("inception_resnet_v1", {160, 160, 3}, width, &inception_resnet_v1_traits);
   Ref x = n.input();
   x = n.conv("conv2d_1a", x, 32, k(3).stride(2));       // 160 -> 79
   x = n.conv("conv2d_2a", x, 32, k(3));                 //  79 -> 77

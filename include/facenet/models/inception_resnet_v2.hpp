@@ -1,4 +1,4 @@
-// Inception-ResNet-v2 for 160x160 faces. Layer 3.
+// Inception-ResNet-v2 for 160x160 faces.
 // Names are the state_dict prefixes of timm's models/inception_resnet_v2.py; the head is facenet-pytorch's last_linear.
 // Sizes, and the bottleneck instead of ImageNet's classes, as in davidsandberg/facenet's models/inception_resnet_v2.py.
 #pragma once
@@ -8,6 +8,8 @@
 FACENET_BEGIN
 
 namespace models {
+// What is indented goes on with the branch above it, which clang-format would hide.
+// clang-format off
 namespace detail {
 namespace v2 {
 
@@ -70,13 +72,27 @@ constexpr Ref mixed_7a(Network& n, Ref x, Name at) {
   return n.concat(at / "cat", b0, b1, b2, b3);
 }
 
+constexpr FileTraits traits() {
+  FileTraits t;
+  t.beside = "mtcnn.";
+  t.ignored = "logits.";
+  t.batch_norm = [](const Op& op) { return op.params == Params::linear_bn ? Name("last_bn") : op.name / "bn"; };
+  t.mark = "mixed_5b.branch0.conv.weight";
+  t.embedding = "last_linear.weight";
+  t.stem = "conv2d_1a.conv.weight";
+  t.stem_channels = 32;
+  return t;
+}
+
 }  // namespace v2
 }  // namespace detail
+
+FACENET_HIDDEN inline constexpr FileTraits inception_resnet_v2_traits = detail::v2::traits();
 
 /// 160x160x3 in, `embedding_dim` (512, or 128) floats out: a unit vector unless `normalise` is false.
 constexpr Network inception_resnet_v2(int embedding_dim = 512, bool normalise = true, double width = 1) {
   using namespace detail;
-  Network n("inception_resnet_v2", {160, 160, 3}, width);
+  Network n("inception_resnet_v2", {160, 160, 3}, width, &inception_resnet_v2_traits);
   Ref x = n.input();
   x = n.conv("conv2d_1a", x, 32, k(3).stride(2));       // 160 -> 79
   x = n.conv("conv2d_2a", x, 32, k(3));                 //  79 -> 77

@@ -1,5 +1,5 @@
-// MTCNN's three networks. Layer 3. Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded
-// Convolutional Networks", 2016, with the sizes of facenet-pytorch's models/mtcnn.py; names as there, behind
+// MTCNN's three networks. Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded
+// Convolutional Networks", 2016, with the sizes of facenet-pytorch's models/mtcnn.py; names as there, after
 // "mtcnn.pnet." and so on. Dense layers are convolutions over the whole picture: the converter reorders their
 // weights from (W, H, C) to OIHW.
 #pragma once
@@ -27,12 +27,12 @@ constexpr Network mtcnn_pnet(int height, int width) {
 constexpr Network mtcnn_rnet() {
   Network n("mtcnn.rnet", {24, 24, 3});
   const Name at = "mtcnn.rnet";
-  Ref x = n.conv_prelu(at / "conv1", n.input(), 28, k(3));       // 24 -> 22
-  x = n.max_pool(at / "pool1", x, k(3).stride(2).ceil());        //       11
-  x = n.conv_prelu(at / "conv2", x, 48, k(3));                   //        9
-  x = n.max_pool(at / "pool2", x, k(3).stride(2).ceil());        //        4
-  x = n.conv_prelu(at / "conv3", x, 64, k(2));                   //        3
-  x = n.conv_prelu(at / "dense4", x, 128, k(3));                 //        1
+  Ref x = n.conv_prelu(at / "conv1", n.input(), 28, k(3));  // 24 -> 22
+  x = n.max_pool(at / "pool1", x, k(3).stride(2).ceil());   //       11
+  x = n.conv_prelu(at / "conv2", x, 48, k(3));              //        9
+  x = n.max_pool(at / "pool2", x, k(3).stride(2).ceil());   //        4
+  x = n.conv_prelu(at / "conv3", x, 64, k(2));              //        3
+  x = n.conv_prelu(at / "dense4", x, 128, k(3));            //        1
   const Ref face = n.softmax(at / "softmax5_1", n.conv_bias(at / "dense5_1", x, 2, k(1)));
   n.concat(at / "out", face, n.conv_bias(at / "dense5_2", x, 4, k(1)));
   return n;
@@ -42,14 +42,14 @@ constexpr Network mtcnn_rnet() {
 constexpr Network mtcnn_onet() {
   Network n("mtcnn.onet", {48, 48, 3});
   const Name at = "mtcnn.onet";
-  Ref x = n.conv_prelu(at / "conv1", n.input(), 32, k(3));       // 48 -> 46
-  x = n.max_pool(at / "pool1", x, k(3).stride(2).ceil());        //       23
-  x = n.conv_prelu(at / "conv2", x, 64, k(3));                   //       21
-  x = n.max_pool(at / "pool2", x, k(3).stride(2).ceil());        //       10
-  x = n.conv_prelu(at / "conv3", x, 64, k(3));                   //        8
-  x = n.max_pool(at / "pool3", x, k(2).stride(2).ceil());        //        4
-  x = n.conv_prelu(at / "conv4", x, 128, k(2));                  //        3
-  x = n.conv_prelu(at / "dense5", x, 256, k(3));                 //        1
+  Ref x = n.conv_prelu(at / "conv1", n.input(), 32, k(3));  // 48 -> 46
+  x = n.max_pool(at / "pool1", x, k(3).stride(2).ceil());   //       23
+  x = n.conv_prelu(at / "conv2", x, 64, k(3));              //       21
+  x = n.max_pool(at / "pool2", x, k(3).stride(2).ceil());   //       10
+  x = n.conv_prelu(at / "conv3", x, 64, k(3));              //        8
+  x = n.max_pool(at / "pool3", x, k(2).stride(2).ceil());   //        4
+  x = n.conv_prelu(at / "conv4", x, 128, k(2));             //        3
+  x = n.conv_prelu(at / "dense5", x, 256, k(3));            //        1
   const Ref face = n.softmax(at / "softmax6_1", n.conv_bias(at / "dense6_1", x, 2, k(1)));
   const Ref box = n.conv_bias(at / "dense6_2", x, 4, k(1));
   n.concat(at / "out", face, box, n.conv_bias(at / "dense6_3", x, 10, k(1)));

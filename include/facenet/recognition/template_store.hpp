@@ -1,4 +1,4 @@
-// Embeddings packed for the register tile, in blocks that never move. Layer 6.
+// Embeddings packed for the register tile, in blocks that never move.
 #pragma once
 
 #include "facenet/distance.hpp"
@@ -6,14 +6,14 @@
 
 FACENET_BEGIN
 
-/// How embeddings are kept. Half precision takes half the memory and moves a distance between unit vectors by at most 2^-11;
-/// results are exact for the values as they are stored.
+/// How embeddings are kept. Half precision takes half the memory and moves a distance between unit vectors by at most
+/// 2^-11; results are exact for the values as they are stored.
 enum class TemplateStorage : std::uint8_t { f32, f16 };
 
 namespace detail {
 
-/// Templates by slot 0, 1, 2 …, 32 (a panel) beside each other as [component][template]: the way the register tile reads
-/// weights. Blocks of 4 MiB never move, so that a store grows without a moment of twice its memory.
+/// Templates by slot 0, 1, 2 …, 32 (a panel) beside each other as [component][template]: the way the register tile
+/// reads weights. Blocks of 4 MiB never move, so that a store grows without a moment of twice its memory.
 class TemplateStore {
  public:
   struct Panel {
@@ -27,8 +27,10 @@ class TemplateStore {
   TemplateStore() noexcept = default;
   TemplateStore(int dim, Metric metric, TemplateStorage storage) noexcept
       : dim_(dim), metric_(metric), half_(storage == TemplateStorage::f16) {
-    // Whole cache lines, which an odd dimension and a narrow panel do not give: panels and what is beside them are aligned.
-    values_bytes_ = round_up(static_cast<std::size_t>(dim) * simd::panel * (half_ ? sizeof(Half) : sizeof(float)), cache_line);
+    // Whole cache lines, which an odd dimension and a narrow panel do not give: panels and what is beside them are
+    // aligned.
+    values_bytes_ =
+        round_up(static_cast<std::size_t>(dim) * simd::panel * (half_ ? sizeof(Half) : sizeof(float)), cache_line);
     panels_in_block_ = block_bytes / (values_bytes_ + sizeof(Side));
     if (panels_in_block_ == 0) panels_in_block_ = 1;
   }

@@ -1,8 +1,8 @@
 // The header of a safetensors file: a strict, non-recursive parser of exactly the JSON that the format allows, and the
-// layout rules. Layer 2. The format: https://github.com/huggingface/safetensors#format
+// layout rules. The format: https://github.com/huggingface/safetensors#format
 #pragma once
 
-#include "facenet/hash.hpp"
+#include "facenet/base/hash.hpp"
 
 FACENET_BEGIN
 
@@ -115,15 +115,6 @@ class SafetensorsHeader {
 };
 
 namespace detail {
-
-/// Gives `into` a new array of `size` elements.
-template <class T>
-Status allocate(Buffer<T>& into, std::size_t size, bool zero = false, Memory from = {}) noexcept {
-  auto made = Buffer<T>::make(size, zero, from);
-  if (!made.ok()) return made.status();
-  into = std::move(*made);
-  return {};
-}
 
 /// The first byte that is not part of a well-formed UTF-8 sequence (RFC 3629: no overlong forms, no surrogates,
 /// nothing above U+10FFFF), or `size`.
@@ -449,8 +440,8 @@ class HeaderParser {
 
 }  // namespace detail
 
-inline Result<SafetensorsHeader> SafetensorsHeader::parse(Span<const std::uint8_t> text,
-                                                          std::int64_t data_bytes, Memory memory) noexcept {
+inline Result<SafetensorsHeader> SafetensorsHeader::parse(Span<const std::uint8_t> text, std::int64_t data_bytes,
+                                                          Memory memory) noexcept {
   SafetensorsHeader header;
   Status s = detail::HeaderParser(text, data_bytes, memory, header).run();
   if (!s.ok()) return s;

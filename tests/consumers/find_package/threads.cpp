@@ -1,6 +1,6 @@
 // threads: prints what the headers were compiled for, and the sum that as many threads as it has CPUs come to.
 #include <facenet/distance.hpp>
-#include <facenet/parallel.hpp>
+#include <facenet/base/parallel.hpp>
 
 #include <atomic>
 #include <cstdio>
@@ -12,5 +12,5 @@ int main() {
   team.run([&](int member, int) { sum += member + 1; });
   const float a[] = {3, 0, 0, 0}, b[] = {0, 4, 0, 0};
   std::printf("%s %s %d %g\n", facenet::isa_name, facenet::parallel_name, sum.load(),
-              static_cast<double>(facenet::distance(a, b, 4)));
+              static_cast<double>(facenet::distance(a, b)));
 }

@@ -1,8 +1,9 @@
-#include "generate.hpp"
+#include "command/cli/generate.hpp"
 
 #include <algorithm>
 
-#include "facenet/config.hpp"
+#include "dispatch/isas.hpp"
+#include "facenet/base/config.hpp"
 
 namespace command {
 
@@ -32,7 +33,7 @@ std::string join(const std::vector<std::string>& words, const char* between) {
 
 bool takes_value(const CLI::Option& o) { return o.get_expected_max() > 0; }
 
-/// What may stand behind an option, or for a positional.
+/// What may follow an option, or for a positional.
 enum class Value { none, anything, words, file, folder };
 struct Completion {
   Value value = Value::none;
@@ -40,7 +41,7 @@ struct Completion {
 };
 Completion completion_of(const CLI::Option& o) {
   if (!o.get_positional() && !takes_value(o)) return {};
-  // app.cpp's one_of() puts its words into the validator's name, where --help does not show them.
+  // common.hpp's one_of() puts its words into the validator's name, where --help does not show them.
   std::string words;
   try {
     words = const_cast<CLI::Option&>(o).get_validator(0)->get_name();
@@ -63,7 +64,7 @@ std::string replaced(const std::string& text, const std::string& what, const std
   return out + text.substr(from);
 }
 
-// ---- The manual page --------------------------------------------------------------------------------------------------
+// ---- The manual page ------------------------------------------------------------------------------------------------
 
 std::string roff(const std::string& text) {
   std::string out;
@@ -112,22 +113,28 @@ std::string man(const CLI::App& app, const std::string& common) {
   const auto without_common = [&](std::string footer) {
     return footer.substr(0, footer.size() - std::min(footer.size(), common.size()));
   };
-  std::string out = std::string(".TH FACENET 1 \"\" \"facenet ") + facenet::version +
-                    "\" \"User Commands\"\n.SH NAME\nfacenet \\- face detection and face embeddings on the CPU\n.SH SYNOPSIS\n"
-                    "\\fBfacenet\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR] ...\n";
+  std::string out =
+      std::string(".TH FACENET 1 \"\" \"facenet ") + facenet::version +
+      "\" \"User Commands\"\n.SH NAME\nfacenet \\- face detection and face embeddings on the CPU\n.SH SYNOPSIS\n"
+      "\\fBfacenet\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR] ...\n";
   out += ".SH DESCRIPTION\n" + roff(app.get_description()) + "\n" + roff_footer(without_common(app.get_footer()));
-  out += ".PP\n" + replaced(roff(common), "\nExit status:", "\n.PP\nExit status:") + "\n.SH OPTIONS\n" + man_options(app) + ".SH COMMANDS\n";
+  out += ".PP\n" + replaced(roff(common), "\n\n", "\n.PP\n") + "\n.SH OPTIONS\n" + man_options(app) + ".SH COMMANDS\n";
   for (const CLI::App* c : commands_of(app))
-    out += ".SS " + c->get_name() + "\n" + usage_of(*c) + "\n.PP\n" + roff(c->get_description()) + ".\n" + man_options(*c) +
-           roff_footer(without_common(c->get_footer()));
+    out += ".SS " + c->get_name() + "\n" + usage_of(*c) + "\n.PP\n" + roff(c->get_description()) + ".\n" +
+           man_options(*c) + roff_footer(without_common(c->get_footer()));
   out +=
       ".SH ENVIRONMENT\n.TP\n\\fBFACENET_WEIGHTS\\fR\nThe weight file where \\fB\\-\\-weights\\fR is not given.\n"
-      ".TP\n\\fBFACENET_FORCE_ISA\\fR\nIn a build for several instruction sets (see \\fB\\-\\-version\\fR): sse4, avx2 or "
-      "avx512 instead of the widest that this CPU has.\n.SH SEE ALSO\nfacenet\\-convert\\-weights \\-\\-help\n";
+      ".TP\n\\fBFACENET_DETECTOR\\fR\nThe detector's weight file where \\fB\\-\\-detector\\fR is not given.\n"
+      ".TP\n\\fBXDG_DATA_HOME\\fR\nIts folder facenet is looked through for weights that nobody named.\n";
+  if (*FACENET_ISA_NAMES != 0)
+    out +=
+        ".TP\n\\fBFACENET_FORCE_ISA\\fR\nIn a build for several instruction sets (see "
+        "\\fB\\-\\-version\\fR): " FACENET_ISA_NAMES " instead of the best that this CPU has.\n";
+  out += ".SH SEE ALSO\nfacenet\\-convert\\-weights \\-\\-help\n";
   return out;
 }
 
-// ---- Completions ------------------------------------------------------------------------------------------------------
+// ---- Completions ----------------------------------------------------------------------------------------------------
 
 std::string all_names(const CLI::App& app) {
   std::vector<std::string> names;
@@ -149,7 +156,8 @@ std::string bash(const CLI::App& app) {
       std::vector<std::string> patterns;
       for (const std::string& option : names_of(*o)) patterns.push_back(name + ":" + option);
       values += "    " + join(patterns, " | ") + ") ";
-      if (completion.value == Value::words) values += "COMPREPLY=($(compgen -W \"" + completion.words + "\" -- \"$cur\")); ";
+      if (completion.value == Value::words)
+        values += "COMPREPLY=($(compgen -W \"" + completion.words + "\" -- \"$cur\")); ";
       if (completion.value == Value::folder) values += "COMPREPLY=($(compgen -d -- \"$cur\")); ";
       if (completion.value == Value::file) values += "COMPREPLY=($(compgen -f -- \"$cur\")); ";
       values += "return ;;\n";
@@ -180,7 +188,7 @@ complete -o filenames -F _facenet facenet
 )";
 }
 
-/// In single quotes of zsh, within [] of _arguments or behind a colon.
+/// In single quotes of zsh, within [] of _arguments or after a colon.
 std::string zsh_text(std::string text) {
   for (const char* c : {"\\", ":", "[", "]"}) text = replaced(text, c, std::string("\\") + c);
   return replaced(text, "'", "'\\''");
@@ -188,11 +196,16 @@ std::string zsh_text(std::string text) {
 std::string zsh_action(const CLI::Option& o) {
   const Completion completion = completion_of(o);
   switch (completion.value) {
-    case Value::none: return "";
-    case Value::words: return ":" + o.get_type_name() + ":(" + completion.words + ")";
-    case Value::folder: return ":folder:_files -/";
-    case Value::file: return ":file:_files";
-    case Value::anything: break;
+    case Value::none:
+      return "";
+    case Value::words:
+      return ":" + o.get_type_name() + ":(" + completion.words + ")";
+    case Value::folder:
+      return ":folder:_files -/";
+    case Value::file:
+      return ":file:_files";
+    case Value::anything:
+      break;
   }
   return ":" + zsh_text(o.get_type_name()) + ": ";
 }
@@ -201,7 +214,8 @@ std::string zsh_options(const CLI::App& app) {
   for (const CLI::Option* o : options_of(app, false)) {
     const auto names = names_of(*o);
     for (const std::string& name : names)
-      out += " \\\n        '(" + join(names, " ") + ")" + name + "[" + zsh_text(o->get_description()) + "]" + zsh_action(*o) + "'";
+      out += " \\\n        '(" + join(names, " ") + ")" + name + "[" + zsh_text(o->get_description()) + "]" +
+             zsh_action(*o) + "'";
   }
   int place = 0;
   for (const CLI::Option* o : options_of(app, true)) {
@@ -237,7 +251,9 @@ if [ "$funcstack[1]" = _facenet ]; then _facenet "$@"; else compdef _facenet fac
 }
 
 std::string fish_line(const CLI::Option& o, const std::string& condition) {
-  const auto quoted = [](const std::string& text) { return "'" + replaced(replaced(text, "\\", "\\\\"), "'", "\\'") + "'"; };
+  const auto quoted = [](const std::string& text) {
+    return "'" + replaced(replaced(text, "\\", "\\\\"), "'", "\\'") + "'";
+  };
   std::string line = "complete -c facenet -n " + quoted(condition);
   for (const std::string& name : o.get_snames()) line += " -s " + name;
   for (const std::string& name : o.get_lnames()) line += " -l " + name;
@@ -254,7 +270,8 @@ std::string fish(const CLI::App& app) {
   for (const CLI::App* c : commands_of(app)) {
     const std::string description = replaced(c->get_description(), "'", "\\'");
     out += "complete -c facenet -f -n __fish_use_subcommand -a " + c->get_name() + " -d '" + description + "'\n";
-    for (const CLI::Option* o : options_of(*c, false)) out += fish_line(*o, "__fish_seen_subcommand_from " + c->get_name());
+    for (const CLI::Option* o : options_of(*c, false))
+      out += fish_line(*o, "__fish_seen_subcommand_from " + c->get_name());
   }
   return out;
 }

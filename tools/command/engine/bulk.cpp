@@ -1,26 +1,28 @@
-#include "bulk.hpp"
+#include "command/engine/bulk.hpp"
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <filesystem>
 #include <mutex>
 #include <new>
 
-#include "facenet/hash.hpp"
-#include "facenet/parallel.hpp"
-#include "model.hpp"
-#include "output.hpp"
-#include "pictures.hpp"
+#include "facenet/base/hash.hpp"
+#include "facenet/base/parallel.hpp"
+#include "command/engine/model.hpp"
+#include "command/io/output.hpp"
+#include "command/engine/pictures.hpp"
 
 namespace command {
 
 namespace {
 
-constexpr std::size_t most_sentences = 100;
+constexpr std::size_t most_sentences = 100;  // that are reported
 
-/// Results that members of a team finish in any order, handed on in the order of the pictures. Nobody is further ahead than
-/// the window, so memory does not grow with the number of pictures. The member that has the oldest picture never waits.
+/// Results that members of a team finish in any order, handed on in the order of the pictures. No member is further
+/// ahead than the window, so memory does not grow with the number of pictures. The member that has the oldest picture
+/// never waits.
 class InOrder {
  public:
   InOrder(std::size_t count, std::size_t window, const BulkEmbedder::Take& take)
@@ -77,10 +79,20 @@ std::string cache_file(const std::string& option, const std::string& folder) {
   const std::string name = end == std::string::npos ? "." : folder.substr(0, end + 1);
   const std::string last = name.substr(name.rfind('/') + 1);
   const std::string file = last == "." || last == ".." ? name + "/.embeddings" : name + ".embeddings";
+  if (!cache_fits(file)) return {};
   const std::string parent = std::filesystem::path(file).parent_path().string();
   if (::access(file.c_str(), F_OK) == 0 || ::access(parent.empty() ? "." : parent.c_str(), W_OK) == 0) return file;
-  say(file + ": embeddings cannot be kept there, so a later run makes them again; give --cache FILE.");
+  note(file + ": embeddings cannot be kept there, so a later run makes them again; give --cache FILE.");
   return {};
+}
+
+bool cache_fits(const std::string& file) {
+  constexpr std::size_t longest = 255 - 8;  // "-journal"
+  if (std::filesystem::path(file).filename().string().size() <= longest) return true;
+  note(file +
+       ": this name is too long for a file, so embeddings are not kept, and a later run makes them again; give --cache "
+       "FILE.");
+  return false;
 }
 
 bool BulkEmbedder::load(const ModelOptions& model, const FaceOptions& faces, bool aligned, const std::string& cache) {
@@ -89,17 +101,17 @@ bool BulkEmbedder::load(const ModelOptions& model, const FaceOptions& faces, boo
   if (!embedder) return false;
   embedder_ = std::move(*embedder);
   if (!source_.load(faces, aligned, model, info())) return false;
-  context_ = std::string(facenet::version) + " " + facenet::isa_name + " " + info().digest +
-             (model.half_weights ? " half " : " ") + source_.fingerprint();
-  return cache.empty() || cache_.open(cache, dim());
+  const std::string context = std::string(facenet::version) + " " + facenet::isa_name + " " + info().digest +
+                              (model.half_weights ? " half " : " ") + source_.fingerprint();
+  return cache.empty() || cache_.open(cache, dim(), info().normalise, context, aligned ? 0 : faces.max_faces);
 }
 
-// One thread a picture: 1.6 times as many pictures as all threads in each (dlib's network, crops and photographs, two cores).
-// With fewer pictures than threads it is the other way.
+// One thread a picture: 1.6 times as many pictures as all threads in each (dlib's network, crops and photographs, two
+// cores). With fewer pictures than threads it is the other way.
 bool BulkEmbedder::run(const std::vector<std::string>& pictures, const Take& take) {
   const auto threads = static_cast<std::size_t>(model_.threads == 0 ? facenet::default_threads() : model_.threads);
   std::vector<Worker> workers;
-  if (!hire(pictures.size() < threads ? 1 : static_cast<int>(threads), workers)) return false;
+  if (!make_workers(pictures.size() < threads ? 1 : static_cast<int>(threads), workers)) return false;
   facenet::Team team;
   const facenet::Status started = team.start(static_cast<int>(workers.size()));
   if (!started.ok()) {
@@ -119,14 +131,14 @@ bool BulkEmbedder::run(const std::vector<std::string>& pictures, const Take& tak
       results.finish(i, std::move(picture));
     }
   });
-  if (workers.size() == 1) {  // lent by hire()
+  if (workers.size() == 1) {  // lent by make_workers()
     embedder_ = std::move(workers[0].embedder);
     source_ = std::move(workers[0].source);
   }
   return results.complete();
 }
 
-bool BulkEmbedder::hire(int count, std::vector<Worker>& workers) {
+bool BulkEmbedder::make_workers(int count, std::vector<Worker>& workers) {
   if (count == 1) {
     workers.push_back({std::move(embedder_), std::move(source_)});
     return true;
@@ -145,46 +157,97 @@ bool BulkEmbedder::hire(int count, std::vector<Worker>& workers) {
 
 EmbeddedPicture BulkEmbedder::embed(Worker& worker, const std::string& name) {
   EmbeddedPicture result;
-  CacheKey key;
+  PictureDigest digest;
   std::vector<CutFace> faces;
+  const bool cached = cache_.is_open() && name != "-";
   auto bytes = read_bytes(name);
   facenet::Status status = bytes.status();
   if (status.ok()) {
-    if (cache_.is_open()) {
+    if (keys_ || cached) {
       facenet::Sha256 hash;
-      hash.update(context_.c_str(), context_.size() + 1);
       hash.update(bytes->data(), bytes->size());
-      hash.digest(key.data());
-      if (cache_.find(key, result.faces)) return result;
+      hash.digest(digest.data());
+      result.key = digest;
     }
-    auto picture = decode(bytes->span(), name);
+    if (cached && cache_.find(name, digest, result.faces)) return result;
+    facenet::Image& picture = worker.source.picture();
+    status = decode(bytes->span(), name, picture);
     *bytes = {};
-    status = picture.status();
-    if (status.ok()) status = worker.source.cut(std::move(*picture), faces);
+    if (status.ok()) status = worker.source.cut(picture, faces);
   }
   for (std::size_t i = 0; status.ok() && i < faces.size(); ++i) {
     std::vector<float> embedding(static_cast<std::size_t>(worker.embedder.dim()));
-    status = embed_crop(worker.embedder, faces[i].crop, embedding.data());
+    status = embed_crop(worker.embedder, faces[i].crop, embedding);
     result.faces.push_back({faces[i].face, std::move(embedding)});
   }
   if (!status.ok()) {
     result.faces.clear();
     result.failure = sentence(status, name, Subject::picture);
-  } else if (cache_.is_open()) {
-    cache_.add(key, result.faces);
+  } else if (cached) {
+    cache_.add(digest, result.faces);
   }
   return result;
 }
 
 void Failures::add(const std::string& picture, const std::string& sentence) {
   pictures_.push_back(picture);
-  if (sentences_.size() < most_sentences) sentences_.push_back(sentence);
+  sentences_.push_back(sentence);
 }
 
-void Failures::say_all() const {
-  for (const std::string& sentence : sentences_) say(sentence);
-  if (pictures_.size() > sentences_.size())
-    say("... and " + std::to_string(pictures_.size() - sentences_.size()) + " more pictures failed.");
+void EqualPictures::add(const std::string& picture, const std::string& person, const PictureDigest& key) {
+  Group& group = groups_[key];
+  group.pictures.push_back(pictures_.size());
+  pictures_.push_back(picture);
+  persons_.push_back(person);
+  keys_.push_back(key);
+  group.two_persons = group.two_persons || persons_[group.pictures[0]] != person;
+}
+
+bool EqualPictures::under_two(std::size_t index) const { return groups_.at(keys_[index]).two_persons; }
+
+bool EqualPictures::again(std::size_t index) const {
+  const Group& group = groups_.at(keys_[index]);
+  return !group.two_persons && group.pictures[0] != index;
+}
+
+std::size_t EqualPictures::count_under_two() const {
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < pictures_.size(); ++i) n += under_two(i);
+  return n;
+}
+
+std::size_t EqualPictures::count_again() const {
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < pictures_.size(); ++i) n += again(i);
+  return n;
+}
+
+void EqualPictures::say_all() const {
+  Failures notes;
+  for (std::size_t i = 0; i < pictures_.size(); ++i) {
+    const Group& group = groups_.at(keys_[i]);
+    if (group.pictures[0] == i) continue;
+    notes.add(pictures_[i], pictures_[i] + ": this is the same picture as " + pictures_[group.pictures[0]] +
+                                (group.two_persons ? ", and stands under two persons; neither is compared."
+                                                   : ", of the same person; the two are not compared."));
+  }
+  notes.note_all("pictures that are there twice");
+}
+
+void Failures::tell(void (*tell_one)(const std::string&), const char* of_these) const {
+  const std::size_t shown = std::min(sentences_.size(), most_sentences);
+  for (std::size_t i = 0; i < shown; ++i) tell_one(sentences_[i]);
+  if (sentences_.size() > shown)
+    tell_one("... and " + std::to_string(sentences_.size() - shown) + " more " + of_these + ".");
+}
+
+void Failures::say_all() const { tell(say, "pictures failed"); }
+void Failures::note_all(const char* of_these) const { tell(note, of_these); }
+
+Json Failures::json() const {
+  Json all = Json::array();
+  for (std::size_t i = 0; i < pictures_.size(); ++i) all.push_back(failed_picture(pictures_[i], sentences_[i]));
+  return all;
 }
 
 }  // namespace command

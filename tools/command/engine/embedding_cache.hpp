@@ -2,14 +2,15 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "database.hpp"
-#include "facenet/detector_boxes.hpp"
+#include "store/database.hpp"
+#include "facenet/detector/boxes.hpp"
 
 namespace command {
 
@@ -19,12 +20,15 @@ struct EmbeddedFace {
   std::vector<float> embedding;
 };
 
-/// SHA-256 of a picture's bytes and of all else that its embeddings depend on.
-using CacheKey = std::array<std::uint8_t, 32>;
+/// SHA-256 of a picture's bytes.
+using PictureDigest = std::array<std::uint8_t, 32>;
 
-/// One table, faces(key, data): a picture's faces as 15 floats each (box, score, landmarks) and the embedding, host order.
-/// Several threads, and several processes, may use one file. What cannot be stored is only a loss of time: it is said
-/// once, and the work goes on.
+/// Two tables. faces(key, data, picture, most): the key is the SHA-256 of the picture's digest and of all else that its
+/// embeddings depend on; the data are its faces as 15 floats each (box, score, landmarks) and the embedding, host
+/// order; `most` is 0 where these are all its faces, else how many were asked for. place(path, picture): where pictures
+/// lie. What is of no picture that still lies somewhere is dropped when the cache is closed. Several threads, and
+/// several processes, may use one file. What cannot be stored is only a loss of time: it is reported once, and the work
+/// goes on.
 class EmbeddingCache {
  public:
   EmbeddingCache() = default;
@@ -33,30 +37,50 @@ class EmbeddingCache {
   /// Stores what waits.
   ~EmbeddingCache() { close(); }
 
-  /// False when the file cannot be made, is something else or damaged, which has been said.
-  bool open(const std::string& file, int dim);
-  bool is_open() const { return database_.has_value(); }
-  /// Whether the picture's faces are there.
-  bool find(const CacheKey& key, std::vector<EmbeddedFace>& faces);
+  /// `context`: what embeddings depend on beside the picture. `most_faces`: how many are asked for, in the order of
+  /// --select; 0: all. False when the file is something else. Where it cannot be used, or is another user's, that is
+  /// reported, and it stays closed. Both have been reported.
+  bool open(const std::string& file, int dim, facenet::Normalise normalise, const std::string& context, int most_faces);
+  bool is_open() const { return open_; }
+  /// Whether the faces of the picture, which lies at `path`, are there. Every picture is asked for first.
+  bool find(const std::string& path, const PictureDigest& picture, std::vector<EmbeddedFace>& faces);
   /// Stored within a second or so: a transaction a picture would wait for the disk each time.
-  void add(const CacheKey& key, const std::vector<EmbeddedFace>& faces);
+  void add(const PictureDigest& picture, const std::vector<EmbeddedFace>& faces);
   void close();
   /// The file is no longer needed: closes it, whatever waits, and deletes it.
   void remove();
 
  private:
+  using Key = std::array<std::uint8_t, 32>;
   struct Row {
-    CacheKey key;
+    Key key;
+    PictureDigest picture;
     std::vector<float> data;
+    bool all;
   };
+  struct Place {
+    std::string path;
+    PictureDigest picture;
+  };
+  void begin(const std::string& file);
+  Key key_of(const PictureDigest& picture) const;
+  void lies_at(const std::string& path, const PictureDigest& picture);
+  void store_soon();
   void store();
+  void drop_gone();
   void give_up(const DatabaseError& why);
 
   std::optional<Database> database_;
-  std::optional<Query> find_, add_;  // behind the database, so that they end before it
-  std::vector<Row> waiting_;
+  std::optional<Query> find_, add_, is_at_, put_at_;  // after the database, so that they end before it
+  std::vector<Row> rows_;                             // that wait
+  std::vector<Place> places_;                         // that wait
+  std::atomic<bool> open_{false};
+  bool moved_ = false;          // pictures were added, changed or moved
+  std::int64_t pictures_ = 0;   // looked for or added
   std::int64_t stored_at_ = 0;  // milliseconds of the steady clock
-  std::size_t dim_ = 0;
+  std::string context_;
+  std::size_t dim_ = 0, most_faces_ = 0;
+  facenet::Normalise normalise_{};
   std::mutex mutex_;
 };
 

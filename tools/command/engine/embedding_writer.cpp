@@ -1,11 +1,11 @@
-#include "rows.hpp"
+#include "command/engine/embedding_writer.hpp"
 
 #include <cstdio>
 #include <filesystem>
 
-#include "facenet/hash.hpp"
-#include "json.hpp"
-#include "output.hpp"
+#include "facenet/base/hash.hpp"
+#include "command/io/json.hpp"
+#include "command/io/output.hpp"
 
 namespace command {
 
@@ -22,40 +22,51 @@ bool ends_with(const std::string& text, const char* end) {
   return text.size() > e.size() && text.compare(text.size() - e.size(), e.size(), e) == 0;
 }
 
-/// RFC 4180: quotes where a comma, a quote or the end of a line is inside.
+/// RFC 4180: quotes where a comma, a quote, the end of a line or a space at an end is inside. A reader gets the name as
+/// it is, byte for byte, so it is not escaped().
 std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  const bool bare = text.find_first_of(",\"\r\n\t") == std::string::npos && !text.empty() && text.front() != ' ' &&
+                    text.back() != ' ';
+  if (bare) return text;
   std::string out = "\"";
   for (const char c : text) out += c == '"' ? "\"\"" : std::string(1, c);
   return out + '"';
 }
 
 /// What JSON lines and the index say of a face, before and after the embedding.
-Json place(const std::string& picture, int number, const facenet::Face& face) {
+Json place(const std::string& picture, int number, const facenet::Face& face, bool aligned) {
   Json j;
   j["image"] = picture;
   j["face"] = number;
-  j["box"] = {face.box.x0, face.box.y0, face.box.x1, face.box.y1};
+  j.update(face_json(face, aligned));
   return j;
 }
 
-class Lines : public Rows {
+class LineWriter : public EmbeddingWriter {
  public:
-  Lines(RowFormat format, const facenet::ModelInfo& info) : format_(format), info_(info) {}
+  LineWriter(EmbeddingFormat format, bool aligned, const facenet::ModelInfo& info)
+      : format_(format), aligned_(aligned), info_(info) {}
   bool open(const std::string& path) { return out_.open(path); }
 
   bool add(const std::string& picture, int number, const EmbeddedFace& face) override {
-    if (format_ == RowFormat::csv) return head() && out_.line(as_csv(picture, number, face));
-    return out_.line(format_ == RowFormat::json ? as_json(picture, number, face) : as_text(picture, number, face));
+    if (format_ == EmbeddingFormat::csv) return head() && out_.verbatim(as_csv(picture, number, face));
+    return format_ == EmbeddingFormat::json ? out_.line(as_json(picture, number, face))
+                                            : out_.row(as_fields(picture, number, face));
   }
-  bool finish(const std::vector<std::string>&, const std::vector<std::string>&) override {
+  bool add_failed(const std::string& picture, const std::string& sentence) override {
+    return format_ != EmbeddingFormat::json || out_.line(line(failed_picture(picture, sentence)));
+  }
+  bool add_faceless(const std::string& picture) override {
+    return format_ != EmbeddingFormat::json || out_.line(line(faceless_picture(picture)));
+  }
+  bool finish(const std::vector<std::string>&, const std::vector<std::string>&, const LeftOut&) override {
     return head() && out_.finish();
   }
 
  private:
   /// CSV's first line; there too where no picture has a face.
   bool head() {
-    if (format_ != RowFormat::csv || headed_) return true;
+    if (format_ != EmbeddingFormat::csv || headed_) return true;
     headed_ = true;
     std::string names = "image,face,x0,y0,x1,y1,score,model";
     for (int i = 0; i < info_.embedding_dim; ++i) names += ",e" + std::to_string(i);
@@ -70,30 +81,31 @@ class Lines : public Rows {
     return row;
   }
   std::string as_json(const std::string& picture, int number, const EmbeddedFace& face) const {
-    Json j = place(picture, number, face.face);
+    Json j = place(picture, number, face.face, aligned_);
     j["embedding"] = face.embedding;
     j["model"] = info_.digest;
     j["trained"] = info_.trained;
     return line(j);
   }
-  /// name TAB number of the face TAB the embedding's numbers, separated by spaces.
-  static std::string as_text(const std::string& picture, int number, const EmbeddedFace& face) {
-    std::string row = escaped(picture) + "\t" + std::to_string(number) + "\t";
-    for (std::size_t i = 0; i < face.embedding.size(); ++i) row += (i == 0 ? "" : " ") + digits(face.embedding[i]);
-    return row;
+  /// Name, number of the face, the embedding's numbers separated by spaces.
+  static std::vector<std::string> as_fields(const std::string& picture, int number, const EmbeddedFace& face) {
+    std::string numbers;
+    for (std::size_t i = 0; i < face.embedding.size(); ++i) numbers += (i == 0 ? "" : " ") + digits(face.embedding[i]);
+    return {picture, std::to_string(number), numbers};
   }
 
-  RowFormat format_;
+  EmbeddingFormat format_;
+  bool aligned_;
   const facenet::ModelInfo& info_;
   Output out_;
   bool headed_ = false;
 };
 
-/// X.npy (float32, rows x dim), X.index.jsonl (a line for each row) and X.model.json (what made them). The array takes its
-/// name last, and X.model.json holds its hash: files of two runs do not pass for one.
-class Array : public Rows {
+/// X.npy (float32, rows x dim), X.index.jsonl (a line for each row) and X.model.json (what made them). The array takes
+/// its name last, and X.model.json holds its hash: files of two runs do not pass for one.
+class NumpyWriter : public EmbeddingWriter {
  public:
-  explicit Array(const facenet::ModelInfo& info) : info_(info) {}
+  NumpyWriter(bool aligned, const facenet::ModelInfo& info) : aligned_(aligned), info_(info) {}
 
   bool open(const std::string& path) {
     path_ = path;
@@ -104,8 +116,7 @@ class Array : public Rows {
   }
 
   bool add(const std::string& picture, int number, const EmbeddedFace& face) override {
-    Json j = place(picture, number, face.face);
-    j["score"] = face.face.score;
+    Json j = place(picture, number, face.face, aligned_);
     j["model"] = info_.digest;
     const std::size_t bytes = face.embedding.size() * sizeof(float);
     hash_.update(face.embedding.data(), bytes);
@@ -113,7 +124,8 @@ class Array : public Rows {
     return put(std::string(reinterpret_cast<const char*>(face.embedding.data()), bytes)) && index_.line(line(j));
   }
 
-  bool finish(const std::vector<std::string>& without_face, const std::vector<std::string>& failed) override {
+  bool finish(const std::vector<std::string>& without_face, const std::vector<std::string>& failed,
+              const LeftOut& left_out) override {
     char hash[17];
     facenet::to_hex(hash_.digest(), hash);
     Json j;
@@ -125,11 +137,13 @@ class Array : public Rows {
     j["dim"] = info_.embedding_dim;
     j["normalise"] = info_.normalise == facenet::Normalise::l2 ? "l2" : "none";
     j["threshold"] = static_cast<float>(info_.threshold);
+    if (info_.threshold_source[0] != 0) j["threshold_source"] = info_.threshold_source;
     j["rows"] = rows_;
     j["data_xxh64"] = hash;
     j["index"] = std::filesystem::path(base_ + ".index.jsonl").filename().string();
     j["without_face"] = without_face;
     j["failed"] = failed;
+    j["left_out"] = left_out.json();
     if (failed_ || !index_.finish()) return false;
     const std::string first = header();
     int error = file_.write_at(0, first.data(), first.size());
@@ -162,6 +176,7 @@ class Array : public Rows {
     return !failed_;
   }
 
+  bool aligned_;
   const facenet::ModelInfo& info_;
   std::string path_, base_;
   NewFile file_;
@@ -173,21 +188,22 @@ class Array : public Rows {
 
 }  // namespace
 
-bool row_format(const std::string& out, bool json, RowFormat& format) {
-  format = json || ends_with(out, ".jsonl") ? RowFormat::json : RowFormat::text;
-  if (ends_with(out, ".csv")) format = RowFormat::csv;
-  if (ends_with(out, ".npy")) format = RowFormat::npy;
+bool embedding_format(const std::string& out, bool json, EmbeddingFormat& format) {
+  format = json || ends_with(out, ".jsonl") ? EmbeddingFormat::json : EmbeddingFormat::text;
+  if (ends_with(out, ".csv")) format = EmbeddingFormat::csv;
+  if (ends_with(out, ".npy")) format = EmbeddingFormat::npy;
   if (!ends_with(out, ".parquet")) return true;
   say(out + ": Parquet is made in a second step; write X.npy, then run tools/npy_to_parquet.py X.npy.");
   return false;
 }
 
-std::unique_ptr<Rows> begin_rows(const std::string& out, RowFormat format, const facenet::ModelInfo& info) {
-  if (format == RowFormat::npy) {
-    auto rows = std::make_unique<Array>(info);
+std::unique_ptr<EmbeddingWriter> begin_embeddings(const std::string& out, EmbeddingFormat format, bool aligned,
+                                                  const facenet::ModelInfo& info) {
+  if (format == EmbeddingFormat::npy) {
+    auto rows = std::make_unique<NumpyWriter>(aligned, info);
     return rows->open(out) ? std::move(rows) : nullptr;
   }
-  auto rows = std::make_unique<Lines>(format, info);
+  auto rows = std::make_unique<LineWriter>(format, aligned, info);
   return rows->open(out) ? std::move(rows) : nullptr;
 }
 

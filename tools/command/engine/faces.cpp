@@ -1,30 +1,30 @@
-#include "faces.hpp"
+#include "command/engine/faces.hpp"
 
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
-#include "model.hpp"
-#include "output.hpp"
-#include "pictures.hpp"
+#include "command/engine/model.hpp"
+#include "command/io/default_files.hpp"
+#include "command/io/output.hpp"
+#include "command/engine/pictures.hpp"
 
 namespace command {
 
 namespace {
 
-constexpr const char* default_detector = "weights/mtcnn.safetensors";
+constexpr const char* default_detector = "mtcnn.safetensors";
 
-/// Whether a weight file holds a detector, alone or beside an embedder. One that cannot be read does not: where somebody
-/// named it, choose_crop() or loading the embedder has said why, and the default one need not be there.
+/// Whether a weight file holds a detector, alone or beside an embedder. One that cannot be read does not: where the
+/// user named it, choose_crop() or loading the embedder has reported why, and the default one need not be there.
 bool holds_detector(const std::string& file) {
   if (file.empty()) return false;
   const auto reader = facenet::WeightsReader::open(file.c_str());
-  if (!reader) return false;
-  for (int i = 0; i < reader->size(); ++i)
-    if (std::strncmp(reader->tensor(i).name, "mtcnn.", 6) == 0) return true;
-  return false;
+  return reader && reader->holds("mtcnn.");
 }
 
 facenet::Selection selection(const std::string& word) {
@@ -36,26 +36,37 @@ facenet::Selection selection(const std::string& word) {
 
 }  // namespace
 
+std::string detector_file(const FaceOptions& options, const std::string& embedder_file) {
+  if (!options.detector.empty()) return options.detector;
+  const char* variable = std::getenv("FACENET_DETECTOR");
+  if (variable != nullptr && *variable != 0) return variable;
+  if (holds_detector(embedder_file)) return embedder_file;
+  const std::string beside = std::filesystem::path(embedder_file).replace_filename(default_detector).string();
+  return !embedder_file.empty() && ::access(beside.c_str(), F_OK) == 0 ? beside : default_file(default_detector);
+}
+
 facenet::Result<facenet::Detector> load_detector(const FaceOptions& options, int threads,
-                                                 const std::string& embedder_file) {
-  std::string file = options.detector;
-  if (file.empty()) file = holds_detector(embedder_file) ? embedder_file : default_detector;
+                                                 const std::string& embedder_file,
+                                                 const facenet::DetectorObserver* observer) {
+  const std::string file = detector_file(options, embedder_file);
   if (::access(file.c_str(), F_OK) != 0) {
-    say(file + ": there is no such file; tools/bootstrap.sh makes the detector's weights, or give --detector FILE.");
-    return {facenet::Errc::not_found, "said"};
+    say(file + ": there is no such file" + looked_elsewhere(file) + "; " + get_detector() + ".");
+    return {facenet::Errc::not_found, "reported"};
   }
   facenet::DetectorOptions o;
   o.min_face = options.min_face;
+  o.min_face_share = options.min_face_share;
   o.factor = options.factor;
   o.max_faces = options.max_faces;
   o.selection = selection(options.select);
   o.threads = threads;
+  o.observer = observer;
   for (std::size_t i = 0; i < options.thresholds.size(); ++i)
     o.thresholds[i] = static_cast<float>(options.thresholds[i]);
   auto detector = facenet::Detector::load(file.c_str(), o);
   if (detector) return detector;
   if (detector.status().code() == facenet::Errc::weights_mismatch && !holds_detector(file))
-    say(file + ": this file holds no detector; give one that tools/convert_weights.py --mtcnn wrote.");
+    say(file + ": this file holds no detector; give one that " + converter() + " --mtcnn wrote.");
   else
     say(detector.status(), file, Subject::detector);
   return detector;
@@ -125,12 +136,11 @@ bool FaceSource::load(const FaceOptions& options, bool aligned, const ModelOptio
 
 facenet::Status FaceSource::read(const std::string& name, std::vector<CutFace>& faces) {
   faces.clear();
-  auto picture = read_picture(name);
-  if (!picture) return picture.status();
-  return cut(std::move(*picture), faces);
+  FACENET_TRY(read_picture(name, picture_));
+  return cut(picture_, faces);
 }
 
-facenet::Status FaceSource::cut(facenet::Image picture, std::vector<CutFace>& faces) {
+facenet::Status FaceSource::cut(facenet::Image& picture, std::vector<CutFace>& faces) {
   faces.clear();
   if (aligned_) {
     facenet::Face whole;
@@ -163,10 +173,14 @@ std::string FaceSource::fingerprint() const {
   if (aligned_) return "aligned";
   const facenet::DetectorOptions& o = detector_.options();
   char text[200];
-  std::snprintf(text, sizeof text, "%s min_face %d thresholds %.9g %.9g %.9g factor %.17g max_faces %d selection %d",
-                detector_.digest(), o.min_face, static_cast<double>(o.thresholds[0]),
-                static_cast<double>(o.thresholds[1]), static_cast<double>(o.thresholds[2]), o.factor, o.max_faces,
-                static_cast<int>(o.selection));
+  char least[40];
+  if (o.min_face_share > 0)
+    std::snprintf(least, sizeof least, "%.9g%%", o.min_face_share * 100);
+  else
+    std::snprintf(least, sizeof least, "%d", o.min_face);
+  std::snprintf(text, sizeof text, "%s min_face %s thresholds %.9g %.9g %.9g factor %.17g selection %d",
+                detector_.digest(), least, static_cast<double>(o.thresholds[0]), static_cast<double>(o.thresholds[1]),
+                static_cast<double>(o.thresholds[2]), o.factor, static_cast<int>(o.selection));
   return text;
 }
 

@@ -1,4 +1,4 @@
-#include "pictures.hpp"
+#include "command/engine/pictures.hpp"
 
 #include <unistd.h>
 
@@ -36,6 +36,8 @@ facenet::Result<facenet::Buffer<std::uint8_t>> read_stdin() {
 
 }  // namespace
 
+std::string shown(const std::string& name) { return name == "-" ? "standard input" : name; }
+
 facenet::Result<facenet::Buffer<std::uint8_t>> read_bytes(const std::string& name) {
   if (name == "-") return read_stdin();
   auto bytes = facenet::detail::read_picture_file(name.c_str());
@@ -43,16 +45,22 @@ facenet::Result<facenet::Buffer<std::uint8_t>> read_bytes(const std::string& nam
   return bytes;
 }
 
-facenet::Result<facenet::Image> decode(facenet::Span<const std::uint8_t> bytes, const std::string& name) {
-  auto image = facenet::decode_image(bytes);
-  if (!image && name != "-") image.status().in(name.c_str());
-  return image;
+facenet::Status decode(facenet::Span<const std::uint8_t> bytes, const std::string& name, facenet::Image& into) {
+  facenet::Status status = facenet::decode_image(bytes, into);
+  if (!status.ok() && name != "-") status.in(name.c_str());
+  return status;
 }
 
 facenet::Result<facenet::Image> read_picture(const std::string& name) {
+  facenet::Image image;
+  FACENET_TRY(read_picture(name, image));
+  return image;
+}
+
+facenet::Status read_picture(const std::string& name, facenet::Image& into) {
   auto bytes = read_bytes(name);
   if (!bytes) return bytes.status();
-  return decode(bytes->span(), name);
+  return decode(bytes->span(), name, into);
 }
 
 }  // namespace command

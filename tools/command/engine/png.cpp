@@ -1,4 +1,4 @@
-#include "png.hpp"
+#include "command/engine/png.hpp"
 
 #include <cstdio>
 #include <cstdlib>
@@ -72,7 +72,9 @@ PngSize png_size(const std::string& path) {
   const bool whole = std::fread(start, 1, sizeof start, file) == sizeof start;
   std::fclose(file);
   if (!whole || std::memcmp(start, "\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16) != 0) return {};
-  const auto number = [&](int at) { return start[at] << 24 | start[at + 1] << 16 | start[at + 2] << 8 | start[at + 3]; };
+  const auto number = [&](int at) {
+    return start[at] << 24 | start[at + 1] << 16 | start[at + 2] << 8 | start[at + 3];
+  };
   return {number(16), number(20)};
 }
 

@@ -1,11 +1,12 @@
-#include "threshold.hpp"
+#include "command/engine/threshold.hpp"
 
 #include <cstdlib>
 #include <fstream>
 
-#include "commands.hpp"
-#include "json.hpp"
-#include "output.hpp"
+#include "command/options.hpp"
+#include "command/io/escape.hpp"
+#include "command/io/json.hpp"
+#include "command/io/output.hpp"
 
 namespace command {
 
@@ -31,7 +32,8 @@ std::string check(const Json& j, const facenet::ModelInfo& info) {
     return "this threshold was measured with another model (" + model + "), and distances of " + info.digest +
            " are not comparable with its; calibrate with these weights.";
   const auto metric = j.at("metric").get<std::string>();
-  if (metric != "euclidean") return "this threshold is for the metric '" + metric + "', not Euclidean distances; calibrate again.";
+  if (metric != "euclidean")
+    return "this threshold is for the metric '" + metric + "', not Euclidean distances; calibrate again.";
   const auto value = j.at("threshold").get<double>();
   if (!(value >= 0 && value <= 1e6)) return "its threshold is no distance; calibrate again.";
   return {};
@@ -47,15 +49,27 @@ bool parse_distance(const std::string& text, double& value) {
   return true;
 }
 
-bool choose_threshold(const std::string& option, const facenet::ModelInfo& info, double& threshold) {
+std::string measured_by(const std::string& option, const facenet::ModelInfo& info) {
+  return option.empty() ? info.threshold_source : "";
+}
+
+std::string threshold_note(const std::string& option, const facenet::ModelInfo& info) {
+  const std::string by = measured_by(option, info);
+  return by.empty() ? "" : ", measured by " + by;
+}
+
+bool resolve_threshold(const std::string& option, const facenet::ModelInfo& info, double& threshold) {
   threshold = info.threshold;
   if (option.empty() || parse_distance(option, threshold)) return true;
   std::ifstream file(option, std::ios::binary);
-  if (!file) return refuse(option, std::string("this threshold is neither a number nor a file that can be read") + remedy);
+  if (!file)
+    return refuse(option, std::string("this threshold is neither a number nor a file that can be read") + remedy);
   constexpr std::size_t most = 1 << 16;  // a thousand bytes are usual; a device may never end
   std::string text(most, '\0');
   file.read(text.data(), static_cast<std::streamsize>(most));
   text.resize(static_cast<std::size_t>(file.gcount()));
+  if (const std::size_t bad = line_not_utf8(text))
+    return refuse(option, "this is no threshold file: " + not_utf8(bad, text) + remedy);
   const Json j = Json::parse(text, nullptr, false);
   if (!j.is_object()) return refuse(option, std::string("this is no threshold file") + remedy);
   try {
@@ -64,7 +78,8 @@ bool choose_threshold(const std::string& option, const facenet::ModelInfo& info,
     threshold = j["threshold"].get<double>();
     return true;
   } catch (const Json::exception&) {
-    return refuse(option, "this threshold file is damaged: a key is missing or not what it should be; calibrate again.");
+    return refuse(option,
+                  "this threshold file is damaged: a key is missing or not what it should be; calibrate again.");
   }
 }
 

@@ -2,21 +2,26 @@
 #pragma once
 
 #include <chrono>
-#include <set>
+#include <functional>
 #include <string>
+#include <system_error>
+#include <vector>
 
 namespace command {
 
 enum ExitStatus { done = 0, no = 1, failed = 2 };
 
-/// "facenet: <sentence>" on stderr. Control characters, such as a file name may hold, become '?'.
+/// An error: "facenet: <sentence>" on stderr, escaped(): one line, whatever names are in it.
 void say(const std::string& sentence);
+/// The same for a note or a warning, which does not make the exit status 2. After be_quiet() it prints nothing.
+void note(const std::string& sentence);
+/// --quiet: no notes and no bar from now on.
+void be_quiet();
 
-/// A name or a value for a line of text: a control character (C0, DEL, C1), a byte that is not UTF-8 and the backslash
-/// are written \t, \n, \xHH, \\, so that none moves the cursor, ends the line or the field, or passes for another.
-std::string escaped(const std::string& text);
-
-/// A file that takes its name only in commit(): nobody ever sees half of it. Functions return 0 or what errno says.
+/// A file that takes its name only in commit(): no reader ever sees half of it. Until then it has no name at all where
+/// the system can do that (O_TMPFILE), else a short one of its own in the same folder, which a signal removes; what
+/// SIGKILL leaves, the next NewFile in that folder removes. A new file is its owner's alone (mode 0600): it holds
+/// faces, or what was measured on them. Functions return 0 or what errno says.
 class NewFile {
  public:
   NewFile() = default;
@@ -25,7 +30,7 @@ class NewFile {
   /// Removes what was not committed.
   ~NewFile();
 
-  /// Begins to replace `path`, or with a link the file behind it, whose permissions it keeps.
+  /// Begins to replace `path`, or with a link its target, whose permissions it keeps.
   int open(const std::string& path);
   int write(const char* data, std::size_t size);
   /// Replaces bytes that were written.
@@ -37,9 +42,10 @@ class NewFile {
   bool is_open() const { return descriptor_ >= 0; }
 
  private:
-  void release();
+  int make_named();
+  void forget();
 
-  std::string path_, temporary_;
+  std::string path_, folder_, temporary_;  // "": it has no name
   int descriptor_ = -1, slot_ = -1;
 };
 constexpr int not_regular = -1;  // what open() returns for a folder or a device
@@ -47,14 +53,62 @@ constexpr int not_regular = -1;  // what open() returns for a folder or a device
 /// The whole of a NewFile.
 int write_file(const std::string& path, const std::string& bytes);
 
-/// Removes what killed processes left of their NewFiles called `names` in `folder`; those of living ones stay.
-void remove_leftovers(const std::string& folder, const std::set<std::string>& names);
-
-/// Kills this process by the signal, as if nothing had caught it, after removing what NewFiles have not committed.
+/// Ends this process by the signal, as if nothing had caught it, after removing what NewFiles have not committed.
+/// Process 1 of a container, which such a signal cannot end, exits with 128 + signal.
 [[noreturn]] void die_by(int signal);
 
-/// Makes a folder and those above it; one that is there is fine. Says why and returns false when it cannot.
+/// A file that a command writes at its end, such as a report: opened first, because an output that cannot be written
+/// must be known before the work is done. Both functions say why and return false when the file cannot be written.
+class LateFile {
+ public:
+  /// "": there is no such file, and finish() does nothing.
+  bool open(const std::string& path);
+  /// Writes what `content` returns and gives the file its name.
+  bool finish(const std::function<std::string()>& content);
+
+ private:
+  std::string path_;
+  NewFile file_;
+};
+
+/// Makes a folder and those above it, each its owner's alone (mode 0700, whatever the umask): they will hold faces. One
+/// that is there is fine and keeps its mode. 0, or what errno says.
+int make_private_folder(const std::string& path);
+/// The same; says why and returns false when it cannot.
 bool make_folder(const std::string& path);
+
+/// A folder whose content appears whole or not at all: filled under a short name beside it, and renamed in commit().
+/// A folder that is there must be empty. It stays, with its mode; what is new is then filled inside of it. Two
+/// processes cannot fill the same: the second open() fails. What SIGKILL leaves, the next NewFile or NewFolder there
+/// removes. Functions say why and return false when they cannot.
+class NewFolder {
+ public:
+  NewFolder() = default;
+  NewFolder(const NewFolder&) = delete;
+  NewFolder& operator=(const NewFolder&) = delete;
+  /// Removes what was not committed.
+  ~NewFolder();
+
+  bool open(const std::string& path);
+  bool commit();
+  /// Where its content is put until then.
+  const std::string& filled() const { return temporary_; }
+
+ private:
+  bool claim();
+  bool is_ours() const;
+  bool alone(std::error_code& error) const;
+  void remove();
+  void release();
+  bool refuse(const std::string& why) const;
+
+  std::string path_, temporary_;
+  bool inside_ = false;  // path_ was there
+  int descriptor_ = -1, slot_ = -1;
+};
+
+/// Whether NewFile or NewFolder gave the name: it is in nobody's folder of pictures.
+bool is_temporary(const std::string& name);
 
 /// The sentence for a `path` that cannot be written.
 std::string unwritable(const std::string& path, int error);
@@ -66,8 +120,14 @@ class Output {
  public:
   /// "" or "-": stdout. Says why and returns false when the file cannot be made.
   bool open(const std::string& path);
-  /// One line, its line feed added. After a failure, which is said once, it does nothing and returns false.
+  /// A line of fields with TABs between, each escaped(). After a failure, which is reported once, it does nothing and
+  /// returns false; so below.
+  bool row(const std::vector<std::string>& fields);
+  /// One line, its line feed added: JSON, or text that is no table. What a terminal would obey is escaped here too, and
+  /// TABs are kept, so a name from outside belongs into row().
   bool line(const std::string& text);
+  /// Lines as they are: CSV, which has quotes of its own, and what this program says of itself.
+  bool verbatim(const std::string& lines);
   /// Writes what is buffered; a file is synced and renamed. False when anything was lost.
   bool finish();
 
@@ -97,8 +157,8 @@ class Progress {
 };
 
 /// Opens the null device for standard streams that the caller closed, so that no file of ours gets their number; output
-/// to a closed stdout still fails. Makes a closed pipe, and a file above its limit, an error instead of a signal; Output
-/// then dies by SIGPIPE after all, unless the caller ignores it. SIGINT, SIGTERM and SIGHUP remove NewFiles first.
+/// to a closed stdout still fails. Makes a closed pipe, and a file above its limit, an error instead of a signal;
+/// Output then dies by SIGPIPE after all, unless the caller ignores it. SIGINT, SIGTERM, SIGHUP and SIGQUIT: die_by().
 void guard_standard_streams();
 
 }  // namespace command

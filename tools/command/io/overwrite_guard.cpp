@@ -1,8 +1,8 @@
-#include "claims.hpp"
+#include "command/io/overwrite_guard.hpp"
 
 #include <filesystem>
 
-#include "output.hpp"
+#include "command/io/output.hpp"
 
 namespace command {
 
@@ -36,14 +36,14 @@ bool refuse_twice(const std::string& path) {
 
 }  // namespace
 
-void Claims::reads(const std::string& path) {
+void OverwriteGuard::reads(const std::string& path) {
   if (no_file(path)) return;
   const std::string file = resolved(path);
   inputs_.insert(file);
   input_stems_.insert(stem(file));
 }
 
-bool Claims::writes(const std::string& path) {
+bool OverwriteGuard::writes(const std::string& path) {
   if (no_file(path)) return true;
   const std::string file = resolved(path);
   if (inputs_.count(file) != 0) return refuse_input(path);
@@ -53,7 +53,7 @@ bool Claims::writes(const std::string& path) {
   return true;
 }
 
-bool Claims::writes_numbered(const std::string& path) {
+bool OverwriteGuard::writes_numbered(const std::string& path) {
   const std::string file = resolved(path);
   if (input_stems_.count(file) != 0) return refuse_input(path + "_N.png");
   if (output_stems_.count(file) != 0 || !numbered_.insert(file).second) return refuse_twice(path + "_N.png");

@@ -8,11 +8,11 @@ namespace command {
 
 /// First every reads(), then writes(), all before the work. Files are told apart by their names with links resolved:
 /// NewFile replaces a name, so a hard link of another name is not in danger.
-class Claims {
+class OverwriteGuard {
  public:
   /// "" and "-" are no files.
   void reads(const std::string& path);
-  /// False where the path is taken, which has been said.
+  /// False where the path is taken, which has been reported.
   bool writes(const std::string& path);
   /// The same for PATH_0.png, PATH_1.png, …: how many is not known yet.
   bool writes_numbered(const std::string& path);

@@ -1,4 +1,4 @@
-#include "draw.hpp"
+#include "command/report/draw.hpp"
 
 #include <cmath>
 #include <cstdio>

@@ -1,7 +1,7 @@
 // What a detector found, drawn into the picture.
 #pragma once
 
-#include "facenet/detector_boxes.hpp"
+#include "facenet/detector/boxes.hpp"
 
 namespace command {
 

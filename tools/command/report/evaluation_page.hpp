@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "facenet/evaluate.hpp"
-#include "page.hpp"
+#include "command/report/page.hpp"
 
 namespace command {
 
@@ -19,12 +19,14 @@ struct EvaluatedPair {
   int fold;
   bool same;
   double distance;  // Euclidean; 0 where a face is missing
+  bool equal =
+      false;  // its pictures are one and the same, or one of them stands under two persons: it is no pair of two
 };
 
 struct EvaluationData {
   std::vector<EvaluatedPicture> pictures;
   std::vector<EvaluatedPair> pairs;
-  std::size_t absent = 0, broken = 0, faceless = 0;  // pictures
+  std::size_t absent = 0, broken = 0, faceless = 0;               // pictures
   facenet::FoldAccuracy accuracy{}, accuracy_missing_rejected{};  // without folds where a fold is empty
   facenet::Buffer<facenet::RocPoint> roc;
   double auc = 0, threshold = 0;
@@ -36,9 +38,15 @@ struct EvaluationData {
 
   const EvaluatedPicture& picture(int i) const { return pictures[static_cast<std::size_t>(i)]; }
   bool both(const EvaluatedPair& p) const { return !picture(p.a).embedding.empty() && !picture(p.b).embedding.empty(); }
+  bool counts(const EvaluatedPair& p) const { return both(p) && !p.equal; }
   std::size_t evaluated() const {
     std::size_t n = 0;
-    for (const EvaluatedPair& p : pairs) n += both(p);
+    for (const EvaluatedPair& p : pairs) n += counts(p);
+    return n;
+  }
+  std::size_t equal(bool same) const {
+    std::size_t n = 0;
+    for (const EvaluatedPair& p : pairs) n += p.same == same && p.equal;
     return n;
   }
   std::size_t missing(bool same) const {

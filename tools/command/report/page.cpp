@@ -1,10 +1,10 @@
-#include "page.hpp"
+#include "command/report/page.hpp"
 
 #include <cstdio>
 
-#include "json.hpp"
-#include "pictures.hpp"
-#include "png.hpp"
+#include "command/engine/pictures.hpp"
+#include "command/engine/png.hpp"
+#include "command/io/escape.hpp"
 
 namespace command {
 
@@ -75,16 +75,26 @@ facenet::Result<facenet::Image> cut_again(const std::string& picture, const face
 }  // namespace
 
 std::string escape(const std::string& text) {
-  std::string valid = Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
-  valid = Json::parse(valid).get<std::string>();
   std::string out;
-  for (const char c : valid) {
+  for (const char c : escaped(text)) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
@@ -100,23 +110,27 @@ std::string number(double value, int digits) {
   return text;
 }
 
-std::string face_image(const std::string& picture, const facenet::Face& face, bool aligned, const facenet::ModelInfo& model,
-                       const std::string& alt) {
+std::string face_image(const std::string& picture, const facenet::Face& face, bool aligned,
+                       const facenet::ModelInfo& model, const std::string& alt) {
   const auto pixels = cut_again(picture, face, aligned, model);
   if (!pixels.ok()) return "<span class=lost role=img aria-label=\"" + escape(alt) + ", no longer there\"></span>";
-  return "<img src=\"data:image/jpeg;base64," + base64(jpeg(*pixels, quality)) + "\" width=" + std::to_string(shown_side) +
-         " height=" + std::to_string(shown_side) + " alt=\"" + escape(alt) + "\">";
+  return "<img src=\"data:image/jpeg;base64," + base64(jpeg(*pixels, quality)) +
+         "\" width=" + std::to_string(shown_side) + " height=" + std::to_string(shown_side) + " alt=\"" + escape(alt) +
+         "\">";
 }
 
-std::string page(const std::string& title, const std::string& lead, const std::string& body, const facenet::ModelInfo& model) {
-  const std::string warning =
-      model.trained ? ""
-                    : "<p class=note><strong>The weights are untrained.</strong> They are random numbers: distances between their "
-                      "embeddings, and all that follows here, mean nothing about identity.</p>";
-  return "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width,initial-scale=1\">"
-         "<title>" + escape(title) + "</title><style>" + style + "</style></head><body><main>\n<header><h1>" + escape(title) +
-         "</h1><p class=soft>" + escape(lead) + "</p></header>\n" + warning + body + "\n<footer>" + escape(model.architecture) +
-         ", model <code>" + model.digest + "</code>, facenet " + facenet::version +
+std::string page(const std::string& title, const std::string& lead, const std::string& body,
+                 const facenet::ModelInfo& model) {
+  const std::string warning = model.trained ? ""
+                                            : "<p class=note><strong>The weights are untrained.</strong> They are "
+                                              "random numbers: distances between their "
+                                              "embeddings, and all that follows here, mean nothing about identity.</p>";
+  return "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport "
+         "content=\"width=device-width,initial-scale=1\">"
+         "<title>" +
+         escape(title) + "</title><style>" + style + "</style></head><body><main>\n<header><h1>" + escape(title) +
+         "</h1><p class=soft>" + escape(lead) + "</p></header>\n" + warning + body + "\n<footer>" +
+         escape(model.architecture) + ", model <code>" + model.digest + "</code>, facenet " + facenet::version +
          ". Pictures are inside this page; nothing is loaded from elsewhere.</footer>\n</main></body></html>\n";
 }
 

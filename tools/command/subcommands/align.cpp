@@ -4,23 +4,35 @@
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
-#include <map>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <set>
 
-#include "facenet/parallel.hpp"
-#include "faces.hpp"
-#include "json.hpp"
-#include "model.hpp"
-#include "output.hpp"
-#include "pictures.hpp"
-#include "png.hpp"
-#include "tree.hpp"
+#include "facenet/base/parallel.hpp"
+#include "command/cli/sub_command.hpp"
+#include "command/engine/faces.hpp"
+#include "command/io/escape.hpp"
+#include "command/io/json.hpp"
+#include "command/engine/model.hpp"
+#include "command/io/output.hpp"
+#include "command/engine/pictures.hpp"
+#include "command/engine/picture_json.hpp"
+#include "command/engine/png.hpp"
+#include "command/io/tree.hpp"
 
 namespace command {
 
 namespace {
+
+struct Options {
+  FaceOptions faces;
+  CropOptions crop;
+  std::string from, to;
+  std::vector<std::string> exclude;  // patterns, as Tree takes them; so below
+  int threads = 0;
+  bool json = false;
+};
 
 namespace fs = std::filesystem;
 
@@ -29,6 +41,7 @@ enum class Outcome { waiting, written, there, no_face, failed };
 struct Job {
   fs::path from, to;
   Outcome outcome = Outcome::waiting;
+  std::string failure{};  // what has been reported
 };
 
 /// OUT/person/photo.png for DIR/person/photo.jpg; where a folder has photo.jpg and photo.png, photo.jpg.png and
@@ -36,12 +49,16 @@ struct Job {
 std::vector<Job> plan(const Tree& tree, const fs::path& from, const fs::path& to) {
   std::vector<Job> jobs;
   std::multiset<fs::path> wanted;
-  const auto beside = [](const fs::path& p) { return fs::path(p).replace_extension(".png"); };
+  const auto named = [](const fs::path& p, const std::string& stem) {
+    return p.parent_path() / file_name(stem, ".png");
+  };
+  const auto beside = [&](const fs::path& p) { return named(p, p.stem().string()); };
   for (const fs::path& p : tree.pictures) wanted.insert(beside(p));
   std::set<fs::path> taken;
   for (const fs::path& p : tree.pictures) {
-    fs::path name = wanted.count(beside(p)) == 1 ? beside(p) : fs::path(p) += ".png";
-    while (!taken.insert(name).second) name += ".png";
+    fs::path name = wanted.count(beside(p)) == 1 ? beside(p) : named(p, p.filename().string());
+    for (int n = 2; !taken.insert(name).second; ++n)
+      name = p.parent_path() / file_name(p.filename().string(), "-" + std::to_string(n) + ".png");
     jobs.push_back({p, to / name.lexically_relative(from)});
   }
   return jobs;
@@ -49,7 +66,7 @@ std::vector<Job> plan(const Tree& tree, const fs::path& from, const fs::path& to
 
 class Alignment {
  public:
-  explicit Alignment(const AlignOptions& options) : options_(options) {}
+  explicit Alignment(const Options& options) : options_(options) {}
 
   int run() {
     if (!prepare()) return failed;
@@ -71,20 +88,17 @@ class Alignment {
       say(options_.to + ": the crops would lie among the pictures; give another folder for them.");
       return false;
     }
-    Tree tree;
-    all_read_ = tree.collect(from, to);
-    others_ = tree.others;
-    jobs_ = plan(tree, from, to);
+    all_read_ = tree_.collect(from, to);
+    jobs_ = plan(tree_, from, to);
     if (jobs_.empty()) {
-      if (all_read_)
-        say(options_.from + ": there is no JPEG or PNG file in it; name the folder that holds the pictures.");
+      if (all_read_) tree_.say_empty();
       return false;
     }
     set_out();
     return same_size() && start(std::move(*first));
   }
 
-  /// Crops of two sizes in one folder help nobody: a run that would mix them is refused.
+  /// Crops of two sizes in one folder are useless: a run that would mix them is refused.
   bool same_size() const {
     for (const Job& job : jobs_) {
       if (job.outcome != Outcome::there) continue;
@@ -100,9 +114,6 @@ class Alignment {
 
   /// What an earlier run has done is left alone.
   void set_out() {
-    std::map<std::string, std::set<std::string>> names;  // by folder
-    for (const Job& job : jobs_) names[job.to.parent_path().string()].insert(job.to.filename().string());
-    for (const auto& [folder, files] : names) remove_leftovers(folder, files);
     for (std::size_t i = 0; i < jobs_.size(); ++i) {
       std::error_code error;
       if (fs::is_regular_file(jobs_[i].to, error))
@@ -132,42 +143,39 @@ class Alignment {
     Progress progress(waiting_.size());
     std::atomic<std::size_t> next{0};
     team_.run([&](int member, int) noexcept {
+      facenet::Image picture;
       facenet::Faces faces;
       for (std::size_t i; !stop_ && (i = next.fetch_add(1)) < waiting_.size();) {
         Job& job = jobs_[waiting_[i]];
-        std::string sentence;
         try {
-          sentence = align_one(detectors_[static_cast<std::size_t>(member)], faces, job);
+          job.failure = align_one(detectors_[static_cast<std::size_t>(member)], picture, faces, job);
         } catch (const std::bad_alloc&) {
           job.outcome = Outcome::failed;
+          job.failure = "there is not enough memory for a picture; give fewer --threads.";
         }
         const std::lock_guard<std::mutex> lock(speaking_);
         if (job.outcome == Outcome::failed) progress.clear();
-        if (!sentence.empty())
-          say(sentence);
-        else if (job.outcome == Outcome::failed)
-          say("there is not enough memory for a picture; give fewer --threads.");
+        if (job.outcome == Outcome::failed) say(job.failure);
         progress.step();
       }
     });
   }
 
   /// Sets the outcome; returns what there is to say about a failure.
-  std::string align_one(facenet::Detector& detector, facenet::Faces& faces, Job& job) {
+  std::string align_one(facenet::Detector& detector, facenet::Image& picture, facenet::Faces& faces, Job& job) {
     job.outcome = Outcome::failed;
-    const auto picture = read_picture(job.from.string());
-    if (!picture) return sentence(picture.status(), job.from.string(), Subject::picture);
-    const facenet::Status found = find_faces(detector, *picture, faces);
+    const facenet::Status read = read_picture(job.from.string(), picture);
+    if (!read.ok()) return sentence(read, job.from.string(), Subject::picture);
+    const facenet::Status found = find_faces(detector, picture, faces);
     if (!found.ok()) return sentence(found, job.from.string(), Subject::picture);
     if (faces.empty()) {
       job.outcome = Outcome::no_face;
       return {};
     }
-    const auto crop = facenet::crop_face(*picture, faces[0], crop_);
+    const auto crop = facenet::crop_face(picture, faces[0], crop_);
     if (!crop) return sentence(crop.status(), job.from.string(), Subject::picture);
-    std::error_code made;
-    fs::create_directories(job.to.parent_path(), made);
-    const int error = made ? made.value() : write_file(job.to.string(), png(*crop));
+    int error = make_private_folder(job.to.parent_path().string());
+    if (error == 0) error = write_file(job.to.string(), png(*crop));
     if (error == 0) {
       job.outcome = Outcome::written;
       return {};
@@ -180,15 +188,19 @@ class Alignment {
   int summary() {
     std::size_t written = 0, there = 0, left = 0;
     std::vector<std::string> faceless, broken;
+    Json errors = Json::array();
     for (const Job& job : jobs_) {
       written += job.outcome == Outcome::written;
       there += job.outcome == Outcome::there;
       left += job.outcome == Outcome::waiting;
       if (job.outcome == Outcome::no_face) faceless.push_back(job.from.string());
-      if (job.outcome == Outcome::failed) broken.push_back(job.from.string());
+      if (job.outcome != Outcome::failed) continue;
+      broken.push_back(job.from.string());
+      errors.push_back(failed_picture(broken.back(), job.failure));
     }
+    tree_.say_left_out();
     Output out;
-    bool said;
+    bool printed;
     if (options_.json) {
       Json j;
       j["pictures"] = jobs_.size();
@@ -196,25 +208,26 @@ class Alignment {
       j["there"] = there;
       j["without_face"] = faceless;
       j["failed"] = broken;
+      j["errors"] = std::move(errors);
       j["left"] = left;
-      j["other_files"] = others_;
+      j["left_out"] = tree_.left_out.json();
       j["crop"] = {{"kind", crop_.crop == facenet::Crop::box ? "box" : "five_point"},
                    {"size", crop_.image_size},
                    {"margin", static_cast<float>(crop_.margin)}};
-      said = out.line(line(j));
+      printed = out.line(line(j));
     } else {
-      said = out.line(std::to_string(jobs_.size()) + " pictures: " + std::to_string(written) + " crops written (" +
-                      describe_crop(crop_) + "), " + std::to_string(there) + " were there, " +
-                      std::to_string(faceless.size()) + " without a face, " + std::to_string(broken.size()) +
-                      " failed" + (left == 0 ? "" : ", " + std::to_string(left) + " left for another run"));
-      for (const std::string& name : faceless) said = said && out.line("without a face: " + escaped(name));
-      for (const std::string& name : broken) said = said && out.line("failed: " + escaped(name));
+      printed = out.row({std::to_string(jobs_.size()) + " pictures: " + std::to_string(written) + " crops written (" +
+                         describe_crop(crop_) + "), " + std::to_string(there) + " were there, " +
+                         std::to_string(faceless.size()) + " without a face, " + std::to_string(broken.size()) +
+                         " failed" + (left == 0 ? "" : ", " + std::to_string(left) + " left for another run")});
+      for (const std::string& name : faceless) printed = printed && out.row({"without a face: " + name});
+      for (const std::string& name : broken) printed = printed && out.row({"failed: " + name});
     }
-    if (!said || !out.finish() || !all_read_ || !broken.empty() || left != 0) return failed;
+    if (!printed || !out.finish() || !all_read_ || !broken.empty() || left != 0) return failed;
     return written + there == 0 ? no : done;
   }
 
-  const AlignOptions& options_;
+  const Options& options_;
   facenet::ModelInfo crop_{};
   std::vector<Job> jobs_;
   std::vector<std::size_t> waiting_;  // numbers of jobs
@@ -222,12 +235,37 @@ class Alignment {
   facenet::Team team_;
   std::mutex speaking_;
   std::atomic<bool> stop_{false};
-  std::size_t others_ = 0;
+  Tree tree_{options_.exclude};
   bool all_read_ = true;
 };
 
 }  // namespace
 
-int align(const AlignOptions& options) { return Alignment(options).run(); }
+SubCommand align_command() {
+  const auto o = std::make_shared<Options>();
+  return {
+      "align", "Turn a folder of photographs into a folder of face crops",
+      "Writes OUT/person/photo.png for DIR/person/photo.jpg: the face that --select puts first. JPEG and PNG files in\n"
+      "DIR and all folders below it are taken, by their content. What is in OUT already is left as it is: run again "
+      "after\n"
+      "a stop, the command goes on where it was. The summary on standard output names the pictures without a face and\n"
+      "those that failed; one line on standard error counts what was left out (hidden and system files, other "
+      "formats).\n\n"
+      "Examples:\n"
+      "  facenet align photographs/ crops/\n"
+      "  facenet align --crop box --margin 32 --size 182 --select centre_weighted lfw/ lfw_182/\n\n",
+      [o](OptionSet& options) {
+        options.positional("DIR", o->from, "The folder with the pictures").required();
+        options.positional("OUT", o->to, "The folder for the crops, made if need be (mode 0700)").required();
+        options.exclude(o->exclude);
+        options.one_face(o->faces);
+        options.crop(o->crop);
+        options.threads(o->threads);
+      },
+      [o](bool json) {
+        o->json = json;
+        return Alignment(*o).run();
+      }};
+}
 
 }  // namespace command

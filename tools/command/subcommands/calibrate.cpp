@@ -4,19 +4,27 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <memory>
 
-#include "bulk.hpp"
+#include "command/cli/sub_command.hpp"
+#include "command/engine/bulk.hpp"
 #include "facenet/distance.hpp"
 #include "facenet/evaluate.hpp"
-#include "json.hpp"
-#include "model.hpp"
-#include "output.hpp"
-#include "threshold.hpp"
-#include "tree.hpp"
+#include "command/io/json.hpp"
+#include "command/engine/model.hpp"
+#include "command/io/output.hpp"
+#include "command/engine/threshold.hpp"
+#include "command/io/tree.hpp"
 
 namespace command {
 
 namespace {
+
+struct Options {
+  FolderOptions images;
+  double far = 1e-3;
+  std::string out;  // "": stdout
+};
 
 namespace fs = std::filesystem;
 
@@ -30,26 +38,18 @@ facenet::Interval interval_of(double share, std::size_t trials) {
   return facenet::wilson(static_cast<std::uint64_t>(std::llround(share * static_cast<double>(trials))), trials);
 }
 
-class Calibrating {
+class Calibration {
  public:
-  explicit Calibrating(const CalibrateOptions& options) : options_(options) {}
+  explicit Calibration(const Options& options) : options_(options) {}
 
   int run() {
-    NewFile file;
-    if (!options_.out.empty()) {
-      const int error = file.open(options_.out);
-      if (error != 0) return say_unwritable(options_.out, error) ? done : failed;
-    }
-    if (!collect() || !embed() || !choose()) return failed;
+    LateFile file;
+    if (!file.open(options_.out) || !collect() || !embed() || !choose()) return failed;
     warn_untrained(bulk_.info());
     const std::string text = line(as_json());
-    if (!options_.out.empty()) {
-      int error = file.write((text + "\n").data(), text.size() + 1);
-      if (error == 0) error = file.commit();
-      if (error != 0) return say_unwritable(options_.out, error) ? done : failed;
-    }
+    if (!file.finish([&] { return text + "\n"; })) return failed;
     Output out;
-    const bool shown = options_.out.empty() || options_.images.json ? out.line(text) : out.line(summary());
+    const bool shown = options_.out.empty() || options_.images.json ? out.line(text) : out.row({summary()});
     return shown && out.finish() && failures_.none() && all_read_ ? done : failed;
   }
 
@@ -57,18 +57,39 @@ class Calibrating {
   bool collect() {
     const std::string& folder = options_.images.folder;
     if (!is_folder(folder)) return false;
-    Tree tree;
-    all_read_ = tree.collect(folder);
+    all_read_ = tree_.collect(folder);
     std::map<std::string, int> persons;
-    for (const fs::path& picture : tree.pictures) {
+    for (const fs::path& picture : tree_.pictures) {
       const fs::path inside = picture.lexically_relative(folder);
       if (std::distance(inside.begin(), inside.end()) < 2) continue;  // in no person's folder
       const std::string person = inside.begin()->string();
       person_.push_back(persons.emplace(person, static_cast<int>(persons.size())).first->second);
       files_.push_back(picture.string());
     }
-    if (!files_.empty()) return true;
-    say(folder + ": there is no folder with pictures in it; it must hold a folder for each person.");
+    if (files_.empty()) {
+      say(folder + ": there is no folder with pictures in it; it must hold a folder for each person.");
+      return false;
+    }
+    return enough(person_, "");  // before the work of embedding them
+  }
+
+  /// Whether pictures of these persons can support the rate.
+  bool enough(const std::vector<int>& owners, const char* with_a_face) {
+    std::map<int, std::size_t> pictures;
+    for (const int person : owners) ++pictures[person];
+    persons_ = pictures.size();
+    several_ = genuine_pairs_ = 0;
+    for (const auto& [person, n] : pictures) {
+      genuine_pairs_ += pairs_of(n);
+      several_ += n > 1;
+    }
+    const auto needed = static_cast<std::size_t>(facenet::impostors_needed(options_.far));
+    const auto persons_needed =
+        static_cast<std::size_t>(std::ceil(0.5 + std::sqrt(0.25 + 2 * static_cast<double>(needed))));
+    if (pairs_of(persons_) < needed) return refuse(needed, persons_needed, with_a_face);
+    if (genuine_pairs_ != 0) return true;
+    say(options_.images.folder + ": no person has two pictures" + with_a_face +
+        ", so nothing tells how many are refused; add pictures.");
     return false;
   }
 
@@ -77,6 +98,7 @@ class Calibrating {
     one.max_faces = 1;
     const std::string cache = cache_file(options_.images.cache, options_.images.folder);
     if (!bulk_.load(options_.images.model, one, options_.images.aligned, cache)) return false;
+    bulk_.want_keys();
     Progress progress(files_.size());
     const bool complete = bulk_.run(files_, [&](std::size_t i, EmbeddedPicture& picture) {
       if (!picture.failure.empty()) failures_.add(files_[i], picture.failure);
@@ -84,33 +106,36 @@ class Calibrating {
       if (!picture.faces.empty()) {
         embeddings_.insert(embeddings_.end(), picture.faces[0].embedding.begin(), picture.faces[0].embedding.end());
         owner_.push_back(person_[i]);
+        equal_.add(files_[i], std::to_string(person_[i]), picture.key);
       }
       progress.step();
       return true;
     });
     progress.clear();
     failures_.say_all();
+    tree_.say_left_out();
+    equal_.say_all();
+    leave_out_equal();
     return complete;
   }
 
+  /// A picture compared with itself says nothing; one that stands under two persons says something false.
+  void leave_out_equal() {
+    const auto dim = static_cast<std::size_t>(bulk_.dim());
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < owner_.size(); ++i) {
+      if (equal_.under_two(i) || equal_.again(i)) continue;
+      owner_[kept] = owner_[i];
+      std::copy_n(&embeddings_[i * dim], dim, &embeddings_[kept++ * dim]);
+    }
+    owner_.resize(kept);
+    embeddings_.resize(kept * dim);
+  }
+
   bool choose() {
-    std::map<int, std::size_t> pictures;
-    for (const int person : owner_) ++pictures[person];
-    persons_ = pictures.size();
-    std::size_t genuine = 0;
-    for (const auto& [person, n] : pictures) {
-      genuine += pairs_of(n);
-      several_ += n > 1;
-    }
-    const auto needed = static_cast<std::size_t>(facenet::impostors_needed(options_.far));
-    const auto persons_needed = static_cast<std::size_t>(std::ceil(0.5 + std::sqrt(0.25 + 2 * static_cast<double>(needed))));
-    if (pairs_of(persons_) < needed) return refuse(needed, persons_needed);
-    if (genuine == 0) {
-      say(options_.images.folder + ": no person has two pictures with a face, so nothing tells how many are refused; add pictures.");
-      return false;
-    }
-    measure(pairs_of(owner_.size()) - genuine);
-    const auto choice = facenet::choose_threshold(impostor_.data(), impostor_.size(), options_.far);
+    if (!enough(owner_, " with a face")) return false;
+    measure(pairs_of(owner_.size()) - genuine_pairs_);
+    const auto choice = facenet::choose_threshold(impostor_, options_.far);
     if (!choice) {
       say(options_.images.folder + ": " + choice.status().text() + ".");
       return false;
@@ -123,18 +148,20 @@ class Calibrating {
     return true;
   }
 
-  bool refuse(std::size_t needed, std::size_t persons_needed) const {
+  bool refuse(std::size_t needed, std::size_t persons_needed, const char* with_a_face) const {
     char text[640];
     const std::size_t have = pairs_of(persons_);
     // Two digits, rounded up.
     const double lowest = have == 0 ? 1 : 3 / static_cast<double>(have);
-    const double unit = std::pow(10, std::floor(std::log10(lowest)) - 1), rounded = std::ceil(lowest / unit - 1e-9) * unit;
+    const double unit = std::pow(10, std::floor(std::log10(lowest)) - 1),
+                 rounded = std::ceil(lowest / unit - 1e-9) * unit;
     char other[48] = "";
     if (rounded <= 0.5) std::snprintf(other, sizeof other, ", or give --far %.2g or more", rounded);
     std::snprintf(text, sizeof text,
-                  ": these pictures cannot support a false accept rate of %g: it needs %zu pairs of different persons (3 / rate), "
-                  "so %zu persons, and there are %zu with a face, which make %zu pairs; add persons%s.",
-                  options_.far, needed, persons_needed, persons_, have, other);
+                  ": these pictures cannot support a false accept rate of %g: it needs %zu pairs of different persons "
+                  "(3 / rate), "
+                  "so %zu persons, and there are %zu%s, which make %zu pairs; add persons%s.",
+                  options_.far, needed, persons_needed, persons_, with_a_face, have, other);
     say(options_.images.folder + text);
     return false;
   }
@@ -142,12 +169,13 @@ class Calibrating {
   void measure(std::size_t impostor_pairs) {
     const std::size_t every = (impostor_pairs + most_impostor_pairs - 1) / most_impostor_pairs;
     const auto dim = static_cast<std::size_t>(bulk_.dim());
+    const facenet::Span<const float> all = embeddings_;
     std::size_t pair = 0;
     for (std::size_t i = 0; i < owner_.size(); ++i)
       for (std::size_t k = 0; k < i; ++k) {
         const bool same = owner_[i] == owner_[k];
         if (!same && pair++ % every != 0) continue;
-        const double d = facenet::distance(&embeddings_[i * dim], &embeddings_[k * dim], bulk_.dim());
+        const double d = facenet::distance(all.subspan(i * dim, dim), all.subspan(k * dim, dim));
         (same ? genuine_ : impostor_).push_back(d);
       }
   }
@@ -172,6 +200,9 @@ class Calibrating {
     j["pictures"] = owner_.size();
     j["pictures_without_face"] = without_face_;
     j["pictures_failed"] = failures_.pictures().size();
+    j["pictures_twice"] = equal_.count_again();
+    j["pictures_under_two_persons"] = equal_.count_under_two();
+    j["left_out"] = tree_.left_out.json();
     j["genuine_pairs"] = genuine_.size();
     j["impostor_pairs"] = impostor_.size();
     j["false_accepts"] = accepted_;
@@ -187,28 +218,62 @@ class Calibrating {
     const facenet::Interval a = interval_of(far(), pairs_of(persons_)), r = interval_of(frr(), several_);
     char text[400];
     std::snprintf(text, sizeof text,
-                  "threshold %.4f: false accepts %.4g (%.2g to %.2g, %zu of %zu pairs), false rejects %.4g (%.2g to %.2g, %zu of %zu "
+                  "threshold %.4f: false accepts %.4g (%.2g to %.2g, %zu of %zu pairs), false rejects %.4g (%.2g to "
+                  "%.2g, %zu of %zu "
                   "pairs); %zu persons, %zu pictures, %zu without a face",
-                  static_cast<double>(threshold_), far(), a.low, a.high, accepted_, impostor_.size(), frr(), r.low, r.high, rejected_,
-                  genuine_.size(), persons_, owner_.size(), without_face_);
-    return text;
+                  static_cast<double>(threshold_), far(), a.low, a.high, accepted_, impostor_.size(), frr(), r.low,
+                  r.high, rejected_, genuine_.size(), persons_, owner_.size(), without_face_);
+    std::string all = text;
+    if (equal_.count_again() != 0) all += ", " + std::to_string(equal_.count_again()) + " there twice";
+    if (equal_.count_under_two() != 0) all += ", " + std::to_string(equal_.count_under_two()) + " under two persons";
+    return all;
   }
 
-  const CalibrateOptions& options_;
+  const Options& options_;
+  Tree tree_{options_.images.exclude};
   BulkEmbedder bulk_;
+  EqualPictures equal_;
   Failures failures_;
   std::vector<std::string> files_;
   std::vector<int> person_;  // of each file
   std::vector<int> owner_;   // of each embedding
   std::vector<float> embeddings_;
   std::vector<double> genuine_, impostor_;
-  std::size_t persons_ = 0, several_ = 0, without_face_ = 0, accepted_ = 0, rejected_ = 0;
+  std::size_t persons_ = 0, several_ = 0, genuine_pairs_ = 0, without_face_ = 0, accepted_ = 0, rejected_ = 0;
   float threshold_ = 0;
   bool all_read_ = true;
 };
 
 }  // namespace
 
-int calibrate(const CalibrateOptions& options) { return Calibrating(options).run(); }
+SubCommand calibrate_command() {
+  const auto o = std::make_shared<Options>();
+  return {
+      "calibrate", "Choose a threshold for a false accept rate on your own pictures",
+      "Compares each two pictures below DIR, whose folders are persons, and takes the largest threshold that accepts "
+      "at most\n"
+      "--far of the pairs of two persons. Few persons cannot support a small rate: by the rule of three (none of n "
+      "seen, so\n"
+      "below 3/n with 95% confidence) 3/far different pairs of persons are needed, 78 persons for 1e-3. Pairs that "
+      "share a\n"
+      "person are no independent trials, so the intervals count pairs of persons, and persons, not pictures.\n\n"
+      "Examples:\n"
+      "  facenet calibrate people/ --far 1e-2 -o people.threshold\n"
+      "  facenet verify --threshold people.threshold a.jpg b.jpg\n\n",
+      [o](OptionSet& options) {
+        options.positional("DIR", o->images.folder, "A folder with a folder for each person").required();
+        options
+            .option("--far", "X", o->far,
+                    "The false accept rate, such as 1e-3 (default): of pairs of two persons, how many may pass for one")
+            .number(1e-9, 0.5, "1e-9 to 0.5");
+        options.option("-o,--out", "FILE", o->out, "The threshold file to write (default: standard output)");
+        options.exclude(o->images.exclude);
+        options.folder(o->images);
+      },
+      [o](bool json) {
+        o->images.json = json;
+        return Calibration(*o).run();
+      }};
+}
 
 }  // namespace command

@@ -1,84 +1,92 @@
-#include <sys/stat.h>
-
 #include <cstdio>
+#include <filesystem>
+#include <memory>
 #include <set>
 
-#include "claims.hpp"
-#include "draw.hpp"
-#include "faces.hpp"
-#include "json.hpp"
-#include "model.hpp"
-#include "output.hpp"
-#include "pictures.hpp"
-#include "png.hpp"
+#include "command/cli/sub_command.hpp"
+#include "command/io/overwrite_guard.hpp"
+#include "command/io/escape.hpp"
+#include "command/report/draw.hpp"
+#include "command/engine/faces.hpp"
+#include "command/io/json.hpp"
+#include "command/engine/model.hpp"
+#include "command/io/output.hpp"
+#include "command/engine/pictures.hpp"
+#include "command/engine/picture_json.hpp"
+#include "command/engine/png.hpp"
 
 namespace command {
 
 namespace {
 
-bool is_folder(const std::string& path) {
-  struct stat about {};
-  return ::stat(path.c_str(), &about) == 0 && S_ISDIR(about.st_mode);
-}
+struct Options {
+  FaceOptions faces;
+  CropOptions crop;
+  std::vector<std::string> pictures;
+  std::string draw, crops;  // "": none
+  int threads = 0;
+  bool json = false;
+};
 
 /// "photo" for "folder/photo.jpg"; "photo-2" for another picture of that name in the same run.
 std::string short_name(const std::string& picture, std::set<std::string>& taken) {
   std::string name = picture == "-" ? "stdin" : picture.substr(picture.rfind('/') + 1);
   const std::size_t dot = name.rfind('.');
   if (dot != std::string::npos && dot > 0) name.resize(dot);
+  constexpr std::size_t longest_end = 16;  // "_" and a number, ".png"
+  name = file_name(name, std::string(longest_end, ' '));
+  name.resize(name.size() - longest_end);
   std::string free = name;
   for (int n = 2; !taken.insert(free).second; ++n) free = name + "-" + std::to_string(n);
   return free;
 }
 
-std::string as_json(const std::string& picture, const facenet::Faces& faces, const std::vector<std::string>& crops) {
-  Json j;
-  j["image"] = picture;
-  j["faces"] = Json::array();
+/// What was written beside the lines of one picture, and what there was to say about what could not be.
+struct Written {
+  std::vector<std::string> crops;  // "" where a face's is not there; none where none were wanted
+  std::string failure;             // the first
+};
+
+std::string as_json(const std::string& picture, const facenet::Faces& faces, const Written& written) {
+  Json j = faceless_picture(picture);
   for (int i = 0; i < faces.size(); ++i) {
-    Json face;
-    face["box"] = {faces[i].box.x0, faces[i].box.y0, faces[i].box.x1, faces[i].box.y1};
-    face["score"] = faces[i].score;
-    for (const facenet::Point p : faces[i].landmarks) face["landmarks"].push_back({p.x, p.y});
-    if (!crops.empty()) face["crop"] = crops[static_cast<std::size_t>(i)];
+    Json face = face_json(faces[i], false);
+    const std::string crop = written.crops.empty() ? "" : written.crops[static_cast<std::size_t>(i)];
+    if (!crop.empty()) face["crop"] = crop;
     j["faces"].push_back(std::move(face));
   }
+  if (!written.failure.empty()) j["error"] = written.failure;
   return line(j);
 }
 
-/// name TAB number of the face TAB score TAB the box TAB the landmarks, their numbers separated by spaces.
-std::string as_text(const std::string& picture, const facenet::Face& face, int number) {
+/// Name, number of the face, score, box and landmarks, the numbers of these two separated by spaces.
+std::vector<std::string> as_fields(const std::string& picture, const facenet::Face& face, int number) {
   const auto d = [](float x) { return static_cast<double>(x); };
-  char text[96];
-  std::snprintf(text, sizeof text, "\t%d\t%.4f\t%.1f %.1f %.1f %.1f\t", number, d(face.score), d(face.box.x0),
-                d(face.box.y0), d(face.box.x1), d(face.box.y1));
-  std::string all = escaped(picture) + text;
+  char score[32], box[200], point[100];
+  std::snprintf(score, sizeof score, "%.4f", d(face.score));
+  std::snprintf(box, sizeof box, "%.1f %.1f %.1f %.1f", d(face.box.x0), d(face.box.y0), d(face.box.x1), d(face.box.y1));
+  std::string landmarks;
   for (int k = 0; k < 5; ++k) {
-    std::snprintf(text, sizeof text, k == 0 ? "%.1f %.1f" : " %.1f %.1f", d(face.landmarks[k].x),
+    std::snprintf(point, sizeof point, k == 0 ? "%.1f %.1f" : " %.1f %.1f", d(face.landmarks[k].x),
                   d(face.landmarks[k].y));
-    all += text;
+    landmarks += point;
   }
-  return all;
+  return {picture, std::to_string(number), score, box, landmarks};
 }
 
 class Detection {
  public:
-  explicit Detection(const DetectOptions& options) : options_(options) {}
+  explicit Detection(const Options& options) : options_(options) {}
 
   int run() {
     if (!prepare()) return failed;
     Progress progress(options_.pictures.size());
     for (const std::string& name : options_.pictures) {
-      auto picture = read_picture(name);
-      facenet::Status status = picture.status();
-      if (picture.ok()) status = find_faces(detector_, *picture, faces_);
+      facenet::Status status = read_picture(name, picture_);
+      if (status.ok()) status = find_faces(detector_, picture_, faces_);
       progress.clear();
-      if (!status.ok()) {
-        say(status, name, Subject::picture);
-        all_done_ = false;
-      } else if (!report(name, *picture)) {
+      if (!(status.ok() ? report(name, picture_) : report_failure(name, sentence(status, name, Subject::picture))))
         return failed;
-      }
       progress.step();
     }
     if (!out_.finish() || !all_done_) return failed;
@@ -90,8 +98,10 @@ class Detection {
   bool prepare() {
     const bool crops = !options_.crops.empty();
     if ((crops || weights_named(options_.crop.weights)) && !choose_crop(options_.crop, crop_)) return false;
+    std::error_code none;
     if (!options_.draw.empty())
-      draw_to_folder_ = options_.pictures.size() > 1 || options_.draw.back() == '/' || is_folder(options_.draw);
+      draw_to_folder_ = options_.pictures.size() > 1 || options_.draw.back() == '/' ||
+                        std::filesystem::is_directory(options_.draw, none);
     if (!claim_outputs() || (crops && !make_folder(options_.crops))) return false;
     if (!options_.draw.empty()) {
       if (draw_to_folder_ && !make_folder(options_.draw)) return false;
@@ -104,17 +114,17 @@ class Detection {
     return detector.ok();
   }
 
-  /// False, and said, where a drawing or a crop would replace a picture, a weight file or each other.
+  /// False, and reported, where a drawing or a crop would replace a picture, a weight file or each other.
   bool claim_outputs() {
-    Claims claims;
-    for (const std::string& name : options_.pictures) claims.reads(name);
-    claims.reads(weights_file(options_.crop.weights));
-    claims.reads(options_.faces.detector);
+    OverwriteGuard guard;
+    for (const std::string& name : options_.pictures) guard.reads(name);
+    guard.reads(weights_file(options_.crop.weights));
+    guard.reads(detector_file(options_.faces, weights_file(options_.crop.weights)));
     std::set<std::string> taken;
     for (const std::string& name : options_.pictures) {
       const std::string short_one = short_name(name, taken);
-      if (!options_.draw.empty() && !claims.writes(drawing(short_one))) return false;
-      if (!options_.crops.empty() && !claims.writes_numbered(options_.crops + "/" + short_one)) return false;
+      if (!options_.draw.empty() && !guard.writes(drawing(short_one))) return false;
+      if (!options_.crops.empty() && !guard.writes_numbered(options_.crops + "/" + short_one)) return false;
     }
     return true;
   }
@@ -123,45 +133,54 @@ class Detection {
     return draw_to_folder_ ? options_.draw + "/" + short_one + ".png" : options_.draw;
   }
 
-  /// Prints and writes what was found in one picture. False when stdout is lost.
+  /// False when stdout is lost; so below.
+  bool report_failure(const std::string& name, const std::string& failure) {
+    say(failure);
+    all_done_ = false;
+    return !options_.json || out_.line(line(failed_picture(name, failure)));
+  }
+
+  /// Prints and writes what was found in one picture.
   bool report(const std::string& name, facenet::Image& picture) {
     found_ = found_ || !faces_.empty();
     const std::string short_one = short_name(name, taken_);
-    std::vector<std::string> crops;
-    if (!options_.crops.empty()) all_done_ = write_crops(name, short_one, picture, crops) && all_done_;
-    if (options_.json) {
-      if (!out_.line(as_json(name, faces_, crops))) return false;
-    } else {
-      for (int i = 0; i < faces_.size(); ++i)
-        if (!out_.line(as_text(name, faces_[i], i))) return false;
-      if (faces_.empty()) say((name == "-" ? "standard input" : name) + ": no face was found.");
-    }
-    if (!options_.draw.empty()) {
-      for (int i = faces_.size() - 1; i >= 0; --i) draw_face(picture, faces_[i], i);  // the first one on top
-      const std::string path = drawing(short_one);
-      const int error = write_file(path, png(picture));
-      if (error != 0) all_done_ = say_unwritable(path, error);
-    }
+    Written written;
+    if (!options_.crops.empty()) write_crops(name, short_one, picture, written);
+    if (!options_.draw.empty()) write_drawing(drawing(short_one), picture, written);
+    if (options_.json) return out_.line(as_json(name, faces_, written));
+    for (int i = 0; i < faces_.size(); ++i)
+      if (!out_.row(as_fields(name, faces_[i], i))) return false;
+    if (faces_.empty()) note(shown(name) + ": no face was found.");
     return true;
   }
 
-  /// False when one could not be made, which has been said; the others are there.
-  bool write_crops(const std::string& name, const std::string& short_one, const facenet::Image& picture,
-                   std::vector<std::string>& crops) {
-    bool all = true;
+  void write_crops(const std::string& name, const std::string& short_one, const facenet::Image& picture,
+                   Written& written) {
     for (int i = 0; i < faces_.size(); ++i) {
-      crops.push_back(options_.crops + "/" + short_one + "_" + std::to_string(i) + ".png");
+      const std::string path = options_.crops + "/" + short_one + "_" + std::to_string(i) + ".png";
       const auto crop = facenet::crop_face(picture, faces_[i], crop_);
-      const int error = crop ? write_file(crops.back(), png(*crop)) : 0;
-      if (!crop) say(crop.status(), name, Subject::picture);
-      if (error != 0) say_unwritable(crops.back(), error);
-      all = all && crop.ok() && error == 0;
+      const int error = crop ? write_file(path, png(*crop)) : 0;
+      if (!crop) fail(written, sentence(crop.status(), name, Subject::picture));
+      if (error != 0) fail(written, unwritable(path, error));
+      written.crops.push_back(crop.ok() && error == 0 ? path : "");
     }
-    return all;
   }
 
-  const DetectOptions& options_;
+  void write_drawing(const std::string& path, facenet::Image& picture, Written& written) {
+    for (int i = faces_.size() - 1; i >= 0; --i) draw_face(picture, faces_[i], i);  // the first one on top
+    const int error = write_file(path, png(picture));
+    if (error != 0) fail(written, unwritable(path, error));
+  }
+
+  void fail(Written& written, const std::string& failure) {
+    say(failure);
+    all_done_ = false;
+    if (written.failure.empty()) written.failure = failure;
+  }
+
+  const Options& options_;
   facenet::Detector detector_;
+  facenet::Image picture_;
   facenet::Faces faces_;
   facenet::ModelInfo crop_{};
   std::set<std::string> taken_;
@@ -171,6 +190,32 @@ class Detection {
 
 }  // namespace
 
-int detect(const DetectOptions& options) { return Detection(options).run(); }
+SubCommand detect_command() {
+  const auto o = std::make_shared<Options>();
+  return {
+      "detect", "Find the faces in pictures",
+      "Prints a line for each face: picture, number of the face, score, box (x1 y1 x2 y2) and landmarks (eyes, nose,\n"
+      "corners of the mouth), with TABs between; with --json one object a picture. Faces are in --select's order.\n\n"
+      "Examples:\n"
+      "  facenet detect group.jpg\n"
+      "  facenet detect --json --min-face 60 --select probability *.jpg > faces.jsonl\n"
+      "  facenet detect --draw found.png --crops crops/ group.jpg\n"
+      "  facenet detect --draw found/ *.jpg     one picture each, found/NAME.png\n\n",
+      [o](OptionSet& options) {
+        options.pictures(o->pictures);
+        options.option("--draw", "OUT", o->draw,
+                       "Write the picture with boxes, landmarks and scores to OUT (PNG); a folder, or several "
+                       "pictures: to OUT/NAME.png");
+        options.option("--crops", "DIR", o->crops,
+                       "Write each face as the embedder would see it to DIR/NAME_FACE.png (a new DIR has mode 0700)");
+        options.faces(o->faces);
+        options.crop(o->crop);
+        options.threads(o->threads);
+      },
+      [o](bool json) {
+        o->json = json;
+        return Detection(*o).run();
+      }};
+}
 
 }  // namespace command

@@ -1,40 +1,54 @@
-// Embeddings as lines or files: of pictures named one by one, and of whole folders, which can be gone on with after a stop.
+// Embeddings as lines or files: of pictures named one by one, and of whole folders, which can be gone on with after a
+// stop.
 #include <filesystem>
-#include <set>
+#include <memory>
 
-#include "claims.hpp"
-#include "model.hpp"
-#include "output.hpp"
-#include "rows.hpp"
-#include "tree.hpp"
+#include "command/cli/sub_command.hpp"
+#include "command/io/overwrite_guard.hpp"
+#include "command/engine/model.hpp"
+#include "command/io/output.hpp"
+#include "command/engine/pictures.hpp"
+#include "command/engine/embedding_writer.hpp"
+#include "command/io/tree.hpp"
 
 namespace command {
 
 namespace {
 
+struct Options {
+  ModelOptions model;
+  FaceOptions faces;
+  std::vector<std::string> pictures;  // and folders
+  std::vector<std::string> exclude;
+  std::string out;
+  std::string cache;  // "": beside the output until that is complete; "none"
+  bool aligned = false, json = false;
+};
+
 namespace fs = std::filesystem;
 
 class Embedding {
  public:
-  explicit Embedding(const EmbedOptions& options) : options_(options) {}
+  explicit Embedding(const Options& options) : options_(options) {}
 
   int run() {
-    RowFormat format;
-    if (!row_format(options_.out, options_.json, format) || !collect()) return failed;
-    Claims claims;
-    for (const std::string& picture : pictures_) claims.reads(picture);
-    claims.reads(weights_file(options_.model.weights));
-    claims.reads(options_.faces.detector);
-    if (!claims.writes(options_.out)) return failed;
+    EmbeddingFormat format;
+    if (!embedding_format(options_.out, options_.json, format) || !collect()) return failed;
+    OverwriteGuard guard;
+    for (const std::string& picture : pictures_) guard.reads(picture);
+    guard.reads(weights_file(options_.model.weights));
+    if (!options_.aligned) guard.reads(detector_file(options_.faces, weights_file(options_.model.weights)));
+    if (!guard.writes(options_.out)) return failed;
     // Only a folder is long work. What was done of it waits beside the output until that is complete.
-    const bool keep = folders_ && options_.cache.empty() && !options_.out.empty() && options_.out != "-";
     const std::string partial = options_.out + ".partial";
-    if (folders_ && !options_.out.empty()) remove_leftovers(folder(), files());
-    rows_ = begin_rows(options_.out, format, info_);  // first: an output that cannot be written is known before the work is done
+    const bool keep =
+        folders_ && options_.cache.empty() && !options_.out.empty() && options_.out != "-" && cache_fits(partial);
+    rows_ = begin_embeddings(options_.out, format, options_.aligned,
+                             info_);  // first: an output that cannot be written is known before the work is done
     const std::string cache = keep ? partial : options_.cache == "none" ? "" : options_.cache;
     if (rows_ == nullptr || !bulk_.load(options_.model, options_.faces, options_.aligned, cache)) return failed;
     info_ = bulk_.info();
-    at_end_ = folders_ || format == RowFormat::npy || format == RowFormat::csv;
+    at_end_ = folders_ || format == EmbeddingFormat::npy || format == EmbeddingFormat::csv;
 
     Progress progress(pictures_.size());
     const bool complete = bulk_.run(pictures_, [&](std::size_t i, EmbeddedPicture& picture) {
@@ -43,11 +57,14 @@ class Embedding {
       return written;
     });
     progress.clear();
+    for (const auto& [name, sentence] : empty_folders_)
+      if (!rows_->add_failed(name, sentence)) return failed;
     if (at_end_) {
-      faceless_.say_all();
+      faceless_.note_all("pictures without a face");
       failures_.say_all();
+      for (const Tree& tree : trees_) tree.say_left_out();
     }
-    if (!complete || !rows_->finish(faceless_.pictures(), failures_.pictures())) return failed;
+    if (!complete || !rows_->finish(faceless_.pictures(), failures_.pictures(), left_out_)) return failed;
     if (keep) bulk_.remove_cache();
     if (!all_read_ || !failures_.none()) return failed;
     return found_ ? done : no;
@@ -63,47 +80,34 @@ class Embedding {
         continue;
       }
       folders_ = true;
-      Tree tree;
+      Tree tree(options_.exclude);
       bool read = tree.collect(name);
       if (tree.pictures.empty() && read) {
-        say(name + ": there is no JPEG or PNG file in it; name the folder that holds the pictures.");
+        tree.say_empty();
+        empty_folders_.emplace_back(name, tree.empty_sentence());
         read = false;  // the others are embedded all the same
       }
       all_read_ = all_read_ && read;
+      left_out_.add(tree.left_out);
       for (const fs::path& picture : tree.pictures) pictures_.push_back(picture.string());
+      if (!tree.pictures.empty()) trees_.push_back(std::move(tree));
     }
     return !pictures_.empty();
-  }
-
-  /// The names that the output may have: an array has two files beside it.
-  std::set<std::string> files() const {
-    const fs::path out = options_.out;
-    std::set<std::string> names;
-    for (const char* extension : {".index.jsonl", ".model.json"})
-      names.insert(fs::path(out).replace_extension(extension).filename().string());
-    names.insert(out.filename().string());
-    return names;
-  }
-
-  std::string folder() const {
-    const std::string parent = fs::path(options_.out).parent_path().string();
-    return parent.empty() ? "." : parent;
   }
 
   bool take(const std::string& name, const EmbeddedPicture& picture, Progress& progress) {
     if (!picture.failure.empty()) {
       failures_.add(name, picture.failure);
-      if (at_end_) return true;
-      progress.clear();
-      say(picture.failure);
-      return true;
+      if (!at_end_) progress.clear();
+      if (!at_end_) say(picture.failure);
+      return rows_->add_failed(name, picture.failure);
     }
     if (picture.faces.empty()) {
-      const std::string sentence = (name == "-" ? "standard input" : name) + ": no face was found.";
+      const std::string sentence = shown(name) + ": no face was found.";
       faceless_.add(name, sentence);
-      if (at_end_) return true;
-      progress.clear();
-      say(sentence);
+      if (!at_end_) progress.clear();
+      if (!at_end_) note(sentence);
+      return rows_->add_faceless(name);
     }
     for (std::size_t i = 0; i < picture.faces.size(); ++i) {
       if (!found_) progress.clear();
@@ -114,17 +118,53 @@ class Embedding {
     return true;
   }
 
-  const EmbedOptions& options_;
+  const Options& options_;
   BulkEmbedder bulk_;
   facenet::ModelInfo info_{};
-  std::unique_ptr<Rows> rows_;
+  std::unique_ptr<EmbeddingWriter> rows_;
   std::vector<std::string> pictures_;
   Failures failures_, faceless_;
+  LeftOut left_out_;
+  std::vector<Tree> trees_;
+  std::vector<std::pair<std::string, std::string>> empty_folders_;  // their sentences have been printed
   bool folders_ = false, at_end_ = false, found_ = false, all_read_ = true;
 };
 
 }  // namespace
 
-int embed(const EmbedOptions& options) { return Embedding(options).run(); }
+SubCommand embed_command() {
+  const auto o = std::make_shared<Options>();
+  return {
+      "embed", "Print the embeddings of the faces in pictures",
+      "Prints a line for each face: picture, TAB, number of the face, TAB, the embedding; with --json an object. "
+      "Faces\n"
+      "of a picture are in the order of --select, cut out as the weight file wants them. Of a folder all JPEG and PNG "
+      "files\n"
+      "in it and below are taken, in the order of their names; stopped and run again, the command goes on where it "
+      "was, and\n"
+      "pictures that failed are listed at the end.\n\n"
+      "Examples:\n"
+      "  facenet embed group.jpg\n"
+      "  facenet embed --max-faces 1 --json portraits/*.jpg\n"
+      "  facenet embed --aligned --json crops/*.png --out embeddings.jsonl\n"
+      "  facenet embed photographs/ --out faces.npy\n"
+      "  facenet embed - < portrait.jpg         a picture from standard input\n\n",
+      [o](OptionSet& options) {
+        options.positional("IMAGE", o->pictures, "JPEG or PNG files, and folders with such; - is standard input")
+            .required();
+        options.exclude(o->exclude);
+        options.aligned(o->aligned);
+        options.faces(o->faces);
+        options.option("-o,--out", "FILE", o->out,
+                       "Write to FILE, which appears only when it is complete: X.npy (with X.index.jsonl and "
+                       "X.model.json), X.csv, X.jsonl, or lines as on standard output");
+        options.cache(o->cache, "a folder's are kept in FILE.partial until --out's FILE is complete");
+        options.model(o->model);
+      },
+      [o](bool json) {
+        o->json = json;
+        return Embedding(*o).run();
+      }};
+}
 
 }  // namespace command

@@ -1,27 +1,39 @@
 // Faces into a gallery: of one person, or of a folder for each. Each picture is one transaction, and a line on stdout
 // only when it is on the disk.
 #include <filesystem>
+#include <memory>
 
-#include "facenet/hash.hpp"
-#include "faces.hpp"
-#include "gallery_store.hpp"
-#include "json.hpp"
-#include "model.hpp"
-#include "output.hpp"
-#include "pictures.hpp"
-#include "tree.hpp"
+#include "facenet/base/hash.hpp"
+#include "command/cli/sub_command.hpp"
+#include "command/engine/faces.hpp"
+#include "command/engine/gallery_model.hpp"
+#include "store/gallery_store.hpp"
+#include "command/io/json.hpp"
+#include "command/engine/model.hpp"
+#include "command/io/output.hpp"
+#include "command/engine/picture_json.hpp"
+#include "command/engine/pictures.hpp"
+#include "command/io/tree.hpp"
 
 namespace command {
 
 namespace {
+
+struct Options {
+  ModelOptions model;
+  FaceOptions faces;
+  std::string gallery, name, folder;  // name and pictures, or a folder of persons' folders
+  std::vector<std::string> exclude;   // of that folder
+  std::vector<std::string> pictures;
+  bool chosen = false;  // --select was given: it says whose face it is where there are several
+  bool aligned = false, json = false;
+};
 
 namespace fs = std::filesystem;
 
 struct Job {
   std::string person, picture;
 };
-
-std::string shown(const std::string& picture) { return picture == "-" ? "standard input" : picture; }
 
 std::string sha256(facenet::Span<const std::uint8_t> bytes) {
   facenet::Sha256 hash;
@@ -35,7 +47,7 @@ std::string sha256(facenet::Span<const std::uint8_t> bytes) {
 
 class Enrolment {
  public:
-  explicit Enrolment(const EnrollOptions& options) : options_(options), store_(options.gallery, Access::create) {}
+  explicit Enrolment(const Options& options) : options_(options), store_(options.gallery, Access::create) {}
 
   int run() {
     if (!plan() || !prepare()) return failed;
@@ -43,10 +55,7 @@ class Enrolment {
     for (const Job& job : jobs_) {
       const facenet::Status status = enroll(job, progress);
       progress.clear();
-      if (!status.ok()) {
-        say(status, job.picture, Subject::picture);
-        all_done_ = false;
-      }
+      if (!status.ok()) refuse(job, sentence(status, job.picture, Subject::picture));
       if (lost_) return failed;
       progress.step();
     }
@@ -55,7 +64,21 @@ class Enrolment {
   }
 
  private:
-  /// Who is to be enrolled from which pictures. False when that is nobody, which has been said.
+  /// The picture's person is not enrolled from it, and that is an error.
+  void refuse(const Job& job, const std::string& failure) {
+    say(failure);
+    report_failure(job, failure);
+  }
+  void report_failure(const Job& job, const std::string& failure) {
+    all_done_ = false;
+    if (options_.json) print(failed_picture(job.picture, failure), job.person);
+  }
+  void print(Json j, const std::string& person) {
+    j["name"] = person;
+    lost_ = lost_ || !out_.line(line(j));
+  }
+
+  /// Who is to be enrolled from which pictures. False when that is nobody, which has been reported.
   bool plan() {
     if (!options_.folder.empty()) return plan_folder();
     const std::string wrong = wrong_name(options_.name);
@@ -67,9 +90,10 @@ class Enrolment {
   /// FOLDER/NAME/… belongs to NAME, however deep.
   bool plan_folder() {
     const fs::path root = options_.folder;
-    Tree tree;
+    Tree tree(options_.exclude);
     if (!is_folder(options_.folder)) return false;
     all_done_ = tree.collect(root);
+    tree.say_left_out();
     std::size_t outside = 0;
     std::string refused;
     for (const fs::path& picture : tree.pictures) {
@@ -79,15 +103,17 @@ class Enrolment {
       if (std::next(inside.begin()) == inside.end()) {
         ++outside;
       } else if (!wrong.empty()) {
-        if (person != refused) say(as_utf8((root / person).string()) + ": " + wrong + "; rename this folder.");
+        const std::string failure = as_utf8((root / person).string()) + ": " + wrong + "; rename this folder.";
+        if (person != refused) say(failure);
         refused = person;
-        all_done_ = false;
+        report_failure({person, picture.string()}, failure);
       } else {
         jobs_.push_back({person, picture.string()});
       }
     }
     if (outside != 0)
-      say(options_.folder + ": " + std::to_string(outside) + " picture(s) lie in no person's folder and are left out.");
+      note(options_.folder + ": " + std::to_string(outside) +
+           " picture(s) lie in no person's folder and are left out.");
     if (jobs_.empty() && all_done_)
       say(options_.folder + ": there is no folder with pictures in it; make one for each person.");
     return !jobs_.empty();
@@ -112,19 +138,18 @@ class Enrolment {
     t.sha256 = sha256(bytes->span());
     t.id = store_.find(t.name, t.sha256);
     if (t.id != 0) {
-      report(t, false);
+      report(t, false, nullptr);
       return {};
     }
-    auto picture = decode(bytes->span(), job.picture);
-    if (!picture) return picture.status();
-    FACENET_TRY(source_.cut(std::move(*picture), faces_));
+    FACENET_TRY(decode(bytes->span(), job.picture, source_.picture()));
+    FACENET_TRY(source_.cut(source_.picture(), faces_));
     progress.clear();
     if (faces_.empty()) {
-      say(shown(job.picture) + ": no face was found, so nothing was enrolled.");
+      note(shown(job.picture) + ": no face was found, so nothing was enrolled.");
+      if (options_.json) print(faceless_picture(job.picture), job.person);
     } else if (faces_.size() > 1 && !options_.chosen) {
-      say(shown(job.picture) + ": " + std::to_string(faces_.size()) + " faces were found, and which one is " +
-          job.person + "'s is not said; give --select, or a picture of that face alone.");
-      all_done_ = false;
+      refuse(job, shown(job.picture) + ": " + std::to_string(faces_.size()) + " faces were found, and which one is " +
+                      job.person + "'s is not said; give --select, or a picture of that face alone.");
     } else {
       const CutFace& first = faces_[0];
       const facenet::Box& b = first.face.box;
@@ -132,42 +157,43 @@ class Enrolment {
       for (int i = 0; i < 4; ++i) t.box[i] = static_cast<double>(box[i]);
       t.score = static_cast<double>(first.face.score);
       t.embedding.resize(static_cast<std::size_t>(embedder_.dim()));
-      FACENET_TRY(embed_crop(embedder_, first.crop, t.embedding.data()));
-      add(t);
+      FACENET_TRY(embed_crop(embedder_, first.crop, t.embedding));
+      add(job, t);
     }
     return {};
   }
 
-  void add(Template& t) {
+  void add(const Job& job, Template& t) {
     const GalleryStore::Addition addition = store_.add(model_, t);
     t.id = addition.id;
     warn_untrained(embedder_.info());
     if (addition.added == GalleryStore::Added::another_person) {
-      say(shown(t.image) + ": this face is enrolled as '" + addition.owner + "' already, so it cannot be '" + t.name +
-          "'; remove one of them.");
-      all_done_ = false;
+      refuse(job, shown(t.image) + ": this face is enrolled as '" + addition.owner + "' already, so it cannot be '" +
+                      t.name + "'; remove one of them.");
     } else {
-      report(t, addition.added == GalleryStore::Added::yes);
+      report(t, addition.added == GalleryStore::Added::yes, &faces_[0].face);
     }
   }
 
-  void report(const Template& t, bool is_new) {
+  /// `face`: null where the file was known, so that the picture was not decoded.
+  void report(const Template& t, bool is_new, const facenet::Face* face) {
     known_ = true;
     if (!options_.json) {
-      lost_ = !out_.line((is_new ? "enrolled\t" : "there\t") + t.name + "\t" + t.image);
+      lost_ = lost_ || !out_.row({is_new ? "enrolled" : "there", t.name, t.image});
       return;
     }
     Json j;
     j["image"] = t.image;
     j["name"] = t.name;
+    if (face != nullptr) j.update(face_json(*face, options_.aligned));
     j["template"] = t.id;
     j["enrolled"] = is_new;
     j["model"] = model_.digest;
     j["trained"] = model_.trained;
-    lost_ = !out_.line(line(j));
+    lost_ = lost_ || !out_.line(line(j));
   }
 
-  const EnrollOptions& options_;
+  const Options& options_;
   GalleryStore store_;
   GalleryModel model_;
   std::vector<Job> jobs_;
@@ -180,6 +206,44 @@ class Enrolment {
 
 }  // namespace
 
-int enroll(const EnrollOptions& options) { return Enrolment(options).run(); }
+SubCommand enroll_command() {
+  const auto o = std::make_shared<Options>();
+  return {
+      "enroll", "Add a person's faces to a gallery",
+      "Adds faces to the gallery DB, a file that is made if need be: of one person from pictures, or with --dir of a "
+      "folder\n"
+      "that holds a folder of pictures for each person, named as the person. A person may have any number of pictures. "
+      "Each\n"
+      "picture's line is printed when it is safely on the disk; what is enrolled already (by the content of the file) "
+      "is\n"
+      "left as it is, so that a call that was stopped goes on where it was. A picture with several faces is refused "
+      "unless\n"
+      "--select says which one is meant. Names are kept exactly as they are given, in UTF-8.\n\n"
+      "Examples:\n"
+      "  facenet enroll staff.gallery 'Ada Lovelace' ada1.jpg ada2.jpg\n"
+      "  facenet enroll --select largest staff.gallery 'Ada Lovelace' party.jpg\n"
+      "  facenet enroll staff.gallery --dir photographs/     photographs/NAME/*.jpg\n\n",
+      [o](OptionSet& options) {
+        options.positional("DB", o->gallery, "The gallery").required();
+        const Option name = options.positional("NAME", o->name, "The person");
+        const Option pictures = options.positional("IMAGE", o->pictures, "JPEG or PNG files; - is standard input");
+        const Option folder = options.option("--dir", "DIR", o->folder, "Enroll a folder of persons' folders instead");
+        options.exclude(o->exclude);
+        options.aligned(o->aligned);
+        const Option select = options.one_face(o->faces);
+        options.model(o->model);
+        options.check([=]() -> std::string {
+          o->chosen = select.given();
+          if (folder.given() && name.given())
+            return "--dir names the persons by their folders: NAME and IMAGE do not go with it";
+          if (!folder.given() && !pictures.given()) return "NAME and IMAGE, or --dir, are required";
+          return {};
+        });
+      },
+      [o](bool json) {
+        o->json = json;
+        return Enrolment(*o).run();
+      }};
+}
 
 }  // namespace command

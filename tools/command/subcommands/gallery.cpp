@@ -7,14 +7,23 @@
 #include <limits>
 #include <memory>
 
-#include "commands.hpp"
-#include "gallery_store.hpp"
-#include "json.hpp"
-#include "output.hpp"
+#include "store/gallery_store.hpp"
+#include "command/cli/sub_command.hpp"
+#include "command/io/escape.hpp"
+#include "command/io/json.hpp"
+#include "command/io/output.hpp"
 
 namespace command {
 
 namespace {
+
+struct Options {
+  int (*run)(const Options&) = nullptr;  // of the action that was given
+  std::string gallery, file;
+  std::vector<std::string> names;
+  std::vector<std::string> templates;  // ids
+  bool json = false;
+};
 
 constexpr const char* export_format = "facenet-gallery";
 constexpr int export_version = 1;
@@ -46,7 +55,7 @@ Json as_json(const Template& t) {
   return j;
 }
 
-int list(const GalleryOptions& options) {
+int list(const Options& options) {
   GalleryStore store(options.gallery, Access::read);
   Output out;
   for (const Person& p : store.persons()) {
@@ -54,28 +63,28 @@ int list(const GalleryOptions& options) {
     j["name"] = p.name;
     j["person"] = p.id;
     j["templates"] = p.templates;
-    if (!out.line(options.json ? line(j) : p.name + "\t" + std::to_string(p.templates))) return failed;
+    if (!(options.json ? out.line(line(j)) : out.row({p.name, std::to_string(p.templates)}))) return failed;
   }
   return out.finish() ? done : failed;
 }
 
-int show(const GalleryOptions& options) {
+int show(const Options& options) {
   GalleryStore store(options.gallery, Access::read);
   Output out;
-  for (const std::string& name : options.names)
-    store.each_template(&name, false, [&](const Template& t) {
-      Json j;
-      j["template"] = t.id;
-      j.update(as_json(t));
-      char place[128];
-      std::snprintf(place, sizeof place, "\t%lld\t%.1f %.1f %.1f %.1f\t", static_cast<long long>(t.face), t.box[0],
-                    t.box[1], t.box[2], t.box[3]);
-      out.line(options.json ? line(j) : std::to_string(t.id) + "\t" + t.name + "\t" + t.image + place + t.enrolled);
-    });
+  for (const Template& t : store.templates_of(options.names)) {
+    Json j;
+    j["template"] = t.id;
+    j.update(as_json(t));
+    char box[200];
+    std::snprintf(box, sizeof box, "%.1f %.1f %.1f %.1f", t.box[0], t.box[1], t.box[2], t.box[3]);
+    const std::vector<std::string> fields{std::to_string(t.id),   t.name, t.image,
+                                          std::to_string(t.face), box,    t.enrolled};
+    if (!(options.json ? out.line(line(j)) : out.row(fields))) return failed;
+  }
   return out.finish() ? done : failed;
 }
 
-int rename(const GalleryOptions& options) {
+int rename(const Options& options) {
   const std::string &from = options.names[0], &to = options.names[1];
   const std::string wrong = wrong_name(to);
   if (!wrong.empty()) {
@@ -89,10 +98,10 @@ int rename(const GalleryOptions& options) {
   Json j;
   j["name"] = to;
   j["was"] = from;
-  return out.line(options.json ? line(j) : from + " is " + to + " now") && out.finish() ? done : failed;
+  return (options.json ? out.line(line(j)) : out.row({from + " is " + to + " now"})) && out.finish() ? done : failed;
 }
 
-/// The ids after --template; false when one is none, which has been said.
+/// The ids after --template; false when one is none, which has been reported.
 bool parse_ids(const std::vector<std::string>& texts, std::vector<std::int64_t>& ids) {
   for (const std::string& text : texts) {
     char* end = nullptr;
@@ -105,7 +114,7 @@ bool parse_ids(const std::vector<std::string>& texts, std::vector<std::int64_t>&
   return true;
 }
 
-int remove(const GalleryOptions& options) {
+int remove(const Options& options) {
   std::vector<std::int64_t> ids;
   if (options.names.empty() == options.templates.empty()) {
     say("it is not said what to remove; give names, or templates with --template.");
@@ -136,8 +145,8 @@ int remove(const GalleryOptions& options) {
   return out.line(options.json ? line(j) : text) && out.finish() ? done : failed;
 }
 
-int stats(const GalleryOptions& options) {
-  GalleryStore store(options.gallery, Access::read);
+Json measured(GalleryStore& store) {
+  const ReadTransaction reading = store.reading();
   Json j;
   j["persons"] = store.number("SELECT count(*) FROM person");
   j["templates"] = store.number("SELECT count(*) FROM template");
@@ -146,23 +155,29 @@ int stats(const GalleryOptions& options) {
   j["schema"] = store.number("PRAGMA user_version");
   j["bytes"] = page * store.number("PRAGMA page_count");
   j["free_bytes"] = page * store.number("PRAGMA freelist_count");
-  const std::string integrity = store.integrity();
-  j["integrity"] = integrity;
+  j["integrity"] = store.soundness();
+  return j;
+}
+
+int stats(const Options& options) {
+  GalleryStore store(options.gallery, Access::read);
+  const Json j = measured(store);
   Output out;
   if (options.json && !out.line(line(j))) return failed;
   if (!options.json)
     for (const auto& [key, value] : j.items()) {
       char text[32];
       std::snprintf(text, sizeof text, "%-16s ", key.c_str());
-      if (!out.line(text + (value.is_string() ? value.get<std::string>() : value.dump()))) return failed;
+      if (!out.row({text + (value.is_string() ? value.get<std::string>() : value.dump())})) return failed;
     }
   if (!out.finish()) return failed;
+  const std::string integrity = j["integrity"].get<std::string>();
   if (integrity == "ok") return done;
   say(options.gallery + ": the file is damaged (" + integrity + "); put a copy of it in its place.");
   return failed;
 }
 
-int vacuum(const GalleryOptions& options) {
+int vacuum(const Options& options) {
   GalleryStore store(options.gallery, Access::change);
   const std::string integrity = store.integrity();
   if (integrity != "ok") {
@@ -179,16 +194,19 @@ int vacuum(const GalleryOptions& options) {
   return out.line(options.json ? line(j) : text) && out.finish() ? done : failed;
 }
 
-int export_all(const GalleryOptions& options) {
+int export_all(const Options& options) {
   GalleryStore store(options.gallery, Access::read);
   Output out;
   if (!out.open(options.file)) return failed;
+  // Whoever reads the lines may take an hour: the gallery is not locked meanwhile, and the lines are of this moment.
+  store.detach();
+  store.each_template([](const Template&) {});  // what is damaged is known before the first line
   Json head;
   head["format"] = export_format;
   head["version"] = export_version;
   head.update(as_json(store.model()));
   bool printed = out.line(line(head));
-  store.each_template(nullptr, true, [&](const Template& t) {
+  store.each_template([&](const Template& t) {
     Json j = as_json(t);
     j["embedding"] = t.embedding;
     printed = printed && out.line(line(j));
@@ -196,7 +214,8 @@ int export_all(const GalleryOptions& options) {
   return printed && out.finish() ? done : failed;
 }
 
-/// The lines of an exported gallery, each checked completely. What is wrong is a DatabaseError that names the line.
+/// The lines of an exported gallery, all read before the first is used and each checked completely. What is wrong is a
+/// DatabaseError that names the line.
 class Import {
  public:
   explicit Import(const std::string& file) : shown_(file.empty() || file == "-" ? "standard input" : file) {
@@ -209,10 +228,24 @@ class Import {
   }
 
   const GalleryModel& model() const { return model_; }
-  std::size_t line_number() const { return number_; }
-  const std::string& shown() const { return shown_; }
 
-  /// The next template; false after the last.
+  std::vector<Template> templates() {
+    std::vector<Template> all;
+    for (Template t; next(t);) all.push_back(t);
+    return all;
+  }
+  [[noreturn]] void refuse(std::size_t number, const std::string& why) const {
+    throw DatabaseError(shown_ + ": line " + std::to_string(number) + ": " + why +
+                        "; nothing was imported, give a file that 'facenet gallery export' wrote.");
+  }
+
+ private:
+  struct Close {
+    void operator()(std::FILE* file) const {
+      if (file != stdin) std::fclose(file);
+    }
+  };
+
   bool next(Template& t) {
     Json j;
     if (!parse(j)) return false;
@@ -225,23 +258,10 @@ class Import {
     const std::vector<float> box = numbers(j, "box", 4);
     for (std::size_t i = 0; i < 4; ++i) t.box[i] = static_cast<double>(box[i]);
     t.embedding = numbers(j, "embedding", static_cast<std::size_t>(model_.embedding_dim));
-    const std::string wrong = wrong_name(t.name);
+    const std::string wrong = wrong_template(model_, t);
     if (!wrong.empty()) refuse(wrong);
-    if (!is_hex(t.sha256, 64)) refuse_key("sha256");
     return true;
   }
-
-  [[noreturn]] void refuse(const std::string& why) const {
-    throw DatabaseError(shown_ + ": line " + std::to_string(number_) + ": " + why +
-                        "; nothing was imported, give a file that 'facenet gallery export' wrote.");
-  }
-
- private:
-  struct Close {
-    void operator()(std::FILE* file) const {
-      if (file != stdin) std::fclose(file);
-    }
-  };
 
   void read_head() {
     Json j;
@@ -261,9 +281,9 @@ class Import {
     model_.crop = text(j, "crop");
     model_.margin = number(member(j, "margin"), "margin");
     model_.detector = text(j, "detector");
-    if (!is_hex(model_.digest, 16)) refuse_key("model");
-    if (model_.embedding_dim > 1 << 16) refuse_key("embedding_dim");
     if (!j["trained"].is_boolean()) refuse_key("trained");
+    const std::string wrong = wrong_model(model_);
+    if (!wrong.empty()) refuse(wrong);
   }
 
   /// One line as an object; false at the end.
@@ -278,14 +298,12 @@ class Import {
     }
     if (std::ferror(file_.get())) refuse_file(std::strerror(errno));
     if (c == EOF && bytes.empty()) return false;
+    if (line_not_utf8(bytes) != 0) refuse("it is not UTF-8");
     j = Json::parse(bytes, nullptr, false);
-    if (!j.is_object()) refuse("this is no JSON object");
+    if (!j.is_object()) refuse("this is no JSON object, or a number in it is too large for a float");
     return true;
   }
 
-  static bool is_hex(const std::string& text, std::size_t digits) {
-    return text.size() == digits && text.find_first_not_of("0123456789abcdef") == std::string::npos;
-  }
   const Json& member(const Json& j, const char* key) const {
     const auto at = j.find(key);
     if (at == j.end()) refuse_key(key);
@@ -316,6 +334,7 @@ class Import {
     return all;
   }
 
+  [[noreturn]] void refuse(const std::string& why) const { refuse(number_, why); }
   [[noreturn]] void refuse_key(const char* key) const {
     refuse("'" + std::string(key) + "' is missing or not what it should be");
   }
@@ -329,16 +348,22 @@ class Import {
   GalleryModel model_;
 };
 
-int import_all(const GalleryOptions& options) {
+int import_all(const Options& options) {
   GalleryStore store(options.gallery, Access::create);
   Import from(options.file);
   store.require(from.model());
-  std::size_t added = 0, there = 0;
+  std::vector<Template> all = from.templates();  // whoever writes the lines may take an hour: the gallery is not locked
+  std::size_t at = 0, added = 0, there = 0;
   store.add_all(
-      from.model(), [&](Template& t) { return from.next(t); },
+      from.model(),
+      [&](Template& t) {
+        if (at == all.size()) return false;
+        t = std::move(all[at++]);
+        return true;
+      },
       [&](const Template& t, const GalleryStore::Addition& addition) {
-        if (addition.added == GalleryStore::Added::another_person)
-          from.refuse("this face of '" + t.name + "' is enrolled as '" + addition.owner + "' already");
+        if (addition.added == GalleryStore::Added::another_person)  // the first line is the model's
+          from.refuse(at + 1, "this face of '" + t.name + "' is enrolled as '" + addition.owner + "' already");
         ++(addition.added == GalleryStore::Added::yes ? added : there);
       });
   Output out;
@@ -351,15 +376,44 @@ int import_all(const GalleryOptions& options) {
 
 }  // namespace
 
-int gallery(const GalleryOptions& options) {
-  static const struct {
-    const char* action;
-    int (*run)(const GalleryOptions&);
-  } actions[] = {{"list", list},         {"show", show},         {"rename", rename}, {"remove", remove},
-                 {"export", export_all}, {"import", import_all}, {"stats", stats},   {"vacuum", vacuum}};
-  for (const auto& a : actions)
-    if (options.action == a.action) return a.run(options);
-  return failed;
+SubCommand gallery_command() {
+  const auto o = std::make_shared<Options>();
+  return {
+      "gallery", "Look at a gallery, change it, carry it elsewhere",
+      "A gallery is an SQLite file; docs/galleries.md has its schema. 'remove' and 'rename' leave no trace of what "
+      "went in the file\n"
+      "or beside it. 'export' writes JSON lines, 'import' adds them to a gallery of the same model, all or none.\n\n"
+      "Examples:\n"
+      "  facenet gallery list staff.gallery\n"
+      "  facenet gallery rename staff.gallery 'Ada Byron' 'Ada Lovelace'\n"
+      "  facenet gallery remove staff.gallery 'Ada Lovelace'\n"
+      "  facenet gallery export staff.gallery - | ssh other facenet gallery import staff.gallery -\n\n",
+      [o](OptionSet& options) {
+        const auto action = [&](const char* name, const char* summary, int (*run)(const Options&)) {
+          OptionSet of_action = options.action(name, summary, [o, run] { o->run = run; });
+          of_action.positional("DB", o->gallery, "The gallery").required();
+          return of_action;
+        };
+        action("list", "The persons, and how many templates each has", list);
+        action("show", "The templates of persons", show).positional("NAME", o->names, "Persons").required();
+        action("rename", "Give a person another name: OLD NEW", rename)
+            .positional("NAME", o->names, "The old name and the new one")
+            .required()
+            .expected(2);
+        OptionSet of_remove = action("remove", "Remove persons, or single templates, without a trace", remove);
+        of_remove.positional("NAME", o->names, "Persons");
+        of_remove.option("--template", "ID", o->templates, "Remove this template only; again for more");
+        action("export", "Write all as JSON lines", export_all)
+            .positional("FILE", o->file, "Where to (default -, standard output)");
+        action("import", "Add what export wrote to a gallery, made if need be", import_all)
+            .positional("FILE", o->file, "Where from (default -, standard input)");
+        action("stats", "Numbers, the model, and whether the file is sound", stats);
+        action("vacuum", "Give free space back, and erase what it held", vacuum);
+      },
+      [o](bool json) {
+        o->json = json;
+        return o->run(*o);
+      }};
 }
 
 }  // namespace command

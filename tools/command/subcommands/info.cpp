@@ -1,15 +1,25 @@
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <set>
 
 #include "facenet/detector.hpp"
-#include "json.hpp"
-#include "model.hpp"
-#include "output.hpp"
+#include "command/cli/sub_command.hpp"
+#include "command/io/json.hpp"
+#include "command/engine/model.hpp"
+#include "command/io/output.hpp"
 
 namespace command {
 
 namespace {
+
+struct Options {
+  std::string file;  // "": as ModelOptions::weights
+  std::string sha256;
+  bool plan = false, json = false;
+};
+
+constexpr const char* architecture_default = "the architecture's default";
 
 /// The weights of one layer as they lie in the file.
 struct StoredLayer {
@@ -49,8 +59,10 @@ std::vector<std::string> as_text(const std::vector<StoredLayer>& layers) {
   std::vector<std::string> text;
   for (std::size_t i = 0, end = 0; i < layers.size(); i = end) {
     std::int64_t bytes = 0;
-    for (end = i; end < layers.size() && layers[end].dtype == layers[i].dtype; ++end) bytes += layers[end].weight->bytes;
-    const std::string count = end - i == 1 ? "" : " to " + layers[end - 1].name + ", " + std::to_string(end - i) + " layers";
+    for (end = i; end < layers.size() && layers[end].dtype == layers[i].dtype; ++end)
+      bytes += layers[end].weight->bytes;
+    const std::string count =
+        end - i == 1 ? "" : " to " + layers[end - 1].name + ", " + std::to_string(end - i) + " layers";
     text.push_back(layers[i].name + count + ": " + layers[i].dtype + ", " + std::to_string(bytes) + " bytes");
   }
   return text;
@@ -74,16 +86,17 @@ Json describe(const facenet::WeightsReader& reader, std::int64_t parameters, con
   j["trained"] = m.trained;
   j["dtype"] = dtype_of(layers);
   if (m.assumed) {
-    j["normalise"] = m.normalise == facenet::Normalise::l2 ? "l2" : "none";
+    j["normalise"] = facenet::name(m.normalise);
     j["image_size"] = m.image_size;
-    j["channel_order"] = "rgb";
-    j["scaling"] = "fixed";
-    j["crop"] = "box";
+    j["channel_order"] = facenet::name(m.channel_order);
+    j["scaling"] = facenet::name(m.scaling);
+    j["crop"] = facenet::name(m.crop);
     j["margin"] = m.margin;
     j["resize"] = m.resize;
   }
   for (const facenet::MetadataEntry& e : reader.entries())
     if (!j.contains(e.key)) j[e.key] = m.assumed ? Json(e.value) : typed(e.key, e.value);
+  if (m.integer) j["same_bits_everywhere"] = *m.float_layers == 0;  // in integer arithmetic
   j["preprocessing"] = m.assumed ? "assumed: facenet-pytorch's" : "stated";
   if (m.assumed) j["training"] = m.trained ? "assumed: nothing in the file says" : "stated";
   return j;
@@ -100,31 +113,33 @@ struct Checked {
   }
 };
 
-/// False when the file is not in order, which has been said.
-bool check_embedder(const std::string& file, const facenet::WeightsReader& reader, Checked& found) {
+/// What is wrong with the file, which has been reported; so below.
+facenet::Status check_embedder(const std::string& file, const facenet::WeightsReader& reader, Checked& found) {
   ModelOptions model;
   model.weights = file;
   model.threads = 1;
   auto embedder = load(model);
-  if (!embedder) return false;
+  if (!embedder) return embedder.status();
   warn_untrained(embedder->info());
   const facenet::Network& network = embedder->plan().network();
   found.layers = layers_of(reader, network);
   found.about = describe(reader, facenet::parameters(network), found.layers);
-  found.about["threshold"] = static_cast<float>(embedder->info().threshold);
+  const facenet::ModelInfo& info = embedder->info();
+  found.about["threshold"] = static_cast<float>(info.threshold);
+  if (info.threshold_source[0] == 0) found.about["threshold_source"] = architecture_default;
   found.about["digest"] = embedder->info().digest;
   found.add_plan(embedder->plan());
-  return true;
+  return {};
 }
 
 /// The same for a file with a detector alone. P-Net's plan depends on the picture, so there are two.
-bool check_detector(const std::string& file, const facenet::WeightsReader& reader, Checked& found) {
+facenet::Status check_detector(const std::string& file, const facenet::WeightsReader& reader, Checked& found) {
   facenet::DetectorOptions one;
   one.threads = 1;
   auto detector = facenet::Detector::load(file.c_str(), one);
   if (!detector) {
     say(detector.status(), file, Subject::detector);
-    return false;
+    return detector.status();
   }
   const facenet::Network pnet = facenet::models::mtcnn_pnet(12, 12);
   std::int64_t parameters = 0;
@@ -136,49 +151,74 @@ bool check_detector(const std::string& file, const facenet::WeightsReader& reade
   found.about["digest"] = detector->digest();
   found.add_plan(detector->rnet());
   found.add_plan(detector->onet());
-  return true;
+  return {};
 }
 
-}  // namespace
-
-int info(const InfoOptions& options) {
+int info(const Options& options) {
   const std::string file = weights_file(options.file);
   facenet::ReadOptions read;
   if (!options.sha256.empty()) read.expected_sha256 = options.sha256.c_str();
   auto reader = facenet::WeightsReader::open(file.c_str(), read);
-  if (!reader) {
-    say(reader.status(), file, Subject::weights);
-    return failed;
+  const facenet::Status opened = reader ? reader->recognise(facenet::models::all()) : reader.status();
+  if (!opened.ok()) {
+    say(opened, file, Subject::weights);
+    return print_failed(file, opened, Subject::weights, options.json);
   }
   Checked found;
   const bool detector = std::strcmp(reader->metadata().architecture, "mtcnn") == 0;
-  if (!(detector ? check_detector(file, *reader, found) : check_embedder(file, *reader, found))) return failed;
+  const facenet::Status status = detector ? check_detector(file, *reader, found) : check_embedder(file, *reader, found);
+  if (!status.ok()) return print_failed(file, status, detector ? Subject::detector : Subject::weights, options.json);
   Json& j = found.about;
   j["file_bytes"] = reader->file_bytes();
   if (reader->metadata().assumed)
-    say(file + ": a plain state_dict without metadata: preprocessing is assumed to be facenet-pytorch's" +
-        (reader->metadata().trained ? ", and that the weights are trained is assumed too." : "."));
+    note(file + ": a plain state_dict without metadata: preprocessing is assumed to be facenet-pytorch's" +
+         (reader->metadata().trained ? ", and that the weights are trained is assumed too." : "."));
 
   Output out;
   if (options.json) {
+    for (const char* ours : {"file", "error", "layers", "plan"}) j.erase(ours);  // whatever the metadata calls so
+    j["file"] = file;
+    j["layers"] = Json::array();
     for (const StoredLayer& layer : found.layers) j["layers"].push_back(as_json(layer));
     if (options.plan) j["plan"] = found.plan;
     if (!out.line(line(j))) return failed;
   } else {
     for (const auto& [key, value] : j.items()) {
-      std::string text = escaped(key);  // a state_dict may have keys of its own
+      std::string text = key;
       text.resize(text.size() < 16 ? 16 : text.size(), ' ');
       const bool guessed = key == "trained" && j.contains("training") && value == true;
-      const std::string shown = value.is_string() ? escaped(value.get<std::string>()) : value.dump();
-      if (!out.line(text + " " + (guessed ? "unknown" : shown))) return failed;
+      const std::string shown = value.is_string() ? value.get<std::string>() : value.dump();
+      const bool measured = key == "threshold" && !detector && j["threshold_source"] != architecture_default;
+      const std::string by = measured ? ", measured by " + j["threshold_source"].get<std::string>() : "";
+      if (!out.row({text + " " + (guessed ? "unknown" : shown) + by})) return failed;
     }
     for (const std::string& text : as_text(found.layers))
-      if (!out.line("layers           " + text)) return failed;
+      if (!out.row({"layers           " + text})) return failed;
     if (options.plan) found.plan.insert(found.plan.begin(), "");
     for (const std::string& text : found.plan)
-      if (options.plan && !out.line(text)) return failed;
+      if (options.plan && !out.row({text})) return failed;
   }
   return out.finish() ? done : failed;
+}
+
+}  // namespace
+
+SubCommand info_command() {
+  const auto o = std::make_shared<Options>();
+  return {"info", "Check a weight file completely and show what it says",
+          "Examples:\n"
+          "  facenet info weights/facenet.safetensors\n"
+          "  facenet info --json weights/facenet.safetensors\n"
+          "  facenet info --plan | less -S          how each layer is computed on this machine\n\n",
+          [o](OptionSet& options) {
+            options.positional("FILE", o->file, "The weight file (default: as for the other commands)");
+            options.expected_sha256(o->sha256);
+            options.flag("--plan", o->plan, "Also show how each layer is computed on this machine");
+          },
+          [o](bool json) {
+            o->json = json;
+            return info(*o);
+          }};
 }
 
 }  // namespace command

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import csv
+import io
 import pathlib
 
 import numpy as np
 
+from facenet_tools import cli
+from facenet_tools.cli import ToolError
 from facenet_tools.training.protocol import Score
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The columns of a CSV file of numbers."""
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
+    remedy = "train.py writes it; remove it, or take the run's folder as it was."
+    rows = list(csv.DictReader(io.StringIO(cli.decoded(path.read_bytes(), path, remedy), newline="")))
     names = rows[0].keys() if rows else []
-    return {name: np.array([float(row[name]) for row in rows]) for name in names}
+    numbers = {name: [] for name in names}
+    for line, row in enumerate(rows, 2):
+        for name in names:
+            try:
+                numbers[name].append(float(row[name]))
+            except (TypeError, ValueError) as error:
+                raise ToolError(f"{path}: line {line}: {name} is no number; {remedy}") from error
+    return {name: np.array(column) for name, column in numbers.items()}
 
 
 def figure(width: float, height: float, columns: int, rows: int = 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from facenet_tools import checkpoint, cli, pictures
+from facenet_tools import checkpoint, cli
 from facenet_tools.cli import ToolError
 from facenet_tools.training import curves, data, losses, parallel, protocol
 
@@ -26,6 +27,7 @@ STEP_COLUMNS = ("step", "epoch", "rate", "loss", "active", "genuine", "impostor"
 EPOCH_COLUMNS = ("step", "epoch", "accuracy", "deviation", "auc", "eer", "tar", "threshold")
 PAIRS_PER_FOLD = 60
 EVALUATION_BATCH = 32
+NORM_BATCHES = 16  # from which batch norms' statistics are taken: a thousand pictures of the default batch
 
 
 class Collapsed(Exception):
@@ -38,7 +40,8 @@ CAUSES = (
     "weights (begin with semi_hard, batch_all or --loss softmax, and go on from that checkpoint), too high a --rate, too few "
     "--people in a batch, wrong labels."
 )
-FORMAT = 2  # of last.pt
+FORMAT = 3  # of last.pt
+MEASURED = "facenet-trained"  # the format of best.json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Options:
     schedule: str
     warmup: int
     decay: float
+    decay_all: bool
     optimiser: str
     dropout: float
     augment: float
@@ -137,6 +141,15 @@ def freeze_up_to(model: nn.Module, stage: str) -> list[nn.Module]:
     return frozen
 
 
+def decayed(parameters: list[nn.Parameter], decay: float, every: bool) -> list[dict]:
+    """Groups for an optimiser. Decay is for the weights of layers. Batch norms' scales and shifts, and biases, all that is one
+    number a channel, have none unless `every`: a scale's pull to 0 is no regularisation, the next layer undoes it."""
+    plain = [] if every else [p for p in parameters if p.dim() < 2]
+    weights = parameters if every else [p for p in parameters if p.dim() >= 2]
+    groups = [{"params": weights, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
 class Trainer:
     def __init__(
         self, options: Options, state: checkpoint.StateDict | None, train: data.Faces, held_out: data.Faces | None,
@@ -159,17 +172,19 @@ class Trainer:
             )
             self.head = head.to(device, self.dtype)
         self.parameters = [p for module in (self.model, self.head) if module for p in module.parameters() if p.requires_grad]
+        groups = decayed(self.parameters, options.decay, options.decay_all)
         if options.optimiser == "sgd":
-            self.optimiser = torch.optim.SGD(self.parameters, options.rate, momentum=0.9, weight_decay=options.decay)
+            self.optimiser = torch.optim.SGD(groups, options.rate, momentum=0.9)
         else:
-            self.optimiser = torch.optim.AdamW(self.parameters, options.rate, weight_decay=options.decay)
+            self.optimiser = torch.optim.AdamW(groups, options.rate)
         self.mixed = options.precision == "mixed"
         self.scaler = torch.cuda.amp.GradScaler(enabled=self.mixed and device == "cuda")
         self.watch = CollapseWatch(options.margin if options.loss == "triplet" else None)
-        self.loader = data.Loader(train)
+        self.loader = data.Loader(train, self.dtype)
+        self.passes = data.Passes(train.labels, options.people, options.pictures, options.seed)
         self.held_out, self.best = held_out, None
         self.pairs = None if held_out is None else protocol.make_pairs(held_out.labels, PAIRS_PER_FOLD, options.seed)
-        self.held_out_loader = None if held_out is None else data.Loader(held_out)
+        self.held_out_loader = None if held_out is None else data.Loader(held_out, self.dtype)
         self.step = 0
         self.writer = _tensorboard(folder) if tensorboard and group.rank == 0 else None
 
@@ -177,9 +192,7 @@ class Trainer:
 
     def plan(self, step: int) -> tuple[np.ndarray, tuple[int, int]]:
         """Which pictures a step's batch has, and the key of all else that is random in it."""
-        key = (self.options.seed, step)
-        random = np.random.default_rng(key)
-        return data.choose(self.loader.faces.labels, self.options.people, self.options.pictures, random), key
+        return self.passes.batch(step), (self.options.seed, step)
 
     def train_step(self) -> dict[str, float]:
         o, rows = self.options, self.group.rows(self.options.batch)
@@ -194,7 +207,7 @@ class Trainer:
             group["lr"] = rate
         half = torch.float16 if self.device == "cuda" else torch.bfloat16
         with torch.autocast(self.device, half, enabled=self.mixed):
-            embeddings = self.model(pictures.to_tensor(pixels, self.dtype).to(self.device))
+            embeddings = self.model(pixels.to(self.device))
         embeddings = embeddings.to(self.dtype)
         gathered = self.group.gather(embeddings)
         if self.head is None:
@@ -219,12 +232,39 @@ class Trainer:
 
     def embed(self, loader: data.Loader) -> np.ndarray:
         self.model.eval()
-        count, parts = len(loader.faces.paths), []
+        every = np.arange(len(loader.faces.paths))
+        batches = [every[start : start + EVALUATION_BATCH] for start in range(0, len(every), EVALUATION_BATCH)]
         with torch.no_grad():
-            for start in range(0, count, EVALUATION_BATCH):
-                batch = np.stack([loader.picture(i) for i in range(start, min(start + EVALUATION_BATCH, count))])
-                parts.append(self.model(pictures.to_tensor(batch, self.dtype).to(self.device)).cpu())
-        return torch.cat(parts).numpy()
+            return torch.cat([self.model(batch.to(self.device)).cpu() for batch in loader.plain(batches)]).numpy()
+
+    def settle_norms(self) -> None:
+        """Takes the running statistics anew, with the weights as they are now, from some batches of the last pass without
+        augmentation and dropout ("precise batch norm"; Wu and Johnson, "Rethinking Batch in BatchNorm", 2021). The moving
+        averages of training lag behind weights that change, and begin with a variance of 1: after 100 steps 1 % of it is left,
+        after 16 steps 19 %. Training steps do not read them. Frozen stages keep theirs. Every process takes its rows."""
+        frozen = {id(norm) for stage in self.frozen for norm in stage.modules()}
+        norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and id(m) not in frozen]
+        first = (self.step - 1) // self.passes.steps * self.passes.steps
+        rows = self.group.rows(self.options.batch)
+        batches = [self.passes.batch(step)[rows.start : rows.stop] for step in range(first, first + min(NORM_BATCHES, self.passes.steps))]
+        kept = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+        sums = [torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms]  # means, their squares, variances
+        self.model.eval()
+        for norm in norms:
+            norm.train()
+            norm.momentum = 1.0  # running statistics are then the batch's
+        with torch.no_grad():
+            for batch in self.loader.plain(batches):
+                self.model(batch.to(self.device))
+                for norm, total in zip(norms, sums):
+                    mean = norm.running_mean.double().cpu()
+                    total += torch.stack([mean, mean.square(), norm.running_var.double().cpu()])
+            for norm, total, (momentum, counter) in zip(norms, sums, kept):
+                mean, square, variance = total / len(batches)
+                norm.running_mean.copy_(mean)
+                norm.running_var.copy_(variance + (square - mean.square()).clamp_min(0))  # within batches, and between them
+                norm.num_batches_tracked.copy_(counter)
+                norm.momentum = momentum
 
     def validate(self) -> protocol.Score:
         embeddings = self.embed(self.held_out_loader)
@@ -315,6 +355,8 @@ class Trainer:
                 logs[0].add(row)
                 self._board(row, "train")
             ended = self.step % o.steps == 0
+            if ended:
+                self.settle_norms()
             if ended and self.pairs is not None:
                 if first:
                     self._validated(self.validate(), logs[1], bar)
@@ -346,7 +388,20 @@ class Trainer:
         """FOLDER/best.pt: a plain state_dict with facenet-pytorch's names, for tools/convert_weights.py."""
         state = {name: value.float().cpu() if value.is_floating_point() else value.cpu() for name, value in self.model.state_dict().items()}
         _check_finite(state)
-        _write(self.folder / "best.pt", state)
+        digest = _write(self.folder / "best.pt", state)
+        if self.best is not None:
+            self.keep_threshold(digest)
+
+    def keep_threshold(self, digest: str) -> None:
+        """FOLDER/best.json: the threshold that validation measured, which tools/convert_weights.py carries over for the
+        checkpoint of that SHA-256. A state_dict has no place for it."""
+        count, people = len(self.pairs.same), len(self.held_out.people)
+        row = {
+            "format": MEASURED, "version": 1, "checkpoint_sha256": digest, "step": self.step, "threshold": self.best.threshold,
+            "threshold_source": f"train.py on {count} pairs of {people} people held out, accuracy {self.best.accuracy:.4f}",
+            "accuracy": self.best.accuracy, "deviation": self.best.deviation, "auc": self.best.auc,
+        }  # fmt: skip
+        cli.write_atomically(str(self.folder / "best.json"), [f"{json.dumps(row)}\n".encode()])
 
     def _board(self, row: dict, what: str) -> None:
         if self.writer is not None:
@@ -362,8 +417,9 @@ class _Log:
     def __init__(self, path: pathlib.Path, columns: tuple[str, ...], step: int) -> None:
         kept = []
         if step > 0 and path.exists():
-            with open(path, newline="") as file:
-                kept = [row for row in csv.reader(file) if len(row) == len(columns) and row[0].isdigit() and int(row[0]) <= step]
+            held = cli.decoded(path.read_bytes(), path, "remove it, and --resume goes on without what it held.")
+            rows = csv.reader(io.StringIO(held, newline=""))
+            kept = [row for row in rows if len(row) == len(columns) and row[0].isdecimal() and int(row[0]) <= step]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([columns, *kept])
         cli.write_atomically(str(path), [text.getvalue().encode()])
@@ -391,10 +447,12 @@ def _check_finite(*states: checkpoint.StateDict) -> None:
         raise Collapsed(OVERFLOW)
 
 
-def _write(path: pathlib.Path, state: dict) -> None:
+def _write(path: pathlib.Path, state: dict) -> str:
+    """Returns the file's SHA-256."""
     file = io.BytesIO()
     torch.save(state, file)
     cli.write_atomically(str(path), [file.getvalue()])
+    return hashlib.sha256(file.getvalue()).hexdigest()
 
 
 def _tensorboard(folder: pathlib.Path):

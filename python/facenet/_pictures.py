@@ -1,0 +1,49 @@
+"""Whatever holds a picture becomes an array uint8 [height, width, 3]."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+from facenet import _engine
+from facenet._errors import error
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+
+def read_image(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Pixels:
+    """The JPEG or PNG of a path, or in bytes, as upright RGB: uint8 [height, width, 3]."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _engine.decode_image(source)
+    return _engine.read_image(os.fspath(source))
+
+
+def pixels(picture: Any, channels: str) -> tuple[Any, str]:
+    """The array and the order of its channels. Files and PIL images are RGB whatever `channels` says of arrays."""
+    if isinstance(picture, (str, bytes, bytearray, os.PathLike)):
+        return read_image(cast("str | bytes", picture)), "rgb"
+    if hasattr(picture, "getbands") and hasattr(picture, "convert"):
+        return from_pil(picture), "rgb"
+    if hasattr(picture, "__dlpack__") and not hasattr(picture, "__array_interface__"):  # a tensor of PyTorch's
+        import numpy as np
+
+        return np.asarray(picture), channels
+    return picture, channels
+
+
+def from_pil(image: Any) -> Pixels:
+    """As read_image() takes files: what is transparent is over white. The image is taken as upright."""
+    import numpy as np
+
+    if "A" in image.getbands() or "transparency" in getattr(image, "info", {}):
+        rgba = np.asarray(image.convert("RGBA"), dtype=np.uint16)
+        alpha = rgba[..., 3:]
+        over_white: Pixels = ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        return over_white
+    if image.mode in ("I", "F", "I;16", "I;16L", "I;16B"):  # PIL clips these at 255
+        raise error("unsupported", f'a PIL image of the mode "{image.mode}" has no bytes: scale it to 0…255 and convert it to "RGB".')
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

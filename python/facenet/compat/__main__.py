@@ -1,0 +1,58 @@
+"""facenet-compat SCRIPT [ARGUMENT…]: runs a script unchanged, with facenet_pytorch replaced by this package."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import runpy
+import sys
+
+_USAGE = """Usage: facenet-compat SCRIPT [ARGUMENT]...
+       facenet-compat -m MODULE [ARGUMENT]...
+
+Runs a Python script or module unchanged. Where it imports facenet_pytorch, it gets
+facenet.compat.facenet_pytorch, whether facenet-pytorch is installed or not.
+
+Example:
+  facenet-compat recognise.py --camera 0
+"""
+_OURS = "facenet.compat.facenet_pytorch"
+_MODULES = ("", ".models", ".models.mtcnn", ".models.inception_resnet_v1", ".models.utils", ".models.utils.detect_face", ".models.utils.training")
+
+
+def install() -> None:
+    """From now on `import facenet_pytorch` of this process means facenet.compat.facenet_pytorch."""
+    for name in _MODULES:
+        sys.modules["facenet_pytorch" + name] = importlib.import_module(_OURS + name)
+
+
+def _fail(message: str) -> None:
+    print(f"facenet-compat: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(_USAGE, end="")
+        return
+    module = arguments[:1] == ["-m"]
+    arguments = arguments[module:]
+    if not arguments:
+        _fail("give a script, or -m and a module; --help shows how.")
+    if not module and arguments[0].startswith("-"):
+        _fail(f"there is no option {arguments[0]}; --help shows what there is.")
+    if not module and not os.path.exists(arguments[0]):
+        _fail(f"{arguments[0]}: there is no such script; give the path of a Python file.")
+    install()
+    sys.argv = arguments
+    if module:
+        sys.path.insert(0, os.getcwd())
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.path.insert(0, os.path.dirname(os.path.abspath(arguments[0])))
+        runpy.run_path(arguments[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

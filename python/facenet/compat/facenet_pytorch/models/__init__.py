@@ -1,0 +1,1 @@
+"""facenet_pytorch.models."""

@@ -1,0 +1,101 @@
+// Between Python's objects and the engine's: pixels without a copy, results as NumPy arrays, a Status as an exception.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "facenet/dispatch.hpp"
+
+namespace nb = nanobind;
+
+namespace python {
+
+using facenet::ChannelOrder;
+using facenet::Errc;
+using facenet::Image;
+using facenet::ImageView;
+using facenet::Span;
+using facenet::Status;
+
+template <class T>
+using Array = nb::ndarray<nb::numpy, T>;
+
+/// Raises the exception of facenet._errors that fits: code and sentence.
+[[noreturn]] void raise(const char* code, const std::string& sentence);
+[[noreturn]] void raise(const Status& status);
+inline void check(const Status& status) {
+  if (!status.ok()) raise(status);
+}
+template <class T>
+T value(facenet::Result<T> result) {
+  if (!result) raise(result.status());
+  return std::move(*result);
+}
+
+/// Someone's buffer (a NumPy array, a memoryview), held open. The interpreter's lock must be held at both ends.
+class View {
+ public:
+  explicit View(nb::handle object);
+  View(View&& other) noexcept : buffer_(other.buffer_), open_(std::exchange(other.open_, false)) {}
+  View& operator=(View&&) = delete;
+  ~View() {
+    if (open_) PyBuffer_Release(&buffer_);
+  }
+  const Py_buffer& operator*() const noexcept { return buffer_; }
+  const Py_buffer* operator->() const noexcept { return &buffer_; }
+
+ private:
+  Py_buffer buffer_{};
+  bool open_ = false;
+};
+
+/// Pictures for the engine: views into arrays, which stay open as long as this. Rows may lie any number of bytes apart,
+/// bottom up too, and channels be reversed (bgr[..., ::-1]); other strides cost a copy.
+class Pictures {
+ public:
+  Pictures() = default;
+  /// An array uint8 [height, width, 3], or several in [n, height, width, 3].
+  /// Returns the number of its axes.
+  int add(nb::handle array, ChannelOrder order);
+  const std::vector<ImageView>& views() const noexcept { return views_; }
+  Span<const ImageView> span() const noexcept { return {views_.data(), views_.size()}; }
+
+ private:
+  std::vector<View> open_;
+  std::vector<std::unique_ptr<std::uint8_t[]>> copies_;
+  std::vector<ImageView> views_;
+};
+
+ChannelOrder channel_order(std::string_view word);
+bool is_float(const Py_buffer& buffer) noexcept;
+/// Type and shape, for messages.
+std::string description(const Py_buffer& buffer);
+
+/// The array of `data`, which dies with it.
+template <class T>
+Array<T> owned(std::unique_ptr<T[]> data, std::initializer_list<std::size_t> shape) {
+  T* const first = data.get();
+  nb::capsule owner(data.release(), [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  return Array<T>(first, shape.size(), shape.begin(), owner);
+}
+/// A picture's own pixels as uint8 [height, width, 3], in the order RGB.
+Array<std::uint8_t> array_of(Image image);
+
+/// Floats [n, dim] of an array; one-dimensional is n = 1 where `one` allows it.
+struct Rows {
+  View view;
+  std::size_t rows, dim;
+  Span<const float> floats() const noexcept { return {static_cast<const float*>(view->buf), rows * dim}; }
+};
+Rows rows_of(nb::handle array, const char* name);
+
+}  // namespace python

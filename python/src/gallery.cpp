@@ -1,0 +1,276 @@
+// Galleries: the command's SQLite files, and an index of one in memory to search.
+#include "facenet/gallery.hpp"
+
+#include <mutex>
+#include <unordered_map>
+
+#include "interrupt.hpp"
+#include "parts.hpp"
+#include "store/gallery_store.hpp"
+
+namespace python {
+
+namespace {
+
+/// Calls f without the interpreter's lock; what SQLite or the store refuses becomes facenet.FacenetGalleryError.
+template <class F>
+auto in_file(F&& f) -> decltype(f()) {
+  std::string sentence;
+  try {
+    const Unlocked others_run;
+    return f();
+  } catch (const command::DatabaseError& error) {
+    sentence = error.what();
+  }
+  raise("gallery", sentence);
+}
+
+std::string word(const nb::dict& info, const char* key) { return nb::cast<std::string>(info[key]); }
+
+command::GalleryModel model_of(const nb::dict& info, const std::string& detector) {
+  command::GalleryModel m;
+  m.digest = word(info, "digest");
+  m.architecture = word(info, "architecture");
+  m.normalise = word(info, "normalise");
+  m.crop = word(info, "crop");
+  m.detector = detector;
+  m.embedding_dim = nb::cast<int>(info["embedding_dim"]);
+  m.image_size = nb::cast<int>(info["input_size"]);
+  m.margin = nb::cast<double>(info["margin"]);
+  m.trained = nb::cast<bool>(info["trained"]);
+  return m;
+}
+
+class Gallery {
+ public:
+  Gallery(const std::string& path, const std::string& access) {
+    const command::Access how = access == "read"     ? command::Access::read
+                                : access == "change" ? command::Access::change
+                                                     : command::Access::create;
+    in_file([&] { store_ = std::make_unique<command::GalleryStore>(path, how); });
+  }
+
+  /// (outcome, template's id, the other person)
+  nb::tuple add(const nb::dict& info, const std::string& detector, const std::string& name, nb::handle embedding,
+                const std::string& image, const std::string& sha256, int face, Box box, double score) {
+    const Rows rows = rows_of(embedding, "embedding");
+    const command::GalleryModel model = model_of(info, detector);
+    if (rows.rows != 1 || rows.dim != static_cast<std::size_t>(model.embedding_dim))
+      raise("invalid_argument", "embedding: one embedding of the embedder's is float32 [" +
+                                    std::to_string(model.embedding_dim) + "], not " + description(*rows.view) + ".");
+    command::Template t;
+    t.name = name;
+    t.image = image;
+    t.sha256 = sha256;
+    t.face = face;
+    std::tie(t.box[0], t.box[1], t.box[2], t.box[3]) = box;
+    t.score = score;
+    t.embedding.assign(rows.floats().begin(), rows.floats().end());
+    command::GalleryStore::Addition done;
+    in_file([&] {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      command::GalleryStore& store = open();
+      store.require(model);
+      done = store.add(model, t);
+      known_version_ = -1;
+    });
+    static constexpr const char* words[] = {"yes", "there", "another_person"};
+    return nb::make_tuple(words[static_cast<int>(done.added)], done.id, done.owner);
+  }
+
+  std::int64_t remove(const std::vector<std::string>& names) {
+    return in_file([&] {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      command::GalleryStore& store = existing();
+      const std::int64_t gone = store.remove(names);
+      store.erase_traces();
+      known_version_ = -1;
+      return gone;
+    });
+  }
+  std::vector<std::string> remove_templates(const std::vector<std::int64_t>& ids) {
+    return in_file([&] {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      command::GalleryStore& store = existing();
+      auto gone = store.remove(ids);
+      store.erase_traces();
+      known_version_ = -1;
+      return gone;
+    });
+  }
+  void rename(const std::string& from, const std::string& to) {
+    in_file([&] {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      command::GalleryStore& store = existing();
+      store.rename(from, to);
+      store.erase_traces();
+      known_version_ = -1;
+    });
+  }
+
+  nb::list persons() {
+    std::vector<command::Person> all;
+    in_file([&] {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      command::GalleryStore& store = open();
+      if (store.exists()) all = store.persons();
+    });
+    nb::list out;
+    for (const command::Person& p : all) out.append(nb::make_tuple(p.name, p.templates));
+    return out;
+  }
+  nb::list templates_of(const std::vector<std::string>& names) {
+    std::vector<command::Template> all;
+    in_file([&] {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      command::GalleryStore& store = open();
+      if (store.exists()) all = store.templates_of(names);
+    });
+    nb::list out;
+    for (const command::Template& t : all)
+      out.append(nb::make_tuple(t.id, t.name, t.image, t.sha256, t.face,
+                                nb::make_tuple(t.box[0], t.box[1], t.box[2], t.box[3]), t.score, t.enrolled));
+    return out;
+  }
+
+  nb::object model() {
+    command::GalleryModel m;
+    const bool there = in_file([&] {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      command::GalleryStore& store = open();
+      if (store.exists()) m = store.model();
+      return store.exists();
+    });
+    if (!there) return nb::none();
+    nb::dict d;
+    d["digest"] = m.digest;
+    d["architecture"] = m.architecture;
+    d["embedding_dim"] = m.embedding_dim;
+    d["input_size"] = m.image_size;
+    d["normalise"] = m.normalise;
+    d["crop"] = m.crop;
+    d["margin"] = m.margin;
+    d["trained"] = m.trained;
+    d["detector"] = m.detector;
+    return d;
+  }
+
+  /// For each query the nearest persons: [(name, distance, similarity, template's id, picture)].
+  nb::list search(nb::handle queries, int k, double threshold, int threads) {
+    const Rows rows = rows_of(queries, "queries");
+    if (k < 1 || k > 1000) raise("invalid_argument", "k: give 1 to 1000.");
+    std::vector<facenet::Match> matches(rows.rows * static_cast<std::size_t>(k));
+    std::vector<int> found(rows.rows);
+    std::vector<std::string> names, images;
+    Status status;
+    in_file([&] {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      command::GalleryStore& store = existing();
+      status = load(store, threads);
+      if (!status.ok() || rows.rows == 0) return;
+      if (rows.dim != static_cast<std::size_t>(index_.dim())) {
+        status = {Errc::invalid_argument, "the queries are not embeddings of this gallery's length"};
+        return;
+      }
+      status =
+          index_.identify(rows.floats(), k, threshold, {matches.data(), matches.size()}, {found.data(), found.size()});
+      if (!status.ok()) return;
+      for (std::size_t q = 0; q < rows.rows; ++q)
+        for (int i = 0; i < found[q]; ++i) {
+          const facenet::Match& m = matches[q * static_cast<std::size_t>(k) + static_cast<std::size_t>(i)];
+          names.push_back(names_[m.person]);
+          images.push_back(images_[m.id]);
+        }
+    });
+    check(status);
+    nb::list out;
+    std::size_t at = 0;
+    for (std::size_t q = 0; q < rows.rows; ++q) {
+      nb::list of_one;
+      for (int i = 0; i < found[q]; ++i, ++at) {
+        const facenet::Match& m = matches[q * static_cast<std::size_t>(k) + static_cast<std::size_t>(i)];
+        of_one.append(nb::make_tuple(names[at], m.distance, m.similarity, m.id, images[at]));
+      }
+      out.append(of_one);
+    }
+    return out;
+  }
+
+  void close() {
+    in_file([&] {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      store_.reset();
+      index_ = {};
+      names_.clear();
+      images_.clear();
+    });
+  }
+  bool is_closed() {
+    return in_file([&] {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      return store_ == nullptr;
+    });
+  }
+
+ private:
+  command::GalleryStore& open() {
+    if (!store_) throw command::DatabaseError("this gallery is closed: open it again.");
+    return *store_;
+  }
+  command::GalleryStore& existing() {
+    command::GalleryStore& store = open();
+    if (!store.exists()) throw command::DatabaseError(store.path() + ": there is no gallery yet: add a face first.");
+    return store;
+  }
+
+  /// Brings the index up to date: another process, or this object, may have changed the file.
+  Status load(command::GalleryStore& store, int threads) {
+    const std::int64_t version = store.number("PRAGMA data_version");
+    if (version == known_version_ && threads == threads_) return {};
+    const command::ReadTransaction reading = store.reading();
+    facenet::GalleryOptions options;
+    options.threads = threads;
+    auto index = facenet::Gallery::make(static_cast<int>(store.model().embedding_dim), options);
+    if (!index) return index.status();
+    names_.clear();
+    images_.clear();
+    index_ = std::move(*index);
+    FACENET_TRY(index_.reserve(static_cast<std::size_t>(store.number("SELECT count(*) FROM template"))));
+    Status status;
+    store.each_embedding([&](std::int64_t id, std::int64_t person, const std::string& image, const float* embedding) {
+      if (!status.ok()) return;
+      status = index_.add(static_cast<std::uint64_t>(id), static_cast<std::uint64_t>(person),
+                          {embedding, static_cast<std::size_t>(index_.dim())});
+      images_.emplace(static_cast<std::uint64_t>(id), image);
+    });
+    for (const command::Person& p : store.persons()) names_.emplace(static_cast<std::uint64_t>(p.id), p.name);
+    if (status.ok()) known_version_ = version, threads_ = threads;
+    return status;
+  }
+
+  std::mutex mutex_;  // taken without the interpreter's lock
+  std::unique_ptr<command::GalleryStore> store_;
+  facenet::Gallery index_;
+  std::unordered_map<std::uint64_t, std::string> names_, images_;
+  std::int64_t known_version_ = -1;
+  int threads_ = 0;
+};
+
+}  // namespace
+
+void define_gallery(nb::module_& m) {
+  nb::class_<Gallery>(m, "Gallery")
+      .def(nb::init<const std::string&, const std::string&>())
+      .def("add", &Gallery::add)
+      .def("remove", &Gallery::remove)
+      .def("remove_templates", &Gallery::remove_templates)
+      .def("rename", &Gallery::rename)
+      .def("persons", &Gallery::persons)
+      .def("templates_of", &Gallery::templates_of)
+      .def("model", &Gallery::model)
+      .def("search", &Gallery::search)
+      .def("close", &Gallery::close)
+      .def_prop_ro("closed", &Gallery::is_closed);
+}
+
+}  // namespace python

@@ -1,0 +1,2 @@
+#define FACENET_TILES template
+#include "tiles.hpp"
