@@ -5,7 +5,7 @@
 #include "facenet/base/preprocessing.hpp"
 #include "facenet/base/tensor.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 /// A parameter prefix such as "repeat_1.0.branch1.0", built at compile time: `at / "branch1" / 0`.
 struct Name {
@@ -328,6 +328,6 @@ struct Entry {
 
 }  // namespace models
 
-FACENET_END
+FACENET_SETUP_END
 
 #include "facenet/base/macros_pop.inc"

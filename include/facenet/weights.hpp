@@ -8,7 +8,7 @@
 #include "facenet/weights/layer_reader.hpp"
 #include "facenet/weights/metadata.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 struct ReadOptions {
   bool verify_hashes = true;              // false: a header or data hash that does not agree is accepted
@@ -342,6 +342,6 @@ class WeightsReader {
   char digest_[17] = "";
 };
 
-FACENET_END
+FACENET_SETUP_END
 
 #include "facenet/base/macros_pop.inc"

@@ -6,7 +6,7 @@
 #include "facenet/models/inception_resnet_v1.hpp"
 #include "facenet/models/inception_resnet_v2.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 namespace models {
 
@@ -30,4 +30,4 @@ inline const Entry* find(const char* architecture) noexcept {
 
 }  // namespace models
 
-FACENET_END
+FACENET_SETUP_END

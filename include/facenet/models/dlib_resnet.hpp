@@ -5,7 +5,7 @@
 
 #include "facenet/network.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 namespace models {
 namespace detail {
@@ -66,4 +66,4 @@ static_assert(dlib_counts_are_right(), "the network is not dlib's face ResNet as
 
 }  // namespace models
 
-FACENET_END
+FACENET_SETUP_END

@@ -5,7 +5,7 @@
 
 #include "facenet/network.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 namespace models {
 // What is indented goes on with the branch above it, which clang-format would hide.
@@ -109,4 +109,4 @@ static_assert(counts_are_right(), "the network is not Inception-ResNet-v1 as pub
 
 }  // namespace models
 
-FACENET_END
+FACENET_SETUP_END

@@ -5,7 +5,7 @@
 
 #include "facenet/network.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 namespace models {
 // What is indented goes on with the branch above it, which clang-format would hide.
@@ -126,4 +126,4 @@ static_assert(v2_counts_are_right(), "the network is not Inception-ResNet-v2 as 
 
 }  // namespace models
 
-FACENET_END
+FACENET_SETUP_END

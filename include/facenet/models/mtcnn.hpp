@@ -6,7 +6,7 @@
 
 #include "facenet/network.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 namespace models {
 
@@ -63,4 +63,4 @@ static_assert(mtcnn_onet().ok() && parameters(mtcnn_onet()) == 389040, "not O-Ne
 
 }  // namespace models
 
-FACENET_END
+FACENET_SETUP_END

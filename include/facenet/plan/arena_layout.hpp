@@ -7,7 +7,7 @@
 
 #include "facenet/plan/step.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 struct ArenaBlock {
   Shape shape;
@@ -273,4 +273,4 @@ inline Result<ArenaLayout> lay_out(const Network& n, const Quantisation& q, cons
   return detail::ArenaPlanner(n, q, steps).run(memory);
 }
 
-FACENET_END
+FACENET_SETUP_END

@@ -5,7 +5,7 @@
 #include "facenet/kernels/winograd.hpp"
 #include "facenet/network.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 // Winograd's larger weights come from memory: tiles that must share them before a form pays. Where arithmetic is slow
 // the 4 tiles of an 8x8 output win too (WebAssembly, mixed_7a's 3x3: 2.5 -> 1.2 ms), and so do forms with yet fewer
@@ -187,4 +187,4 @@ constexpr int choose_merge(const Network& n, bool integers = false) noexcept {
   return n.size();
 }
 
-FACENET_END
+FACENET_SETUP_END

@@ -7,7 +7,7 @@
 
 #  include <cstdio>
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 /// Calls line(const char*) for each line of a table of the choices: layer, shapes, algorithm, MACs, bytes, arena.
 template <class F>
@@ -45,6 +45,6 @@ void describe(const Network& n, const Steps& steps, const ArenaLayout& layout, c
   line(text);
 }
 
-FACENET_END
+FACENET_SETUP_END
 
 #endif

@@ -7,7 +7,7 @@
 #include "facenet/plan/step.hpp"
 #include "facenet/weights.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 /// Where a step's weights and biases lie.
 struct PackedStep {
@@ -314,4 +314,4 @@ inline Result<PackedWeights> pack_weights(const Network& n, const Quantisation& 
   return packer.take();
 }
 
-FACENET_END
+FACENET_SETUP_END

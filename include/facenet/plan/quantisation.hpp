@@ -8,7 +8,7 @@
 #include "facenet/kernels/integer_gemm.hpp"
 #include "facenet/network.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 /// The activations' side of integer arithmetic. Empty: every operator is float.
 struct Quantisation {
@@ -181,4 +181,4 @@ Result<Quantisation> quantise(const Network& n, const InputBytes& input, Scales&
 
 #endif
 
-FACENET_END
+FACENET_SETUP_END

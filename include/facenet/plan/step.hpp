@@ -5,7 +5,7 @@
 #include "facenet/plan/choose.hpp"
 #include "facenet/plan/quantisation.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 enum class Arithmetic : std::uint8_t { floats, int8 };
 
@@ -127,4 +127,4 @@ inline Result<Steps> make_steps(const Network& n, const Quantisation& q, const P
   return steps;
 }
 
-FACENET_END
+FACENET_SETUP_END

@@ -4,7 +4,7 @@
 #include "facenet/base/text.hpp"
 #include "facenet/network.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 namespace detail {
 
@@ -68,4 +68,4 @@ FACENET_HIDDEN inline const FileTraits& traits_of(const Network& n) noexcept {
 
 }  // namespace detail
 
-FACENET_END
+FACENET_SETUP_END

@@ -9,7 +9,7 @@
 #include "facenet/weights/layer_parts.hpp"
 #include "facenet/weights/tensor_reader.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 namespace detail {
 
@@ -319,4 +319,4 @@ class LayerReader {
 
 }  // namespace detail
 
-FACENET_END
+FACENET_SETUP_END

@@ -6,7 +6,7 @@
 #include "facenet/base/text.hpp"
 #include "facenet/weights/safetensors.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 /// What a weight file says about itself. Strings live as long as the reader, or for ever.
 struct Metadata : Preprocessing {
@@ -151,4 +151,4 @@ inline Status read_metadata(const SafetensorsHeader& header, Metadata& m) noexce
 
 }  // namespace detail
 
-FACENET_END
+FACENET_SETUP_END

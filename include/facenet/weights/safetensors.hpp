@@ -4,7 +4,7 @@
 
 #include "facenet/base/hash.hpp"
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 /// How a tensor's elements are stored. `other`: a dtype of the format that no weight may have, such as I64.
 enum class Dtype : std::uint8_t { f32, f16, i8, u8, other };
@@ -448,4 +448,4 @@ inline Result<SafetensorsHeader> SafetensorsHeader::parse(Span<const std::uint8_
   return header;
 }
 
-FACENET_END
+FACENET_SETUP_END

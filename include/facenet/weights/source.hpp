@@ -15,7 +15,7 @@
 #  endif
 #endif
 
-FACENET_BEGIN
+FACENET_SETUP_BEGIN
 
 namespace detail {
 
@@ -109,4 +109,4 @@ class WeightSource {
 
 }  // namespace detail
 
-FACENET_END
+FACENET_SETUP_END
