@@ -38,8 +38,8 @@ exit status: 0 the table is written (a library that is missing or fails is named
 
 COMPILE = ["-std=c++17", "-O2", "-DNDEBUG", "-march=native", "-ffp-contract=off", "-fopenmp", "-Wall", "-Wextra",
            f"-I{ROOT}/include", f"-isystem{ROOT}/.deps/include"]  # as the preset `release`
-ONEDNN3 = f"python3 -m venv {VENV.relative_to(ROOT)} && {VENV.relative_to(ROOT)}/bin/pip install --no-deps " \
-          "onednn-cpu-gomp==2023.2.0 onednn-devel-cpu-gomp==2023.2.0"
+ONEDNN3 = ("python3 -m venv build/kernels/venv && build/kernels/venv/bin/pip install --no-deps onednn-cpu-gomp==2023.2.0 "
+           "onednn-devel-cpu-gomp==2023.2.0")
 # Name: title, source, what it is linked with, how to install it.
 ENGINES = {
     "ours": ("ours", "ours.cpp", [], ""),
@@ -169,8 +169,7 @@ def run(options: argparse.Namespace) -> report.Run:
         try:
             made.titles |= {worker.name: worker.title for worker in workers}
             for number, layer in enumerate(layers):
-                say(f"{threads} thread{'s' * (threads > 1)}, {number + 1} of {len(layers)}: "
-                    f"{layer['name']}{' int8' * layer['integer']}")
+                say(f"threads {threads}, {number + 1} of {len(layers)}: {layer['name']}{' int8' * layer['integer']}")
                 made.results.append(run_layer(workers, layer, copies_of(layer, every), options, threads))
             own -= sum(measure.cpu_seconds(worker.process.pid) for worker in workers)
         finally:
