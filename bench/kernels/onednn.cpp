@@ -81,7 +81,8 @@ struct OneDnn : Worker {
                chosen.dst_desc());
   }
 
-  void run(int first, int times, int copies) {
+  template <class Tick>
+  void run(int first, int times, int copies, Tick&& tick) {
     std::unordered_map<int, memory> arguments{
         {DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, weights[0]}, {DNNL_ARG_BIAS, bias}, {DNNL_ARG_DST, y}};
 #if DNNL_VERSION_MAJOR >= 3
@@ -91,8 +92,9 @@ struct OneDnn : Worker {
     for (int i = 0, copy = first; i < times; ++i, copy = copy + 1 == copies ? 0 : copy + 1) {
       used = weights[z(copy)];
       convolution.execute(stream, arguments);
+      stream.wait();
+      tick();
     }
-    stream.wait();
   }
 
   void output(float* to) {

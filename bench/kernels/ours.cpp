@@ -81,11 +81,13 @@ void list(bool integer) {
     std::string label = network[s.op].name.text;
     if (s.segment_count > 1) label += " +" + std::to_string(s.segment_count - 1);
     std::printf(
-        "{\"name\": \"%s\", \"times\": %d, \"how\": \"%s\", \"panel\": %d, \"integer\": %d, \"step\": %d, "
+        "{\"name\": \"%s\", \"times\": %d, \"how\": \"%s\", \"panel\": %d, \"tile\": %d, \"integer\": %d, \"step\": "
+        "%d, "
         "\"in\": [%d, %d, %d], \"out\": [%d, %d, %d], \"window\": [%d, %d], \"stride\": %d, \"pad\": [%d, %d], "
         "\"residual\": %d, \"relu\": %d, \"bytes\": %d}\n",
-        label.c_str(), times, name(s.algorithm), s.panel, l.integer, l.step, l.in.h, l.in.w, l.in.c, l.out.h, l.out.w,
-        l.out.c, l.kh, l.kw, l.stride, l.pad_h, l.pad_w, l.residual, l.relu, l.bytes);
+        label.c_str(), times, name(s.algorithm), s.panel, s.is_integer() ? simd::integer::panel : simd::panel,
+        l.integer, l.step, l.in.h, l.in.w, l.in.c, l.out.h, l.out.w, l.out.c, l.kh, l.kw, l.stride, l.pad_h, l.pad_w,
+        l.residual, l.relu, l.bytes);
   }
 }
 
@@ -121,7 +123,8 @@ struct Ours : Worker {
     fill(l, n);
   }
 
-  void run(int first, int times, int copies) {
+  template <class Tick>
+  void run(int first, int times, int copies, Tick&& tick) {
     team->queue.reset(threads);
     team->run([&](int member, int members) {
       for (int i = 0, copy = first; i < times; ++i, copy = copy + 1 == copies ? 0 : copy + 1) {
@@ -131,6 +134,7 @@ struct Ours : Worker {
         const detail::Operator& op = detail::operator_of(r.step(), r.op());
         team->queue.work(member, static_cast<unsigned>(i), op.chunks(r), [&](int chunk) { op.run(r, chunk); });
         team->barrier();
+        if (member == 0) tick();
       }
     });
   }

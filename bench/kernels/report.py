@@ -114,8 +114,12 @@ def particular(layer: dict) -> str:
         found.append("a row of the window has 9 bytes, of which ours multiplies 12")
     if (padded := -channels % layer["panel"]) > 0:
         found.append(f"{padded} of {channels + padded} columns of the panels are padding")
+    if layer["panel"] < layer["tile"]:
+        found.append(f"panels of {layer['panel']} columns, of the tile's {layer['tile']}: about a load for each multiply-add")
     if height * width < 16:
         found.append(f"{height * width} pixels share each weight")
+    if (size := weights(layer) * (1 if layer["integer"] else 4)) > 1e6:
+        found.append(f"{size / 1e6:.1f} MB of weights")
     if depth <= 128:
         found.append(f"{depth} products an output, so the epilogue counts")
     if layer["how"].startswith("F("):
@@ -207,7 +211,7 @@ def markdown(run: Run) -> str:
         "trunk stays float, and its sum is written as floats and as bytes; theirs is bytes.",
         "- Cold: each run reads another copy of the weights. All copies together are as large as the network's weights, at most 256: so a layer "
         "meets its weights as in an inference. Warm: always the same copy. Activations are warm.",
-        f"- All take turns, forwards and backwards, for {run.rounds} rounds; numbers are medians. \"Ours / best\" is our speed over that of the fastest "
+        f"- All take turns, forwards and backwards, for {run.rounds} rounds. A visit gives the median of its runs, and numbers are medians of visits. \"Ours / best\" is our speed over that of the fastest "
         "of them, the median of the ratios by rounds. GOP/s count the plain convolution's operations, so Winograd can pass the peak.",
         "- Each result was first compared with the tests' oracle. All ask for huge pages (`glibc.malloc.hugetlb`).",
         f"- Other processes took {run.others:.2f} of a CPU.",

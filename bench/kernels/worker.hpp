@@ -5,7 +5,7 @@
 //   "layer NUMBERS"         makes the layer ready, runs it once and compares with the oracle: {"error": ..., "how":
 //   ...},
 //                           the error as a part of its tolerance
-//   "time cold MS", "time warm MS"    {"seconds": of one run}
+//   "time cold MS", "time warm MS"    {"seconds": of one run, the median}
 // Cold: each run reads another of `copies` sets of weights, which together are what the network has of them. So a layer
 // meets its weights as in an inference, where all others' pass between two uses. Warm: always the same set.
 #pragma once
@@ -136,12 +136,19 @@ inline double error(const Layer& l, const Numbers& n, const std::vector<float>& 
                   std::sqrt(off2 / magnitude2 / static_cast<double>(l.depth() + 4)) / (rounding.typical * 0x1p-24));
 }
 
-/// Runs `times` times and returns the seconds of one.
+/// Runs `times` times and returns the median of the seconds: a core that is taken away for a while tells on few runs.
 template <class Library>
 double seconds_of(Library& library, int first, int times, int copies) {
-  const auto start = Clock::now();
-  library.run(first, times, copies);
-  return std::chrono::duration<double>(Clock::now() - start).count() / times;
+  std::vector<Clock::time_point> at;
+  at.reserve(z(times) + 1);
+  at.push_back(Clock::now());
+  library.run(first, times, copies, [&at] { at.push_back(Clock::now()); });
+  std::vector<double> seconds;
+  for (std::size_t i = 1; i < at.size(); ++i)
+    seconds.push_back(std::chrono::duration<double>(at[i] - at[i - 1]).count());
+  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle;
 }
 
 template <class Library>
@@ -155,7 +162,7 @@ void answer(Library& library, Layer& l, int& next, const char* line) {
     next = 0;
     const Numbers numbers(l);
     library.load(l, numbers);
-    library.run(0, 1, l.copies);
+    library.run(0, 1, l.copies, [] {});
     std::vector<float> got(z(l.out.size()));
     library.output(got.data());
     const double off = error(l, numbers, got, library.rounding);

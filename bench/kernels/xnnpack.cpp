@@ -101,10 +101,12 @@ struct Xnnpack : Worker {
     need(xnn_setup_add_nd_qs8(addition, 4, size, 4, size, qy.data(), qtrunk.data(), qtrunk.data(), pool), "set-up");
   }
 
-  void run(int first, int times, int copies) {
+  template <class Tick>
+  void run(int first, int times, int copies, Tick&& tick) {
     for (int i = 0, copy = first; i < times; ++i, copy = copy + 1 == copies ? 0 : copy + 1) {
       need(xnn_run_operator(convolutions[z(copy)], pool), "convolution");
       if (residual) need(xnn_run_operator(addition, pool), "addition");
+      tick();
     }
   }
 

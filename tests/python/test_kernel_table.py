@@ -25,7 +25,7 @@ def kernels(monkeypatch):
 
 
 def layer(name: str, **other) -> dict:
-    return {"name": name, "times": 2, "how": "direct", "panel": 32, "integer": 0, "step": 1, "in": [8, 8, 16], "out": [8, 8, 80],
+    return {"name": name, "times": 2, "how": "direct", "panel": 32, "tile": 32, "integer": 0, "step": 1, "in": [8, 8, 16], "out": [8, 8, 80],
             "window": [1, 1], "stride": 1, "pad": [0, 0], "residual": 0, "relu": 1, "bytes": 0, **other}  # fmt: skip
 
 
