@@ -101,6 +101,14 @@ def test_the_plot_and_the_files(kernels, tmp_path: pathlib.Path):
     assert json.loads(paths[2].read_text())["results"][0]["layer"]["name"] == "narrow"
 
 
+def test_products_with_padding_are_counted(kernels):
+    tall = layer("7x1", window=[7, 1], pad=[3, 0])
+    assert kernels.report.padding_share(tall) == pytest.approx(12 / 56)
+    assert "21% of the products are with padding" in kernels.report.particular(tall)
+    assert kernels.report.padding_share(layer("strided", window=[3, 3], stride=2, out=[3, 3, 80])) == 0
+    assert "padding" not in kernels.report.particular({**tall, "how": "F(4, 7x1)", "out": [8, 8, 64]})
+
+
 def test_copies_make_up_the_network(kernels):
     small, large = layer("small", times=1), layer("large", window=[9, 9], times=10)
     layers = [small, large, layer("bytes", integer=1)]
