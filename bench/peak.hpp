@@ -42,7 +42,6 @@ FACENET_NOINLINE inline float run_fma_chains(const float* factors, long turns) n
 /// The same with dot products of bytes, as the integer tile multiplies them.
 FACENET_NOINLINE inline float run_dot_chains(const float* factors, long turns) noexcept {
   using namespace simd::integer;
-  static_assert(fma_chains + 1 + tile_extra <= simd::register_count, "the chains would spill");
   const auto* const bytes = reinterpret_cast<const std::int8_t*>(factors);
   const va a = broadcast(reinterpret_cast<const Activation*>(bytes));
   const vw b = load_weights(bytes + 64);
