@@ -72,47 +72,6 @@ struct Limits {
   double gflops = 0, bytes_per_s = 0;
 };
 
-FACENET_NOINLINE inline float read_all(const float* p, std::size_t count) noexcept {
-  constexpr int streams = 8;  // independent sums, so that the loads and not the additions are the limit
-  simd::vf sum[streams];
-  FACENET_UNROLL
-  for (int i = 0; i < streams; ++i) sum[i] = simd::zero();
-  for (std::size_t k = 0; k < count; k += streams * simd::width) {
-    FACENET_UNROLL
-    for (int i = 0; i < streams; ++i) sum[i] = simd::add(sum[i], simd::load(p + k + i * simd::width));
-  }
-  FACENET_UNROLL
-  for (int i = 1; i < streams; ++i) sum[0] = simd::add(sum[0], sum[i]);
-  float lanes[simd::width];
-  simd::store(lanes, sum[0]);
-  return lanes[0];
-}
-
-/// Bytes a second that `threads` threads read from memory together: the best of 5 passes over cold_bytes().
-inline double read_bandwidth(int threads) noexcept {
-  const float* p = weight_pool();
-  constexpr std::size_t step = 8 * simd::width;
-  const std::size_t each = cold_bytes() / sizeof(float) / z(threads) / step * step;
-  Team team;
-  if (!team.start(threads).ok()) return 0;
-  double best = 1e30;
-  volatile float sink = 0;  // the sums are used, as far as the compiler knows
-  for (int pass = 0; pass < 5; ++pass) {
-    Clock::time_point start;
-    team.run([&](int member, int) {
-      team.barrier();
-      if (member == 0) start = Clock::now();
-      const float sum = read_all(p + z(member) * each, each);
-      team.barrier();
-      if (member != 0) return;
-      best = std::min(best, seconds_since(start));
-      sink = sum;
-    });
-  }
-  (void)sink;
-  return static_cast<double>(each * sizeof(float)) * team.size() / best;
-}
-
 /// Threads that are timed at the most: the second core shows how a step is shared out, a third would show the same.
 inline int most_threads() { return std::min(2, default_threads()); }
 
@@ -120,7 +79,7 @@ inline int most_threads() { return std::min(2, default_threads()); }
 inline const Limits& limits(int threads) {
   static Limits measured[3];
   Limits& l = measured[threads];
-  if (l.gflops <= 0) l = {peak_gflops(threads), read_bandwidth(threads)};
+  if (l.gflops <= 0) l = {peak_gflops(threads), read_bandwidth(weight_pool(), cold_bytes() / sizeof(float), threads)};
   return l;
 }
 

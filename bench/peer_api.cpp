@@ -29,9 +29,9 @@ namespace {
 namespace simd = facenet::simd;
 using facenet::bench::Clock;
 using facenet::bench::fma_chains;
+using facenet::bench::read_all;
 using facenet::bench::run_fma_chains;
 using facenet::bench::seconds_since;
-using simd::vf;
 
 thread_local std::string last_error;
 
@@ -88,23 +88,6 @@ const float* bandwidth_buffer() {
     return std::unique_ptr<float, FreeAligned>(f);
   }();
   return buffer.get();
-}
-
-FACENET_NOINLINE float read_all(const float* p, std::size_t count) {
-  constexpr int streams = 8;  // independent sums, so that the loads and not the additions are the limit
-  vf acc[streams];
-  FACENET_UNROLL
-  for (int i = 0; i < streams; ++i) acc[i] = simd::zero();
-  for (std::size_t k = 0; k < count; k += streams * simd::width) {
-    FACENET_UNROLL
-    for (int i = 0; i < streams; ++i) acc[i] = simd::add(acc[i], simd::load(p + k + i * simd::width));
-  }
-  vf sum = acc[0];
-  FACENET_UNROLL
-  for (int i = 1; i < streams; ++i) sum = simd::add(sum, acc[i]);
-  float lanes[simd::width];
-  simd::store(lanes, sum);
-  return lanes[0];
 }
 
 volatile float sink;  // keeps the results alive
