@@ -1,4 +1,4 @@
-"""facenet-compat SCRIPT [ARGUMENT…]: runs a script unchanged, with facenet_pytorch replaced by this package."""
+"""facenet-compat SCRIPT [ARGUMENT…]: runs a script unchanged, with facenet_pytorch and deepface replaced by this package."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ import sys
 _USAGE = """Usage: facenet-compat SCRIPT [ARGUMENT]...
        facenet-compat -m MODULE [ARGUMENT]...
 
-Runs a Python script or module unchanged. Where it imports facenet_pytorch, it gets
-facenet.compat.facenet_pytorch, whether facenet-pytorch is installed or not.
+Runs a Python script or module unchanged. Where it imports facenet_pytorch or deepface, it gets
+facenet.compat.facenet_pytorch or facenet.compat.deepface, whether these are installed or not.
 
 Example:
   facenet-compat recognise.py --camera 0
 """
 _OURS = "facenet.compat.facenet_pytorch"
 _MODULES = ("", ".models", ".models.mtcnn", ".models.inception_resnet_v1", ".models.utils", ".models.utils.detect_face", ".models.utils.training")
+_DEEPFACE = ("", ".DeepFace", ".commons", ".commons.image_utils", ".config", ".config.confidence", ".config.minmax", ".config.threshold",
+             ".modules", *(f".modules.{name}" for name in ("detection", "exceptions", "modeling", "normalization", "preprocessing",
+                                                           "recognition", "representation", "verification")))  # fmt: skip
 
 
 def install() -> None:
-    """From now on `import facenet_pytorch` of this process means facenet.compat.facenet_pytorch."""
+    """From now on `import facenet_pytorch` of this process means facenet.compat.facenet_pytorch, and `import deepface` likewise."""
     for name in _MODULES:
         sys.modules["facenet_pytorch" + name] = importlib.import_module(_OURS + name)
+    for name in _DEEPFACE:
+        sys.modules["deepface" + name] = importlib.import_module("facenet.compat.deepface" + name)
 
 
 def _fail(message: str) -> None:
