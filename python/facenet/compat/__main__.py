@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import importlib.util
 import os
 import runpy
 import sys
+from typing import Any
 
 _USAGE = """Usage: facenet-compat SCRIPT [ARGUMENT]...
        facenet-compat -m MODULE [ARGUMENT]...
@@ -23,12 +26,30 @@ _DEEPFACE = ("", ".DeepFace", ".commons", ".commons.image_utils", ".config", ".c
                                                            "recognition", "representation", "verification")))  # fmt: skip
 
 
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds this package's module where a script imports another package's."""
+
+    def __init__(self) -> None:
+        self.modules = {f"facenet_pytorch{name}": _OURS + name for name in _MODULES}
+        self.modules |= {f"deepface{name}": f"facenet.compat.deepface{name}" for name in _DEEPFACE}
+        self.specs: dict[str, Any] = {}
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        return importlib.util.spec_from_loader(fullname, self) if fullname in self.modules else None
+
+    def create_module(self, spec: Any) -> Any:
+        module = importlib.import_module(self.modules[spec.name])
+        self.specs[spec.name] = module.__spec__
+        return module
+
+    def exec_module(self, module: Any) -> None:
+        """Has been executed already; gets its own specification back."""
+        module.__spec__ = self.specs[module.__spec__.name]
+
+
 def install() -> None:
-    """From now on `import facenet_pytorch` of this process means facenet.compat.facenet_pytorch, and `import deepface` likewise."""
-    for name in _MODULES:
-        sys.modules["facenet_pytorch" + name] = importlib.import_module(_OURS + name)
-    for name in _DEEPFACE:
-        sys.modules["deepface" + name] = importlib.import_module("facenet.compat.deepface" + name)
+    """From now on `import facenet_pytorch` and `import deepface` of this process mean this package's."""
+    sys.meta_path.insert(0, _Finder())
 
 
 def _fail(message: str) -> None:

@@ -79,14 +79,19 @@ class Model:
         self.input_shape = (SIDE, SIDE)
         self.output_shape = MODELS[name][0]
         self.path = path
-        self._variable = MODELS[name][2]
+        found = 0
+        with contextlib.suppress(OSError, ValueError):  # the engine says what is wrong with the file
+            found = _dim(path, os.stat(path).st_mtime_ns)
+        self._check(name, "inception_resnet_v1", found or self.output_shape)
         with _lengths_kept(path) as raw:
             self.model = Embedder(raw)
-        found = self.model.info
         self._extra = self.model.dim - self.output_shape
-        if found["architecture"] != "inception_resnet_v1" or self._extra not in (0, _ONES):
-            what = f"{found['architecture']} with {self.model.dim - (self._extra > 0 and _ONES)} numbers"
-            raise WeightsNotFound(f"{path}: {name} is inception_resnet_v1 with {self.output_shape} numbers, and this is {what}; set {self._variable}.", "not_found")
+        self._check(name, str(self.model.info["architecture"]), self.model.dim - (self._extra and _ONES))
+
+    def _check(self, name: str, architecture: str, dim: int) -> None:
+        if architecture != "inception_resnet_v1" or dim != self.output_shape:
+            wanted, variable = f"inception_resnet_v1 with {self.output_shape} numbers", MODELS[name][2]
+            raise FacenetValueError(f"{self.path}: {name} is {wanted}, and this is {architecture} with {dim}; set {variable}.", "unsupported")
 
     def embeddings(self, pictures: Any) -> Any:
         """float32 [n, dim], not normalised, of float32 [n, 160, 160, 3] as they are."""
@@ -142,7 +147,7 @@ def _weights(name: str) -> str:
             return path
     remedy = f"Set {variable}, or put {stem}.safetensors into one of them."
     if os.path.exists(os.path.join(home(), f"{stem}.h5")):
-        remedy = f"Convert DeepFace's own: python -m facenet.convert {os.path.join(home(), stem)}.h5 -o {os.path.join(home(), stem)}.safetensors"
+        remedy = f"Convert DeepFace's own: python -m facenet.convert {os.path.join(home(), stem)}.h5 -o {os.path.join(home(), stem)}.safetensors."
     elif name == "Facenet512":
         remedy += ' facenet.download("vggface2") brings the weights that DeepFace has.'
     raise WeightsNotFound(f"{name}: there are no weights with {dim} numbers in {', '.join(folders)}. {remedy}", "not_found")

@@ -78,7 +78,7 @@ def _from_file_object(file: Any) -> Any:
 def _from_base64(text: str) -> Any:
     head, comma, data = text.partition(",")
     if not comma:
-        raise FacenetValueError(f"img begins with {head[:30]} and has no comma; give data:image/jpeg;base64,…", "invalid_argument")
+        raise FacenetValueError(f"img begins with {head[:30]} and has no comma; give \"data:image/jpeg;base64,\" and the file's bytes in base64.", "invalid_argument")
     try:
         file = base64.b64decode(data)
     except binascii.Error as e:
