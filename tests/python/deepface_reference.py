@@ -1,4 +1,4 @@
-"""facenet.compat.deepface beside DeepFace itself, in a venv that has it (pip install deepface==0.0.103 xxhash):
+"""facenet.compat.deepface beside DeepFace itself, in a venv that has it (pip install deepface==0.0.103 xxhash werkzeug):
 
     PYTHONPATH=build/release/python VENV/bin/python deepface_reference.py FOLDER
 

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import types
 import warnings
 
 import numpy as np
@@ -444,6 +445,9 @@ def test_find(folder, one, db, capfd):
     assert [len(found) for found in DeepFace.find(str(folder / "many.png"), similarity_search=True, k=1, **call)] == [1, 1, 1]
     assert DeepFace.find(one, threshold=-1, **call) == [[]]
     assert DeepFace.find(one, refresh_database=False, threshold=5.0, **call) == [rows]
+    with open(folder / "one.png", "rb") as file:  # a stream that is read once
+        stream = types.SimpleNamespace(read=file.read)
+        assert DeepFace.find(stream, refresh_database=False, threshold=5.0, **call) == [rows]
 
     (db / "sub/mirrored.PNG").unlink()  # what changed is seen; what did not is not embedded again
     shutil.copy(db / "one.png", db / "new.jpeg")
@@ -502,8 +506,6 @@ class Frame:
 
 def test_find_gives_frames_where_there_is_pandas(one, db, monkeypatch):
     """With a stand-in, so that it runs without pandas; deepface_reference.py has the real one."""
-    import types
-
     monkeypatch.setattr(recognition, "_pandas", lambda return_type: types.SimpleNamespace(DataFrame=Frame))
     (frame,) = DeepFace.find(one, str(db), silent=True, threshold=5.0, **F)
     assert list(frame.columns) == ROW and len(frame) == 2 and frame["threshold"].tolist() == [5.0, 5.0]

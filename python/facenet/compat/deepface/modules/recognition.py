@@ -126,7 +126,9 @@ def find(
         raise UnimplementedError(f"{db_path}: only folders of this machine are searched; copy the pictures into one.")
     if not os.path.isdir(db_path):
         raise PathNotFound(f"{db_path}: there is no such folder.", "not_found")
-    image_utils.load_image(img_path)  # what is wrong with it is said before a folder is embedded
+    picture, _ = image_utils.load_image(img_path)  # what is wrong with it is said before a folder is embedded
+    if isinstance(img_path, (str, os.PathLike)) and os.path.exists(img_path):
+        picture = img_path  # whose name a sentence may need; a stream and a URL are read once
     options: dict[str, Any] = {
         "detector_backend": detector_backend,
         "enforce_detection": enforce_detection,
@@ -144,7 +146,7 @@ def find(
         store = _refreshed(store, db_path, model_name, normalization, silent, options)
     elif not known or not store.identity:
         raise EmptyDatasource(f"{store.path}: nothing is in it; search with refresh_database=True once.", "not_found")
-    faces = extract_faces(img_path, **options)
+    faces = extract_faces(picture, **options)
     limit = verification.find_threshold(model_name, distance_metric) if threshold is None else threshold
     queries = [represent(face["face"], model_name, detector_backend="skip", normalization=normalization)[0]["embedding"] for face in faces]
     if pandas is None:
