@@ -1,0 +1,1 @@
+"""deepface.config: numbers that DeepFace measured."""

@@ -1,0 +1,1 @@
+"""deepface.modules"""
