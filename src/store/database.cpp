@@ -241,7 +241,7 @@ std::int64_t Database::number(const char* sql) {
 
 std::int64_t Database::last_id() const { return sqlite3_last_insert_rowid(database_); }
 
-bool Database::was_moved() {
+bool Database::was_moved() noexcept {
   int moved = 0;
   return sqlite3_file_control(database_, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved != 0;
 }
@@ -275,6 +275,7 @@ void Database::remove_if_empty() noexcept {
 }
 
 void Database::erase_journal() {
+  if (was_moved()) return;
   const char* journal = sqlite3_filename_journal(sqlite3_db_filename(database_, "main"));
   if (::access(journal, F_OK) != 0) return;
   // With this lock the journal belongs to no unfinished change, of ours or of another process, and none begins. Of an

@@ -30,6 +30,11 @@ class FileMoved : public DatabaseError {
   using DatabaseError::DatabaseError;
 };
 
+/// A change was made, but what it removed could not be overwritten.
+class TracesLeft : public DatabaseError {
+  using DatabaseError::DatabaseError;
+};
+
 class Database;
 
 /// Bytes for a BLOB column.
@@ -96,6 +101,8 @@ class Database {
   std::int64_t number(const char* sql);
   /// The key of the row that was inserted last.
   std::int64_t last_id() const;
+  /// Whether another file, or none, has its name now. Takes no lock, and opens nothing.
+  bool was_moved() noexcept;
   /// Whether the file holds no table yet.
   bool is_empty() { return number("SELECT count(*) FROM sqlite_schema") == 0; }
 
@@ -106,7 +113,8 @@ class Database {
   /// (FileMoved) before it writes.
   void remove_if_empty() noexcept;
 
-  /// Overwrites and deletes the journal, which holds what the last changes replaced. Waits for those who read.
+  /// Overwrites and deletes the journal, which holds what the last changes replaced. Waits for those who read. Does
+  /// nothing where the file was moved: the journal of that name belongs to the other file.
   void erase_journal();
   /// Rewrites the whole file: secure_delete alone leaves copies of index entries where SQLite rearranged a page.
   void vacuum();
@@ -118,7 +126,6 @@ class Database {
   Database() = default;
   static int on_busy(void* self, int calls);
   void open(const char* name, int flags);
-  bool was_moved();
   /// What a result code means and what to do about it.
   std::string meaning(int code) const;
   [[noreturn]] void refuse(int code) const;
