@@ -369,6 +369,7 @@ inline Status average_link(Span<const float> embeddings, int dim, const ClusterO
     (*size)[keep] += (*size)[gone];
     sets->join(keep, gone);
   }
+  if (stop()) return stop.status();
   for (std::size_t i = 0; i < faces; ++i) labels[i] = static_cast<int>(sets->find(i));
   detail::number_by_appearance(labels, faces, chain->data());
   return {};

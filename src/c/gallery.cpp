@@ -597,6 +597,7 @@ facenet_code facenet_gallery_add(facenet_gallery* gallery, facenet_embedder* emb
 
 facenet_code facenet_gallery_remove_person(facenet_gallery* gallery, const char* name, uint64_t* templates,
                                            facenet_error* error) {
+  if (templates != nullptr) *templates = 0;
   return with_gallery(gallery, error, [&](GalleryObject& self, Store& store, bool exists) -> Status {
     FACENET_TRY(self.check_writable());
     if (name == nullptr) return null_argument("name");
