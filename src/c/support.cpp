@@ -101,35 +101,40 @@ void ProcessLock::unlock() noexcept { holder_.store(0, std::memory_order_release
 
 namespace {
 
-std::atomic<int> inside{0}, forks{0};  // threads with a NoFork, and those that wait in fork()
+// Below: threads with a NoFork. Above: those that wait in fork(). In one word, so that nobody comes in, if only to
+// leave at once, while one waits: the child would see him.
+std::atomic<std::uint64_t> gate{0};
+constexpr std::uint64_t one_fork = std::uint64_t{1} << 32;
+std::uint32_t inside() noexcept { return static_cast<std::uint32_t>(gate.load()); }
+
 std::atomic<bool> missed{false};
-thread_local int mine = 0;  // a thread may have several, but does not wait for itself
+thread_local std::uint32_t mine = 0;  // a thread may have several, but does not wait for itself
 
 void before_fork() noexcept {
   constexpr int most_turns = 2000;
-  forks.fetch_add(1);
-  for (int turn = 0; turn < most_turns && inside.load() > (mine > 0); ++turn) nanosleep(&short_pause, nullptr);
+  gate.fetch_add(one_fork);
+  for (int turn = 0; turn < most_turns && inside() > (mine > 0); ++turn) nanosleep(&short_pause, nullptr);
 }
-void in_parent() noexcept { forks.fetch_sub(1); }
+void in_parent() noexcept { gate.fetch_sub(one_fork); }
 void in_child() noexcept {
-  if (inside.load() > 0) missed.store(true);
-  inside.store(mine > 0);
-  forks.store(0);
+  if (inside() > 0) missed.store(true);
+  gate.store(mine > 0);
 }
 
 }  // namespace
 
 NoFork::NoFork() noexcept {
   if (mine++ > 0) return;
-  for (;;) {
-    inside.fetch_add(1);
-    if (forks.load() == 0) return;
-    inside.fetch_sub(1);
-    nanosleep(&short_pause, nullptr);
+  for (std::uint64_t now = gate.load();;) {
+    if (now < one_fork && gate.compare_exchange_weak(now, now + 1)) return;
+    if (now >= one_fork) {
+      nanosleep(&short_pause, nullptr);
+      now = gate.load();
+    }
   }
 }
 NoFork::~NoFork() {
-  if (--mine == 0) inside.fetch_sub(1);
+  if (--mine == 0) gate.fetch_sub(1);
 }
 bool NoFork::was_missed() noexcept { return missed.load(); }
 

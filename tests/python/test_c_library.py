@@ -1310,28 +1310,46 @@ def test_a_visit_ends_where_the_callback_ends_it(lib: c_header.Library, embedder
 
 
 def test_a_search_sees_one_state_of_the_file(lib: c_header.Library, embedder: ctypes.c_void_p, tmp_path: pathlib.Path) -> None:
-    """Another handle adds persons with their first templates: no template is found without its person's name."""
-    path, faces, ends = tmp_path / "gallery.db", embeddings(400), []
-    gallery, writer = Gallery(lib, embedder, path), Gallery(lib, embedder, path)
+    """Somebody adds persons with their first templates, each in the very moment when no reader has the file locked: no template is
+    found without its person's name."""
+    path, faces, ends = tmp_path / "gallery.db", embeddings(700), []
+    gallery = Gallery(lib, embedder, path)
     gallery.add("first", faces[0])
 
     def write() -> None:
-        for i, face in enumerate(faces[1:]):
-            writer.add(f"P{i}", face)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as database:
+
+            def insist(statement: str) -> None:
+                while True:
+                    with contextlib.suppress(sqlite3.OperationalError):   # it is locked
+                        database.execute(statement)
+                        return
+
+            def insert(i: int) -> None:
+                person = database.execute("INSERT INTO person (name) VALUES (?)", (f"P{i}",)).lastrowid
+                database.execute("INSERT INTO template (person, image, sha256, face, x1, y1, x2, y2, score, enrolled, embedding) "
+                                 "VALUES (?, '-', ?, 0, 0, 0, 0, 0, 0, '2026-11-28T07:18:32Z', ?)",
+                                 (person, f"{i:064x}", faces[i].tobytes()))
+
+            database.execute("PRAGMA synchronous = OFF")
+            for i in range(1, len(faces)):
+                if i == 1 or i >= 500:
+                    insist("BEGIN IMMEDIATE")
+                insert(i)
+                if i >= 499:
+                    insist("COMMIT")
+                    time.sleep(0.005)
         ends.append(True)
 
     thread = threading.Thread(target=write)
     thread.start()
-    searches = 0
-    while not ends or searches == 0:
-        (matches,) = gallery.find(faces[0], 400)
+    while not ends:
+        (matches,) = gallery.find(faces[0], len(faces))
         assert all(match[1] for match in matches), "a match without a name"
-        searches += 1
         assert thread.is_alive() or ends
     thread.join()
-    assert len(gallery.find(faces[0], 400)[0]) == 400
+    assert len(gallery.find(faces[0], 1000)[0]) == len(faces)
     gallery.close()
-    writer.close()
 
 
 def test_a_gallery_in_memory_grows_evenly(lib: c_header.Library, embedder: ctypes.c_void_p) -> None:
