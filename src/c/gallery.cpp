@@ -71,8 +71,8 @@ class Store {
   virtual bool has_template(std::int64_t id) = 0;
   virtual void remove(std::int64_t id) = 0;
   virtual void rename(const std::string& from, const std::string& to) = 0;
-  /// After these three, which have made their change already.
-  virtual void erase_traces() {}
+  /// After these three, which have made their change already: an error says that.
+  virtual Status erase_traces() noexcept { return {}; }
 };
 
 command::Access access_of(std::int32_t mode) {
@@ -147,9 +147,17 @@ class FileStore : public Store {
     const NoFork here;
     store_->rename(from, to);
   }
-  void erase_traces() override {
+  Status erase_traces() noexcept override {
     const NoFork here;
-    store_->erase_traces();
+    try {
+      store_->erase_traces();
+      return {};
+    } catch (...) {  // maybe for want of memory: then there is none for the store's sentence either
+      return Status(Errc::io_error,
+                    "the change was made, but traces of what was there may be left in the file; run 'facenet gallery "
+                    "vacuum' on it, which says why")
+          .in(path_.c_str());
+    }
   }
 
  private:
@@ -605,8 +613,7 @@ facenet_code facenet_gallery_remove_person(facenet_gallery* gallery, const char*
     self.changed();
     const std::int64_t count = store.remove(std::string(name));
     if (templates != nullptr) *templates = static_cast<std::uint64_t>(count);
-    store.erase_traces();
-    return {};
+    return store.erase_traces();
   });
 }
 
@@ -618,8 +625,7 @@ facenet_code facenet_gallery_remove_template(facenet_gallery* gallery, uint64_t 
            store.place());
     self.changed();
     store.remove(static_cast<std::int64_t>(id));
-    store.erase_traces();
-    return {};
+    return store.erase_traces();
   });
 }
 
@@ -635,8 +641,7 @@ facenet_code facenet_gallery_rename(facenet_gallery* gallery, const char* from, 
              store.place());
     self.changed();
     store.rename(from, to);
-    store.erase_traces();
-    return {};
+    return store.erase_traces();
   });
 }
 

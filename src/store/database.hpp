@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -126,6 +127,9 @@ class Database {
   Database() = default;
   static int on_busy(void* self, int calls);
   void open(const char* name, int flags);
+  /// A transaction that is not inside of another one.
+  void begin(const char* sql);
+  void end(Query& rollback) noexcept;
   /// What a result code means and what to do about it.
   std::string meaning(int code) const;
   [[noreturn]] void refuse(int code) const;
@@ -134,6 +138,7 @@ class Database {
   std::string path_;
   sqlite3* database_ = nullptr;
   bool made_ = false;
+  int transactions_ = 0;  // that have an object
   std::chrono::steady_clock::time_point busy_since_{};
   double waited_ = 0;  // seconds that the present statement has waited for a lock
 };
@@ -148,7 +153,7 @@ class ReadTransaction {
 
  private:
   Database& database_;
-  bool outermost_;
+  std::optional<Query> rollback_;  // prepared while there is memory; none inside another transaction
 };
 
 /// A change: all of it or nothing. Begins with the lock for writing.
@@ -164,6 +169,7 @@ class Transaction {
 
  private:
   Database& database_;
+  Query rollback_;  // prepared while there is memory
   bool open_ = true;
 };
 

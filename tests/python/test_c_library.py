@@ -1352,6 +1352,117 @@ def test_a_search_sees_one_state_of_the_file(lib: c_header.Library, embedder: ct
     gallery.close()
 
 
+NO_MEMORY_PROGRAM = r'''
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "facenet/facenet.h"
+
+extern void *__libc_malloc(size_t), *__libc_realloc(void *, size_t);
+static long left = -1;   /* allocations until one fails, or all do; -1: none does */
+static int all;
+
+static int fails(void) {
+  if (left < 0) return 0;
+  if (left > 0) return --left, 0;
+  if (!all) left = -1;
+  return 1;
+}
+void *malloc(size_t size) { return fails() ? NULL : __libc_malloc(size); }
+void *realloc(void *memory, size_t size) { return fails() ? NULL : __libc_realloc(memory, size); }
+
+static facenet_error error = FACENET_ERROR_INIT, ignored = FACENET_ERROR_INIT;
+static facenet_embedder *embedder;
+static facenet_gallery *gallery;
+static int count, failures, late;
+
+#define MUST(condition) \
+  do { if (!(condition)) { fprintf(stderr, "line %d: %s [%d: %s]\n", __LINE__, #condition, (int)error.code, error.sentence); exit(1); } } while (0)
+
+static facenet_code add(const char *name, const float *embedding, uint64_t *id) {
+  facenet_template face = FACENET_TEMPLATE_INIT;
+  face.name = name, face.embedding = embedding, face.embedding_size = 128;
+  return facenet_gallery_add(gallery, embedder, NULL, &face, id, NULL, &error);
+}
+
+static int templates(void) {
+  facenet_gallery_info info = FACENET_GALLERY_INFO_INIT;
+  facenet_code code = facenet_gallery_get_info(gallery, &info, &ignored);
+  if (code != FACENET_OK) fprintf(stderr, "info: %s\n", ignored.sentence), exit(1);
+  return (int)info.templates;
+}
+
+static void is_found(const float *embedding, uint64_t id) {
+  static facenet_match match;
+  size_t found = 0;
+  MUST(facenet_gallery_search(gallery, NULL, embedding, 128, 1, &match, 1, &found, 1, &error) == FACENET_OK);
+  MUST(found == 1 && (match.id == id) == (id != 0) && match.name[0] != 0);
+}
+
+/* Whether the call came as far as the allocation that fails. */
+static int tell(facenet_code code) {
+  const int reached = all ? left == 0 : left < 0;
+  left = -1;
+  failures += code != FACENET_OK;
+  late += reached && code == FACENET_OK;
+  MUST(code == FACENET_OK || (reached && (code == FACENET_OUT_OF_MEMORY || code == FACENET_IO_ERROR)));
+  return reached;
+}
+
+int main(int argc, char **argv) {
+  facenet_gallery_options options = FACENET_GALLERY_OPTIONS_INIT;
+  static float embedding[128];
+  long n;
+  int on;
+  options.threads = 1;
+  if (argc < 2) return 3;
+  MUST(facenet_embedder_load(argv[1], NULL, &embedder, &error) == FACENET_OK);
+  if (argc == 3) MUST(facenet_gallery_open(argv[2], FACENET_GALLERY_CREATE, &options, &gallery, &error) == FACENET_OK);
+  if (argc == 2) MUST(facenet_gallery_make(&options, &gallery, &error) == FACENET_OK);
+  for (all = 0; all < 2; ++all)
+    for (n = 0, on = 1; on; n += 1 + n / 20) {
+      char name[40];
+      uint64_t id = 0;
+      facenet_code code;
+      sprintf(name, "Somebody with a name that is long, %d %ld", all, n);
+      embedding[0] = (float)(3 * n + 1), embedding[1] = (float)(all + 1);
+      if (count > 0) is_found(embedding, 0);
+      left = n;
+      code = add(name, embedding, &id);
+      on = tell(code);
+      count += code == FACENET_OK;
+      MUST(templates() == count);
+      if (code == FACENET_OK) is_found(embedding, id);
+    }
+  MUST(failures > 10 && late > 0);
+  for (all = 0; all < 2; ++all)
+    for (n = 0, on = 1; on; n += 1 + n / 20) {
+      uint64_t removed = 9;
+      facenet_code code;
+      embedding[0] = (float)-(n + 1);
+      code = add("Q", embedding, NULL);
+      count += code == FACENET_OK;
+      MUST(templates() == count);
+      left = n;
+      code = facenet_gallery_remove_person(gallery, "Q", &removed, &error);
+      on = tell(code);
+      MUST(code != FACENET_OK || removed > 0);   /* more where the last removal failed */
+      MUST((code != FACENET_OK && removed > 0) == (strncmp(error.sentence, "the change was made", 19) == 0));
+      count -= (int)removed;
+      MUST(templates() == count);
+    }
+  return facenet_gallery_free(gallery) | facenet_embedder_free(embedder);
+}
+'''
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_no_memory_is_left_for_a_gallery(kind: str, weights: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Each allocation of a change fails in turn, then all from each on: an error means that nothing was changed, or says what was."""
+    program = compiled(NO_MEMORY_PROGRAM, tmp_path)
+    run(program, weights, *([tmp_path / "gallery.db"] if kind == "file" else []))
+
+
 def test_a_gallery_in_memory_grows_evenly(lib: c_header.Library, embedder: ctypes.c_void_p) -> None:
     """The last templates take no longer than the first ones; where each was moved for each it was 50 times as long."""
     gallery, faces, seconds = Gallery(lib, embedder, None), embeddings(16000), []
