@@ -74,9 +74,10 @@
  *             A handle may be freed while another thread is in a call with it: that call ends as if it were not.
  *             A thread that is in a call must not be ended by pthread_cancel(): its handle would stay taken for ever.
  * Callbacks   are called in the thread of the call. Meanwhile the call's handle is taken, and no other one is. With it
- *             a callback gets FACENET_INVALID_ARGUMENT; with others it may call, and other threads wait. A callback
- *             must return: no exception, longjmp() or pthread_exit() may leave it. It may fork(), but the child must
- *             not return from it.
+ *             a callback gets FACENET_INVALID_ARGUMENT, and other threads wait. With others it may call; but two
+ *             callbacks that each call with the other one's handle wait for ever. A callback must return: no
+ *             exception, longjmp() or pthread_exit() may leave it. It may fork(), but the child must not return from
+ *             it.
  * fork()      A child may use the embedders and detectors that its parent made, also where another thread of the
  *             parent's was using them. Every call with a gallery that was being used then is FACENET_INVALID_ARGUMENT:
  *             the child opens its own. fork() waits, 0.2 s at most, until no thread reads or writes a gallery file.

@@ -785,7 +785,7 @@ int main(int argc, char **argv) {
 
 
 FORK_PROGRAM = r'''
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -940,7 +940,7 @@ int main(int argc, char **argv) {
   MUST(!refused(file, "") && !refused(memory, ""));
   return facenet_gallery_free(file) | facenet_gallery_free(memory) | facenet_embedder_free(embedder);
 }
-'''.replace("_POSIX_C_SOURCE 200809L", "_DEFAULT_SOURCE")
+'''
 
 
 def test_a_child_and_the_galleries_of_its_parent(weights: pathlib.Path, tmp_path: pathlib.Path) -> None:
