@@ -266,6 +266,28 @@ TEST_CASE("bad input is refused") {
   CHECK(chinese_whispers(e, 2, good, 0, 1, label).code() == Errc::invalid_argument);
 }
 
+TEST_CASE("a flag ends it, and one that is cleared at once does not hide what was left out") {
+  const std::vector<float> e = recognition::faces(70, 6, 7, 1, 8);
+  std::vector<int> label(70);
+  std::atomic<bool> flag{true};
+  for (const std::size_t n : {std::size_t{1}, std::size_t{70}}) {
+    ClusterOptions o = options(Metric::euclidean, 1, 2);
+    o.cancel = &flag;
+    flag = true;
+    const Span<const float> faces(e.data(), 6 * n);
+    CHECK(dbscan(faces, 6, o, 2, label).code() == Errc::cancelled);
+    CHECK(chinese_whispers(faces, 6, o, 9, 1, label).code() == Errc::cancelled);
+    CHECK(average_link(faces, 6, o, label).code() == Errc::cancelled);
+    detail::Stop stop(o);
+    CHECK(stop());
+    flag = false;
+    CHECK(stop());
+    CHECK(dbscan(faces, 6, o, 2, label).ok());
+    CHECK(chinese_whispers(faces, 6, o, 9, 1, label).ok());
+    CHECK(average_link(faces, 6, o, label).ok());
+  }
+}
+
 TEST_CASE("a failing allocation is an error and leaks nothing") {
   const std::vector<float> e = recognition::faces(70, 6, 7, 1, 8);
   std::vector<int> label(70);

@@ -16,12 +16,28 @@ struct ClusterOptions {
   Metric metric = Metric::euclidean;
   double threshold = 1.1;  // the distance up to which two faces are neighbours: of the metric and of the model
   int threads = 0;         // 0: default_threads()
+  const std::atomic<bool>* cancel = nullptr;  // looked at for each face, or some; Errc::cancelled while it is set
 };
 
 constexpr int max_cluster_faces = 131072;      // the graph of their neighbours takes n^2 / 8 bytes: 2 GiB
 constexpr int max_average_link_faces = 32768;  // their distances take 2 n^2 bytes: 2 GiB
 
 namespace detail {
+
+/// The caller's flag. Once seen it stays set: what a thread left out is not forgotten when the caller clears it.
+class Stop {
+ public:
+  explicit Stop(const ClusterOptions& options) noexcept : flag_(options.cancel) {}
+  bool operator()() noexcept {
+    if (flag_ != nullptr && flag_->load(std::memory_order_relaxed)) seen_.store(true, std::memory_order_relaxed);
+    return seen_.load(std::memory_order_relaxed);
+  }
+  static Status status() noexcept { return {Errc::cancelled, "the caller has cancelled it"}; }
+
+ private:
+  const std::atomic<bool>* const flag_;
+  std::atomic<bool> seen_{false};
+};
 
 /// How many faces there are to label. Error: limit_exceeded with `beyond` for more than `most`, before any is read.
 inline Result<int> check_faces(Span<const float> e, int dim, const ClusterOptions& options, int most,
@@ -67,6 +83,7 @@ class NeighbourGraph {
     auto bits = Buffer<std::uint64_t>::make(g.faces_ * g.words_);
     if (!bits) return bits.status();
     g.bits_ = std::move(*bits);
+    Stop stop(options);
     TemplateStore store(dim, options.metric, TemplateStorage::f32);
     FACENET_TRY(store.reserve(g.faces_));
 
@@ -77,8 +94,11 @@ class NeighbourGraph {
       store.open(p);
       for (std::size_t i = p * width; i < (p + 1) * width && i < g.faces_; ++i) store.put(i, e + i * row);
     });
-    team->for_chunks(chunks(rows_in_chunk), [&](int, int chunk) { g.compare(store, e, options, chunk); });
-    team->for_chunks(static_cast<int>(g.words_), [&](int, int block) { g.mirror(static_cast<std::size_t>(block)); });
+    team->for_chunks(chunks(rows_in_chunk), [&](int, int chunk) { g.compare(store, e, options, chunk, stop); });
+    team->for_chunks(static_cast<int>(g.words_), [&](int, int block) {
+      if (!stop()) g.mirror(static_cast<std::size_t>(block));
+    });
+    if (stop()) return Stop::status();
     return g;
   }
   std::size_t size() const noexcept { return faces_; }
@@ -95,7 +115,8 @@ class NeighbourGraph {
   static constexpr int rows_in_chunk = 192;  // whole tiles on every ISA; a panel is read once for all of them
 
   /// Rows of one chunk against all faces before each.
-  void compare(const TemplateStore& store, const float* e, const ClusterOptions& options, int chunk) noexcept {
+  void compare(const TemplateStore& store, const float* e, const ClusterOptions& options, int chunk,
+               Stop& stop) noexcept {
     alignas(cache_line) float score[rows_in_chunk * simd::panel];
     const float* row[rows_in_chunk];
     float norm[rows_in_chunk], limit[rows_in_chunk];
@@ -112,6 +133,7 @@ class NeighbourGraph {
       norm[r] = static_cast<float>(length * (1 + 0x1p-22));
     }
     for (std::size_t p = 0; p * simd::panel < first + static_cast<std::size_t>(rows); ++p) {
+      if (stop()) return;
       const TemplateStore::Panel panel = store.panel(p);
       kernels::score_panel(row, rows, store.dim(), static_cast<const float*>(panel.values), panel.scale, score);
       const std::size_t column = p * simd::panel;
@@ -187,7 +209,7 @@ inline void number_by_appearance(Span<int> labels, std::size_t n, int* seen) noe
 /// that most of its neighbours have (of several the smallest). Labels in order of first appearance; a face without
 /// neighbours is alone in its cluster. At most `iterations` rounds, fewer when one changes nothing; `seed` makes the
 /// orders. Biemann, "Chinese Whispers", 2006; edges all weigh 1, as in dlib's face clustering. Errors: invalid_argument
-/// (also for too few labels), limit_exceeded, out_of_memory.
+/// (also for too few labels), limit_exceeded, out_of_memory, cancelled.
 inline Status chinese_whispers(Span<const float> embeddings, int dim, const ClusterOptions& options, int iterations,
                                std::uint64_t seed, Span<int> labels) noexcept {
   if (iterations < 1) return {Errc::invalid_argument, "there must be at least one iteration"};
@@ -199,12 +221,14 @@ inline Status chinese_whispers(Span<const float> embeddings, int dim, const Clus
   if (!votes) return votes.status();
   for (std::size_t i = 0; i < faces; ++i) labels[i] = (*order)[i] = static_cast<int>(i);
   SplitMix64 random(seed);
+  detail::Stop stop(options);
   bool changed = true;
   for (int round = 0; round < iterations && changed; ++round) {
     changed = false;
     for (std::size_t i = faces - 1; i > 0; --i)
       std::swap((*order)[i], (*order)[random.below(static_cast<std::uint32_t>(i + 1))]);
     for (int face : *order) {
+      if (stop()) return stop.status();
       const auto i = static_cast<std::size_t>(face);
       const auto votes_of = [&](std::size_t j) -> int& { return (*votes)[static_cast<std::size_t>(labels[j])]; };
       int best = labels[i], most = 0;
@@ -223,7 +247,7 @@ inline Status chinese_whispers(Span<const float> embeddings, int dim, const Clus
 
 /// DBSCAN (Ester et al., 1996), threshold = eps: the labels of sklearn.cluster.DBSCAN, clusters numbered by their first
 /// core face, noise -1. A face counts among its own min_samples neighbours; one in reach of several clusters belongs to
-/// the first. Errors: invalid_argument (also for too few labels), limit_exceeded, out_of_memory.
+/// the first. Errors: invalid_argument (also for too few labels), limit_exceeded, out_of_memory, cancelled.
 inline Status dbscan(Span<const float> embeddings, int dim, const ClusterOptions& options, int min_samples,
                      Span<int> labels) noexcept {
   if (min_samples < 1) return {Errc::invalid_argument, "min_samples must be 1 or more"};
@@ -234,16 +258,20 @@ inline Status dbscan(Span<const float> embeddings, int dim, const ClusterOptions
   auto core = Buffer<std::uint8_t>::make(faces);
   if (!sets) return sets.status();
   if (!core) return core.status();
+  detail::Stop stop(options);
   for (std::size_t i = 0; i < faces; ++i) {
+    if (stop()) return stop.status();
     int neighbours = 1;
     graph->for_each(i, [&](std::size_t) { ++neighbours; });
     (*core)[i] = neighbours >= min_samples;
   }
-  for (std::size_t i = 0; i < faces; ++i)
+  for (std::size_t i = 0; i < faces; ++i) {
+    if (stop()) return stop.status();
     if ((*core)[i])
       graph->for_each(i, [&](std::size_t j) {
         if (j < i && (*core)[j]) sets->join(i, j);
       });
+  }
   int clusters = 0;
   for (std::size_t i = 0; i < faces; ++i) {
     labels[i] = -1;
@@ -263,7 +291,7 @@ inline Status dbscan(Span<const float> embeddings, int dim, const ClusterOptions
 /// below the threshold, as sklearn.cluster.AgglomerativeClustering(linkage="average", distance_threshold=...). Labels
 /// in order of first appearance. Where two means are equal, to the last bit of a float, which pair merges first is not
 /// defined. Nearest-neighbour chains (Murtagh, 1983): O(n^2). Errors: invalid_argument (also for too few labels),
-/// limit_exceeded, out_of_memory.
+/// limit_exceeded, out_of_memory, cancelled.
 inline Status average_link(Span<const float> embeddings, int dim, const ClusterOptions& options,
                            Span<int> labels) noexcept {
   const auto n =
@@ -287,13 +315,16 @@ inline Status average_link(Span<const float> embeddings, int dim, const ClusterO
   };
   std::fill(size->begin(), size->end(), 1);
   for (std::size_t i = 0; i < faces; ++i) (*active)[i] = static_cast<int>(i);
+  detail::Stop stop(options);
   constexpr std::size_t block = 32;  // rows that a column's face is read once for
   team->for_chunks(static_cast<int>((faces + block - 1) / block), [&](int, int chunk) {
     const std::size_t first = static_cast<std::size_t>(chunk) * block,
                       end = first + block < faces ? first + block : faces;
-    for (std::size_t j = 0; j < end; ++j)
+    for (std::size_t j = 0; j < end; ++j) {
+      if (stop()) return;
       for (std::size_t i = first > j ? first : j + 1; i < end; ++i)
         d(i, j) = static_cast<float>(detail::distance(options.metric, e + i * row, e + j * row, dim));
+    }
   });
 
   // A chain goes from a cluster to its nearest, from there to its nearest, … until two are each other's: they merge.
@@ -305,6 +336,7 @@ inline Status average_link(Span<const float> embeddings, int dim, const ClusterO
     std::copy(at + 1, active->data() + left--, at);
   };
   while (left > 1 || length > 0) {
+    if (stop()) return stop.status();
     if (length == 0) (*chain)[length++] = (*active)[0];
     const auto top = static_cast<std::size_t>((*chain)[length - 1]);
     std::size_t nearest =
@@ -337,6 +369,7 @@ inline Status average_link(Span<const float> embeddings, int dim, const ClusterO
     (*size)[keep] += (*size)[gone];
     sets->join(keep, gone);
   }
+  if (stop()) return stop.status();
   for (std::size_t i = 0; i < faces; ++i) labels[i] = static_cast<int>(sets->find(i));
   detail::number_by_appearance(labels, faces, chain->data());
   return {};

@@ -55,12 +55,13 @@
  *
  * Errors      A function returns a code, FACENET_OK (0) or what went wrong, and describes it in `error`, which may be
  *             null. Every function that has an `error` may return FACENET_INVALID_ARGUMENT (a null pointer, a handle
- *             that was freed, a number that nothing accepts) and FACENET_OUT_OF_MEMORY; the other codes are named at
- *             each. Nothing is printed, nothing ends the process, and no C++ exception leaves the library.
+ *             that was freed, a number that nothing accepts), FACENET_OUT_OF_MEMORY and FACENET_INTERNAL, and every
+ *             one that makes a handle FACENET_LIMIT_EXCEEDED (too many handles). The other codes are named at each.
+ *             Nothing is printed, nothing ends the process, and no C++ exception leaves the library.
  * Handles     facenet_embedder *, facenet_detector *, facenet_image *, facenet_gallery * and facenet_cancel * are names
  *             of objects, not addresses: read nothing through them. A handle that was freed, or was never one, or is
  *             one of another kind, is FACENET_INVALID_ARGUMENT; null is too, except to the functions that free, which
- *             do nothing then. After an error the handle that a function was to make is null. 65535 can exist at once.
+ *             do nothing then. After any error the handle that a function was to make is null. 65535 can exist at once.
  * Structures  Those that begin with struct_size may grow at their end. Set it to sizeof the structure, by the macro
  *             that is named like the structure; other members that are 0 or null mean the default. A library that is
  *             newer takes what an older program lacks as 0, and writes no further than struct_size. One that is older
@@ -71,9 +72,18 @@
  * Threads     Every function may be called from any number of threads. Calls with one handle wait for each other,
  *             so a thread that shall not wait takes a handle of its own: facenet_embedder_fork, facenet_detector_fork.
  *             A handle may be freed while another thread is in a call with it: that call ends as if it were not.
- * fork()      A child may use what its parent made, also where another thread of the parent's was using it; but a
- *             gallery in memory that was being used then is FACENET_INVALID_ARGUMENT. The threads of a library that was
- *             built with OpenMP stay with the parent: there the child computes alone.
+ *             A thread that is in a call must not be ended by pthread_cancel(): its handle would stay taken for ever.
+ * Callbacks   are called in the thread of the call. Meanwhile the call's handle is taken, and no other one is. With it
+ *             a callback gets FACENET_INVALID_ARGUMENT, and other threads wait. With others it may call; but two
+ *             callbacks that each call with the other one's handle wait for ever. A callback must return: no
+ *             exception, longjmp() or pthread_exit() may leave it. It may fork(), but the child must not return from
+ *             it.
+ * fork()      A child may use the embedders and detectors that its parent made, also where another thread of the
+ *             parent's was using them. Every call with a gallery that was being used then is FACENET_INVALID_ARGUMENT:
+ *             the child opens its own. fork() waits, 0.2 s at most, until no thread reads or writes a gallery file.
+ *             Where one still does (its callback is slow, or another process has the file), SQLite's locks are unknown
+ *             in the child: every gallery file is FACENET_INVALID_ARGUMENT there, and the child has to exec(). The
+ *             threads of a library that was built with OpenMP stay with the parent: there the child computes alone.
  * Unloading   dlclose() is allowed once every handle was freed and no call is running.
  *
  * The library takes the best instruction set of this CPU; $FACENET_FORCE_ISA (sse4, avx2, avxvnni, avx512, avx512vnni)
@@ -168,7 +178,7 @@ typedef struct facenet_cancel facenet_cancel;
 FACENET_API facenet_code facenet_cancel_make(facenet_cancel** cancel, facenet_error* error);
 
 /** Sets the flag (set = 1) or clears it (0). What runs with it returns FACENET_CANCELLED soon (an embedding within a
- * layer, a detection within a tile, both far below a millisecond's work; clustering at its begin and end alone), and so
+ * layer, a detection within a tile, both far below a millisecond's work; clustering from a face to the next), and so
  * does every later call until the flag is cleared. From any thread; it does not wait, but is not for signal handlers.
  */
 FACENET_API facenet_code facenet_cancel_set(facenet_cancel* cancel, int32_t set, facenet_error* error);
@@ -177,7 +187,7 @@ FACENET_API facenet_code facenet_cancel_set(facenet_cancel* cancel, int32_t set,
 FACENET_API facenet_code facenet_cancel_free(facenet_cancel* cancel);
 
 /** Is told how many of `total` pictures are done, in the thread that called, after each batch. Returns 1 to go on, 0 to
- * cancel. It must not throw, and not call with the handle that it is called by, which is FACENET_INVALID_ARGUMENT. */
+ * cancel. See "Callbacks" above. */
 typedef int32_t (*facenet_progress)(void* user, uint64_t done, uint64_t total);
 
 /* ---- Pictures ---------------------------------------------------------------------------------------------------- */
@@ -281,7 +291,8 @@ FACENET_API facenet_code facenet_detector_digest(facenet_detector* detector, cha
 FACENET_API facenet_code facenet_detect(facenet_detector* detector, const facenet_picture* picture, facenet_face* faces,
                                         size_t capacity, size_t* found, facenet_error* error);
 
-/** The faces of the last picture of facenet_detect again, without looking for them. Errors as there. */
+/** The faces of the last picture of facenet_detect again, without looking for them; none where that one failed. No
+ * other errors than every function's. */
 FACENET_API facenet_code facenet_detector_faces(facenet_detector* detector, facenet_face* faces, size_t capacity,
                                                 size_t* found, facenet_error* error);
 
@@ -380,17 +391,18 @@ FACENET_API facenet_code facenet_embedder_free(facenet_embedder* embedder);
 /* ---- Crops ------------------------------------------------------------------------------------------------------- */
 
 /** Cuts a face out of a picture as the embedder's weights were trained: image_size x image_size pixels, the box with
- * the model's margin or the five points in their places. Free the crop with facenet_image_free. */
+ * the model's margin or the five points in their places. Free the crop with facenet_image_free. Error:
+ * FACENET_LIMIT_EXCEEDED (the picture's size). */
 FACENET_API facenet_code facenet_crop_face(facenet_embedder* embedder, const facenet_picture* picture,
                                            const facenet_face* face, facenet_image** crop, facenet_error* error);
 
 /** Cuts out a box (x1, y1, x2, y2) with `margin` pixels of the output around it, resized to size x size: as
- * facenet-pytorch's extract_face, to the bit. margin is 0 … size - 1. */
+ * facenet-pytorch's extract_face, to the bit. margin is 0 … size - 1. Error: FACENET_LIMIT_EXCEEDED. */
 FACENET_API facenet_code facenet_crop_box(const facenet_picture* picture, const float box[4], int32_t size,
                                           int32_t margin, facenet_image** crop, facenet_error* error);
 
 /** Turns and scales the picture so that five landmarks (x, y each, in the order of facenet_face) come nearest to
- * InsightFace's places in size x size pixels. */
+ * InsightFace's places in size x size pixels. Error: FACENET_LIMIT_EXCEEDED. */
 FACENET_API facenet_code facenet_align(const facenet_picture* picture, const float landmarks[10], int32_t size,
                                        facenet_image** crop, facenet_error* error);
 
@@ -413,7 +425,8 @@ FACENET_API facenet_code facenet_similarity(const float* a, const float* b, size
 /* ---- Galleries --------------------------------------------------------------------------------------------------- */
 
 /** Persons, and the templates (embeddings of their faces) that identify them: in memory, or in an SQLite file that the
- * command `facenet` reads and writes too. Every change of a file is on the disk when its function returns. */
+ * command `facenet` reads and writes too. Every change of a file is on the disk when its function returns. A file that
+ * was moved or removed while it was open is left: the next call opens the one that has its name then. */
 typedef struct facenet_gallery facenet_gallery;
 
 enum {
@@ -440,7 +453,7 @@ typedef struct facenet_template {
   uint64_t id;          /* given by the gallery, never twice in one file */
   const char* name;     /* the person's: 1 to 255 bytes without control characters */
   const char* image;    /* the picture's name, for people; default "-" */
-  const char* sha256;   /* of the picture's file, 64 hex digits; default: of the embedding's bytes */
+  const char* sha256;   /* of the picture's file, 64 lower-case hex digits; default: of the embedding's bytes */
   const char* enrolled; /* UTC, such as 2026-11-28T07:18:32Z; default: now */
   double box[4];        /* x1, y1, x2, y2 in the picture */
   double score;         /* the detector's */
@@ -456,7 +469,8 @@ enum {
   FACENET_ANOTHER_PERSON = 3 /* this very face of the picture is enrolled under another name */
 };
 
-/** What a gallery says of itself. The model's members are "" and 0 while it has no template. */
+/** What a gallery says of itself. The model's members are "" and 0 until the first template is added. They stay when
+ * all are removed: no other model's are taken then. */
 typedef struct facenet_gallery_info {
   uint32_t struct_size; /* sizeof(facenet_gallery_info) */
   int32_t embedding_dim;
@@ -493,21 +507,24 @@ FACENET_API facenet_code facenet_gallery_make(const facenet_gallery_options* opt
 /** Adds a template, and the person where the name is new. The first template decides the gallery's model: `embedder` is
  * what made the embedding, `detector` what found the face (null: the picture was a crop). *added (may be null) is
  * FACENET_ADDED, …; *id (may be null) the template's, 0 for FACENET_ANOTHER_PERSON. Errors: FACENET_WEIGHTS_MISMATCH
- * (an embedder of another model), FACENET_IO_ERROR. */
+ * (an embedder of another model), FACENET_IO_ERROR. After an error nothing was added. */
 FACENET_API facenet_code facenet_gallery_add(facenet_gallery* gallery, facenet_embedder* embedder,
                                              facenet_detector* detector, const facenet_template* face, uint64_t* id,
                                              int32_t* added, facenet_error* error);
 
-/** Removes a person with all templates; *templates (may be null) is how many. What was removed leaves the file with it
- * (zeros in its place). Errors: FACENET_NOT_FOUND, FACENET_IO_ERROR. */
+/** Removes a person with all templates; *templates (may be null) is how many, 0 where nothing was removed. What was
+ * removed leaves the file with it (zeros in its place). Errors: FACENET_NOT_FOUND, FACENET_IO_ERROR. Where the person
+ * was removed, but another process kept the file from being overwritten, it is FACENET_IO_ERROR with *templates above
+ * 0 and a sentence that begins with "the change was made". */
 FACENET_API facenet_code facenet_gallery_remove_person(facenet_gallery* gallery, const char* name, uint64_t* templates,
                                                        facenet_error* error);
 
-/** Removes one template; a person without any goes too. Errors: FACENET_NOT_FOUND, FACENET_IO_ERROR. */
+/** Removes one template; a person without any goes too. Errors: FACENET_NOT_FOUND, FACENET_IO_ERROR ("the change was
+ * made", as facenet_gallery_remove_person; a second call is FACENET_NOT_FOUND then). */
 FACENET_API facenet_code facenet_gallery_remove_template(facenet_gallery* gallery, uint64_t id, facenet_error* error);
 
 /** Gives a person another name. Errors: FACENET_NOT_FOUND, FACENET_INVALID_ARGUMENT (the name is somebody's, or none),
- * FACENET_IO_ERROR. */
+ * FACENET_IO_ERROR ("the change was made", as facenet_gallery_remove_template). */
 FACENET_API facenet_code facenet_gallery_rename(facenet_gallery* gallery, const char* from, const char* to,
                                                 facenet_error* error);
 
@@ -515,15 +532,18 @@ FACENET_API facenet_code facenet_gallery_rename(facenet_gallery* gallery, const 
 FACENET_API facenet_code facenet_gallery_get_info(facenet_gallery* gallery, facenet_gallery_info* info,
                                                   facenet_error* error);
 
-/** Is called for a person. `name` holds during the call. Returns 1 to go on, 0 to end. It must not throw, and not call
- * with the gallery's handle. */
+/** Is called for a person. `name` holds during the call. Returns 1 to go on, 0 to end, which is no error. See
+ * "Callbacks" above: the gallery's handle is taken meanwhile. Its file is not locked. */
 typedef int32_t (*facenet_person_visit)(void* user, uint64_t id, const char* name, uint64_t templates);
 
 /** Calls visit for each person, in the order in which they were added. Error: FACENET_IO_ERROR. */
 FACENET_API facenet_code facenet_gallery_persons(facenet_gallery* gallery, facenet_person_visit visit, void* user,
                                                  facenet_error* error);
 
-/** Is called for a template, which holds during the call. Returns 1 to go on, 0 to end. As facenet_person_visit. */
+/** Is called for a template, which holds during the call. Returns 1 to go on, 0 to end, after which nothing more is
+ * read. As facenet_person_visit, but the gallery's file is locked for reading meanwhile: who changes it, with another
+ * handle or in another process, waits, and gives up after 10 s. A callback that changes it by another handle waits for
+ * itself, and gets FACENET_IO_ERROR. */
 typedef int32_t (*facenet_template_visit)(void* user, const facenet_template* face);
 
 /** Calls visit for each template, by person and by age, with its embedding; name: of that person alone, or null.
@@ -533,8 +553,9 @@ FACENET_API facenet_code facenet_gallery_templates(facenet_gallery* gallery, con
 
 /** The k nearest templates of each query: queries[n][embedding_dim], queries_size floats in all; matches[n][k], of
  * which matches_size are there; found[n] says how many of the k there are. Exact: ordered by the distance in double,
- * then by id. A file is read when it has changed since the last search. Errors: FACENET_IO_ERROR,
- * FACENET_WEIGHTS_MISMATCH (embedder, which may be null, is of another model than the gallery). */
+ * then by id. A file is read, as it is at one moment, when it has changed since the last search. Errors:
+ * FACENET_IO_ERROR, FACENET_LIMIT_EXCEEDED (2^30 templates), FACENET_WEIGHTS_MISMATCH (embedder, which may be null, is
+ * of another model than the gallery). */
 FACENET_API facenet_code facenet_gallery_search(facenet_gallery* gallery, facenet_embedder* embedder,
                                                 const float* queries, size_t queries_size, size_t k,
                                                 facenet_match* matches, size_t matches_size, size_t* found,
@@ -572,7 +593,7 @@ typedef struct facenet_cluster_options {
 /** Groups embeddings[n][dim], embeddings_size floats in all, by person: labels[n] count from 0 in order of appearance,
  * -1 is DBSCAN's noise; labels_size of them are there. *clusters (may be null) is how many there are. `options` may be
  * null. The same labels for any number of threads. Errors: FACENET_LIMIT_EXCEEDED (131,072 faces, average link 32,768),
- * FACENET_CANCELLED. */
+ * FACENET_CANCELLED; the labels mean nothing then. */
 FACENET_API facenet_code facenet_cluster(const float* embeddings, size_t embeddings_size, size_t dim,
                                          const facenet_cluster_options* options, int32_t* labels, size_t labels_size,
                                          size_t* clusters, facenet_error* error);
@@ -596,7 +617,7 @@ typedef struct facenet_evaluation {
   uint32_t struct_size; /* sizeof(facenet_evaluation) */
   int32_t measurable;   /* 0: one false accept is more than that far already, so tar says little */
   uint64_t genuine, impostors;
-  double accuracy, accuracy_deviation; /* of the folds, each with the threshold that is best for the others */
+  double accuracy, accuracy_deviation; /* of the folds, each with the grid's threshold that is best for the others */
   double auc, auc_interval[2];         /* area under the ROC */
   double eer, eer_threshold, eer_interval[2];
   double far, tar, tar_threshold, tar_interval[2]; /* tar: the share of genuine pairs accepted at that far */
@@ -607,13 +628,18 @@ typedef struct facenet_evaluation {
   }
 
 /** Measures from distances[count] and same[count] (1: a pair of one person's, 0: of two persons'), folds in the order
- * of the pairs: LFW's protocol where the pairs are LFW's. `options` may be null. */
+ * of the pairs: LFW's protocol where the pairs are LFW's. Distances are finite and 0 or more; the sentence of the error
+ * says which is not. Accuracy tries the grid of davidsandberg/facenet, squared distances below 0, 0.01, … 3.99: that is
+ * for Euclidean distances of embeddings of length 1. Every other number takes any distances. `options` may be null.
+ * Error: FACENET_LIMIT_EXCEEDED (2^32 pairs). */
 FACENET_API facenet_code facenet_evaluate(const double* distances, const uint8_t* same, size_t count,
                                           const facenet_evaluate_options* options, facenet_evaluation* evaluation,
                                           facenet_error* error);
 
 /** The largest threshold at which at most far (above 0, below 1) of the impostor pairs impostors[count] are accepted.
- * Error: FACENET_LIMIT_EXCEEDED (fewer than 3 / far pairs, which claim no such rate). */
+ * Distances as for facenet_evaluate. Error: FACENET_LIMIT_EXCEEDED (fewer than 3 / far pairs, which claim no such
+ * rate).
+ */
 FACENET_API facenet_code facenet_choose_threshold(const double* impostors, size_t count, double far, double* threshold,
                                                   facenet_error* error);
 

@@ -214,12 +214,12 @@ facenet_code cut(const facenet_picture* picture, facenet_image** crop, facenet_e
   });
 }
 
-/// Calls run(first, count, output) for all pictures, in batches where somebody is told of them.
+/// Calls run(first, count, output) for all pictures, in batches where somebody is told of them. There are pictures, and
+/// room for their embeddings.
 template <class F>
 Status embed_all(EmbedderObject& self, std::size_t count, float* out, std::size_t out_size, F&& run) {
-  if (self.progress == nullptr || count == 0) return run(std::size_t{0}, count, facenet::Span<float>(out, out_size));
+  if (self.progress == nullptr) return run(std::size_t{0}, count, facenet::Span<float>(out, out_size));
   const auto dim = static_cast<std::size_t>(self.embedder.dim()), batch = static_cast<std::size_t>(self.batch);
-  if (out_size / dim < count) return {Errc::invalid_argument, "the output is too small"};
   for (std::size_t i = 0; i < count;) {
     const std::size_t n = std::min(batch, count - i);
     if (Status s = run(i, n, facenet::Span<float>(out + i * dim, n * dim)); !s.ok())
@@ -282,10 +282,12 @@ facenet_code facenet_detect(facenet_detector* detector, const facenet_picture* p
     facenet::Image copy;
     facenet::ImageView view;
     FACENET_TRY(view_of(picture, "picture", copy, view));
-    use->faces.clear();
+    use->faces.clear();  // whatever goes wrong from here on, those of another picture are not given for this one's
     facenet::Span<const facenet::Face> all;
     FACENET_TRY(use->detector.detect(view, all));
-    for (const facenet::Face& face : all) use->faces.push_back(to_c(face));
+    std::vector<facenet_face> made;
+    for (const facenet::Face& face : all) made.push_back(to_c(face));
+    use->faces.swap(made);
     return give(use->faces, faces, capacity, found);
   });
 }
@@ -388,12 +390,12 @@ facenet_code facenet_embed_nhwc(facenet_embedder* embedder, const float* pixels,
     if (pixels == nullptr) return null_argument("pixels");
     if (out == nullptr) return null_argument("out");
     const auto side = static_cast<std::size_t>(use->embedder.info().image_size), each = side * side * 3;
-    if (pixels_size % each != 0 || use->progress == nullptr)  // the engine says what is wrong
-      return use->embedder.embed_nhwc({pixels, pixels_size}, {out, out_size});
-    return embed_all(*use, pixels_size / each, out, out_size,
-                     [&](std::size_t first, std::size_t n, facenet::Span<float> to) {
-                       return use->embedder.embed_nhwc({pixels + first * each, n * each}, to);
-                     });
+    const std::size_t count = pixels_size / each;
+    if (count == 0 || pixels_size % each != 0 || out_size / static_cast<std::size_t>(use->embedder.dim()) < count)
+      return use->embedder.embed_nhwc({pixels, pixels_size}, {out, out_size});  // says what is wrong
+    return embed_all(*use, count, out, out_size, [&](std::size_t first, std::size_t n, facenet::Span<float> to) {
+      return use->embedder.embed_nhwc({pixels + first * each, n * each}, to);
+    });
   });
 }
 

@@ -8,12 +8,8 @@
 
 namespace facenet_c {
 
-class EmbedderObject : public Object {
+class EmbedderObject : public ObjectOf<Kind::embedder> {
  public:
-  static constexpr Kind handle_kind = Kind::embedder;
-  static constexpr const char* name = "embedder";
-  EmbedderObject() noexcept : Object(handle_kind) {}
-
   Status load(const char* path, const void* bytes, std::size_t size, const facenet_embedder_options* given);
   Status fork(const EmbedderObject& from, const facenet_embedder_options* given);
   Status recover() override;
@@ -31,12 +27,8 @@ class EmbedderObject : public Object {
   Status take(const facenet_embedder_options& options);
 };
 
-class DetectorObject : public Object {
+class DetectorObject : public ObjectOf<Kind::detector> {
  public:
-  static constexpr Kind handle_kind = Kind::detector;
-  static constexpr const char* name = "detector";
-  DetectorObject() noexcept : Object(handle_kind) {}
-
   Status load(const char* path, const void* bytes, std::size_t size, const facenet_detector_options* given);
   Status fork(const DetectorObject& from, const facenet_detector_options* given);
   Status recover() override;

@@ -5,9 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <ctime>
+#include <filesystem>
 #include <optional>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "engine.hpp"
@@ -28,6 +29,21 @@ using Added = GalleryStore::Added;
   throw Failure{code, std::move(sentence), std::move(place)};
 }
 
+/// What the store throws begins with the name of `file` and ends with a full stop.
+[[noreturn]] void fail(const command::DatabaseError& e, const std::string& file, std::string place) {
+  std::string sentence = e.what();
+  if (sentence.compare(0, file.size() + 2, file + ": ") == 0) sentence.erase(0, file.size() + 2);
+  if (!sentence.empty() && sentence.back() == '.') sentence.pop_back();
+  fail(FACENET_IO_ERROR, std::move(sentence), std::move(place));
+}
+
+/// So that it is the same file after chdir(). What is no name of a file stays as it is.
+std::string full_name(const std::string& path) {
+  std::error_code error;
+  const auto full = path.empty() || path == "-" ? std::filesystem::path() : std::filesystem::absolute(path, error);
+  return full.empty() || error ? path : full.string();
+}
+
 /// What a gallery is kept in. Functions throw Failure or command::DatabaseError.
 class Store {
  public:
@@ -35,20 +51,28 @@ class Store {
   Store(const Store&) = delete;
   Store& operator=(const Store&) = delete;
   virtual ~Store() = default;
+  /// What errors name: as the caller called it.
   virtual const char* place() const = 0;
+  /// As the store calls it in its errors.
+  virtual const char* file() const { return place(); }
   /// Makes ready for a call; whether there is a model, and so whether anything but add() may be called.
   virtual bool exists() = 0;
-  /// Another number when somebody else has changed it.
+  /// Another number when somebody else has changed it, or another file is in its place.
   virtual std::int64_t version() = 0;
+  /// Whatever f() reads is of one state of the gallery.
+  virtual void in_one_reading(const std::function<void()>& f) { f(); }
   virtual const GalleryModel& model() const = 0;
   virtual GalleryStore::Addition add(const GalleryModel& model, Template& face) = 0;
   virtual std::vector<Person> persons() = 0;
-  virtual void each_template(const std::function<void(const Template&)>& visit) = 0;
+  /// Until `visit` returns false.
+  virtual void each_template(const std::function<bool(const Template&)>& visit) = 0;
   virtual void each_embedding(const std::function<void(std::int64_t, std::int64_t, const float*)>& visit) = 0;
   virtual std::int64_t remove(const std::string& name) = 0;
   virtual bool has_template(std::int64_t id) = 0;
   virtual void remove(std::int64_t id) = 0;
   virtual void rename(const std::string& from, const std::string& to) = 0;
+  /// After these three, which have made their change already: an error says that.
+  virtual Status erase_traces() noexcept { return {}; }
 };
 
 command::Access access_of(std::int32_t mode) {
@@ -59,73 +83,110 @@ command::Access access_of(std::int32_t mode) {
 
 class FileStore : public Store {
  public:
-  FileStore(const char* path, std::int32_t mode) : path_(path), mode_(mode) { open(); }
+  FileStore(const char* path, std::int32_t mode) : path_(path), full_(full_name(path)), mode_(mode) {
+    const NoFork here;
+    open();
+  }
   ~FileStore() override {
-    if (process_ != getpid()) abandon();
+    const NoFork here;
+    if (process_ == getpid())
+      store_.reset();
+    else
+      abandon();
   }
   const char* place() const override { return path_.c_str(); }
+  const char* file() const override { return full_.c_str(); }
   bool exists() override {
-    // SQLite forbids a child to use, or to close, what its parent opened.
-    if (process_ != getpid()) {
-      abandon();
-      open();
-    } else if (!store_->exists()) {
-      open();  // somebody may have made it
-    }
+    const NoFork here;
+    // SQLite forbids a child to use, or to close, what its parent opened. Where there was no file somebody may have
+    // made one, and where there was one another may have been moved over it.
+    if (process_ != getpid() || !store_->exists() || store_->was_moved()) open();
     return store_->exists();
   }
-  std::int64_t version() override { return store_->number("PRAGMA data_version"); }
+  std::int64_t version() override {
+    const NoFork here;
+    return opened_ << 32 | store_->number("PRAGMA data_version");
+  }
+  void in_one_reading(const std::function<void()>& f) override {
+    const NoFork here;
+    const command::ReadTransaction reading = store_->reading();
+    f();
+  }
   const GalleryModel& model() const override { return store_->model(); }
-  GalleryStore::Addition add(const GalleryModel& model, Template& face) override { return store_->add(model, face); }
-  std::vector<Person> persons() override { return store_->persons(); }
-  void each_template(const std::function<void(const Template&)>& visit) override { store_->each_template(visit); }
+  GalleryStore::Addition add(const GalleryModel& model, Template& face) override {
+    const NoFork here;
+    return store_->add(model, face);
+  }
+  std::vector<Person> persons() override {
+    const NoFork here;
+    return store_->persons();
+  }
+  void each_template(const std::function<bool(const Template&)>& visit) override {
+    const NoFork here;
+    store_->each_template(visit);
+  }
   void each_embedding(const std::function<void(std::int64_t, std::int64_t, const float*)>& visit) override {
+    const NoFork here;
     store_->each_embedding([&](std::int64_t id, std::int64_t person, const std::string&, const float* embedding) {
       visit(id, person, embedding);
     });
   }
   std::int64_t remove(const std::string& name) override {
-    const std::int64_t count = store_->remove(std::vector<std::string>{name});
-    store_->erase_traces();
-    return count;
+    const NoFork here;
+    return store_->remove(std::vector<std::string>{name});
   }
   bool has_template(std::int64_t id) override {
+    const NoFork here;
     return store_->number(("SELECT count(*) FROM template WHERE id = " + std::to_string(id)).c_str()) != 0;
   }
   void remove(std::int64_t id) override {
+    const NoFork here;
     store_->remove(std::vector<std::int64_t>{id});
-    store_->erase_traces();
   }
   void rename(const std::string& from, const std::string& to) override {
+    const NoFork here;
     store_->rename(from, to);
-    store_->erase_traces();
+  }
+  Status erase_traces() noexcept override {
+    const NoFork here;
+    try {
+      store_->erase_traces();
+      return {};
+    } catch (...) {  // maybe for want of memory: then there is none for the store's sentence either
+      return Status(Errc::io_error,
+                    "the change was made, but traces of what was there may be left in the file; run 'facenet gallery "
+                    "vacuum' on it, which says why")
+          .in(path_.c_str());
+    }
   }
 
  private:
+  /// What was open before stays so where it throws.
   void open() {
-    process_ = getpid();
-    store_.reset();
+    // SQLite's table of locks would say what was true of the parent: a read might see half of a change.
+    if (NoFork::was_missed())
+      fail(FACENET_INVALID_ARGUMENT,
+           "another thread of the parent process was reading or writing a gallery file at the fork, so this process "
+           "can use none: start it with exec, or fork while no such call runs",
+           path_);
     struct stat about {};
-    if (mode_ != FACENET_GALLERY_CREATE && ::stat(path_.c_str(), &about) != 0 && (errno == ENOENT || errno == ENOTDIR))
+    if (mode_ != FACENET_GALLERY_CREATE && ::stat(full_.c_str(), &about) != 0 && (errno == ENOENT || errno == ENOTDIR))
       fail(FACENET_NOT_FOUND, "there is no such gallery: check the name, or open it with FACENET_GALLERY_CREATE",
            path_);
-    store_ = std::make_unique<GalleryStore>(path_, access_of(mode_));
+    auto made = std::make_unique<GalleryStore>(full_, access_of(mode_));
+    if (process_ != getpid()) abandon();
+    store_ = std::move(made);
+    process_ = getpid();
+    ++opened_;
   }
-  void abandon() { (void)store_.release(); }
+  void abandon() noexcept { (void)store_.release(); }
 
-  std::string path_;
-  std::int32_t mode_;
-  pid_t process_ = 0;
+  const std::string path_, full_;
+  const std::int32_t mode_;
+  pid_t process_ = 0;        // that opened store_
+  std::int64_t opened_ = 0;  // times
   std::unique_ptr<GalleryStore> store_;
 };
-
-std::string now() {
-  const std::time_t seconds = std::time(nullptr);
-  std::tm parts{};
-  ::gmtime_r(&seconds, &parts);
-  char text[32];
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
-}
 
 /// The same rules without a file.
 class MemoryStore : public Store {
@@ -138,38 +199,51 @@ class MemoryStore : public Store {
   std::int64_t version() override { return 0; }
   const GalleryModel& model() const override { return model_; }
   GalleryStore::Addition add(const GalleryModel& model, Template& face) override {
-    if (face.enrolled.empty()) face.enrolled = now();
+    if (face.enrolled.empty()) face.enrolled = command::time_now();
     std::string wrong = exists() ? "" : command::wrong_model(model);
     if (wrong.empty())
       wrong = face.embedding.size() != static_cast<std::size_t>(model.embedding_dim)
                   ? "its embedding has another length"
                   : wrong_template(model, face);
     if (!wrong.empty()) fail(FACENET_INVALID_ARGUMENT, "the template was not added: " + wrong, place());
-    if (!exists()) model_ = model;
     Person* owner = find(face.name);
-    for (const Owned& t : templates_) {
-      if (t.face.sha256 != face.sha256) continue;
-      if (owner != nullptr && t.person == owner->id) return {Added::there, t.face.id, {}};
+    if (digests_.count(face.sha256) != 0) {
+      for (const Owned& t : templates_)
+        if (t.face.sha256 == face.sha256 && owner != nullptr && t.person == owner->id)
+          return {Added::there, t.face.id, {}};
+      for (const Owned& t : templates_)
+        if (t.face.sha256 == face.sha256 && std::equal(t.face.box, t.face.box + 4, face.box))
+          return {Added::another_person, 0, t.face.name};
     }
-    for (const Owned& t : templates_)
-      if (t.face.sha256 == face.sha256 && std::equal(t.face.box, t.face.box + 4, face.box))
-        return {Added::another_person, 0, t.face.name};
-    templates_.reserve(templates_.size() + 1);
+    // First what may throw: a gallery is changed whole or not at all.
+    GalleryModel first = exists() ? GalleryModel() : model;
+    Owned made{owner != nullptr ? owner->id : next_person_, face};
+    made.face.id = next_template_;
+    static_assert(std::is_nothrow_move_constructible_v<Owned>, "so a vector that grows is changed whole or not at all");
+    constexpr std::size_t least = 16;
+    if (templates_.size() == templates_.capacity()) templates_.reserve(std::max(least, 2 * templates_.capacity()));
+    const auto digest = digests_.insert(face.sha256);
     if (owner == nullptr) {
-      persons_.push_back({next_person_, face.name, 0});
+      try {
+        persons_.push_back({next_person_, face.name, 0});
+      } catch (...) {
+        digests_.erase(digest);
+        throw;
+      }
       ++next_person_;
       owner = &persons_.back();
     }
+    if (!exists()) model_ = std::move(first);
     face.id = next_template_++;
-    templates_.push_back({owner->id, face});
+    templates_.push_back(std::move(made));
     ++owner->templates;
     return {Added::yes, face.id, {}};
   }
   std::vector<Person> persons() override { return persons_; }
-  void each_template(const std::function<void(const Template&)>& visit) override {
+  void each_template(const std::function<bool(const Template&)>& visit) override {
     for (const Person& p : persons_)
       for (const Owned& t : templates_)
-        if (t.person == p.id) visit(t.face);
+        if (t.person == p.id && !visit(t.face)) return;
   }
   void each_embedding(const std::function<void(std::int64_t, std::int64_t, const float*)>& visit) override {
     for (const Owned& t : templates_) visit(t.face.id, t.person, t.face.embedding.data());
@@ -186,9 +260,14 @@ class MemoryStore : public Store {
   }
   void rename(const std::string& from, const std::string& to) override {
     Person* const person = find(from);
-    for (Owned& t : templates_)
-      if (t.person == person->id) t.face.name = to;
-    person->name = to;
+    // First what may throw; a name that fits is swapped without.
+    std::vector<std::string> names(static_cast<std::size_t>(person->templates) + 1, to);
+    for (Owned& t : templates_) {
+      if (t.person != person->id) continue;
+      t.face.name.swap(names.back());
+      names.pop_back();
+    }
+    person->name.swap(names.back());
   }
 
  private:
@@ -206,6 +285,7 @@ class MemoryStore : public Store {
     for (Owned& t : templates_) {
       if (!goes(t)) continue;
       wipe(t.face.embedding.data(), t.face.embedding.size() * sizeof(float));
+      if (const auto digest = digests_.find(t.face.sha256); digest != digests_.end()) digests_.erase(digest);
       for (Person& p : persons_) p.templates -= p.id == t.person;
       ++count;
     }
@@ -218,6 +298,7 @@ class MemoryStore : public Store {
   GalleryModel model_;
   std::vector<Person> persons_;
   std::vector<Owned> templates_;
+  std::unordered_multiset<std::string> digests_;  // of their pictures: most that are added are new
   std::int64_t next_person_ = 1, next_template_ = 1;
 };
 
@@ -235,12 +316,8 @@ GalleryModel model_of(const facenet::ModelInfo& info, const std::string& detecto
   return m;
 }
 
-class GalleryObject : public Object {
+class GalleryObject : public ObjectOf<Kind::gallery> {
  public:
-  static constexpr Kind handle_kind = Kind::gallery;
-  static constexpr const char* name = "gallery";
-  GalleryObject() noexcept : Object(handle_kind) {}
-
   Status open(const char* path, std::int32_t mode, const facenet_gallery_options* given) {
     facenet_gallery_options o;
     FACENET_TRY(read_options(given, "facenet_gallery_options", o));
@@ -256,15 +333,12 @@ class GalleryObject : public Object {
     store_ = path != nullptr ? std::unique_ptr<Store>(new FileStore(path, mode)) : std::make_unique<MemoryStore>();
     return {};
   }
-  /// A file is read anew; what was being changed in memory cannot be told.
+  /// What was being changed cannot be told, and SQLite's connection may be in the middle of a statement. Each call says
+  /// so.
   Status recover() override {
-    if (dynamic_cast<FileStore*>(store_.get()) != nullptr) {
-      new std::optional<Index>(std::move(index_));
-      index_.reset();
-      return {};
-    }
-    return {Errc::invalid_argument,
-            "another thread of the parent process was using this gallery at the fork: make another one"};
+    return Status(Errc::invalid_argument,
+                  "another thread of the parent process was using this gallery at the fork: open another one here")
+        .in(name);
   }
 
   Store& store() noexcept { return *store_; }
@@ -273,13 +347,13 @@ class GalleryObject : public Object {
   }
   /// Nothing that was read before holds any more.
   void changed() noexcept { index_.reset(); }
-  void added(std::int64_t id, const Template& face) {
-    if (!index_ || index_->version != store_->version()) return changed();
-    for (const Person& p : store_->persons())
-      if (p.name == face.name) index_->names[static_cast<std::uint64_t>(p.id)] = p.name, person_ = p.id;
-    const facenet::Span<const float> embedding(face.embedding.data(), face.embedding.size());
-    if (!index_->gallery.add(static_cast<std::uint64_t>(id), static_cast<std::uint64_t>(person_), embedding).ok())
-      changed();
+  /// A template that is in the store: what goes wrong here is no failure of the call.
+  void added(std::int64_t id, const Template& face) noexcept {
+    try {
+      if (index_ && index_->version == store_->version() && put(id, face)) return;
+    } catch (...) {  // the next search reads all anew, and says it
+    }
+    changed();
   }
 
   struct Index {
@@ -289,19 +363,21 @@ class GalleryObject : public Object {
   };
   /// The gallery as it is now; the store must exist.
   Status index(const Index*& out) {
-    const std::int64_t version = store_->version();
-    if (index_ && index_->version == version) return out = &*index_, Status();
+    if (index_ && index_->version == store_->version()) return out = &*index_, Status();
     index_.reset();
     auto made = facenet::Gallery::make(static_cast<int>(store_->model().embedding_dim), options_);
     if (!made) return made.status();
-    Index index{std::move(*made), {}, version};
-    for (const Person& p : store_->persons()) index.names[static_cast<std::uint64_t>(p.id)] = p.name;
+    Index index{std::move(*made), {}, 0};
     Status status;
     const auto dim = static_cast<std::size_t>(store_->model().embedding_dim);
-    store_->each_embedding([&](std::int64_t id, std::int64_t person, const float* embedding) {
-      if (status.ok())
-        status =
-            index.gallery.add(static_cast<std::uint64_t>(id), static_cast<std::uint64_t>(person), {embedding, dim});
+    store_->in_one_reading([&] {
+      index.version = store_->version();
+      for (const Person& p : store_->persons()) index.names[static_cast<std::uint64_t>(p.id)] = p.name;
+      store_->each_embedding([&](std::int64_t id, std::int64_t person, const float* embedding) {
+        if (status.ok())
+          status =
+              index.gallery.add(static_cast<std::uint64_t>(id), static_cast<std::uint64_t>(person), {embedding, dim});
+      });
     });
     if (!status.ok()) return status;
     index_ = std::move(index);
@@ -310,17 +386,28 @@ class GalleryObject : public Object {
   }
 
  private:
+  /// Whether the index has it now.
+  bool put(std::int64_t id, const Template& face) {
+    std::uint64_t person = 0;
+    for (const Person& p : store_->persons())
+      if (p.name == face.name) index_->names[person = static_cast<std::uint64_t>(p.id)] = p.name;
+    const facenet::Span<const float> embedding(face.embedding.data(), face.embedding.size());
+    return person != 0 && index_->gallery.add(static_cast<std::uint64_t>(id), person, embedding).ok();
+  }
+
   facenet::GalleryOptions options_;
   bool read_only_ = false;
   std::unique_ptr<Store> store_;
   std::optional<Index> index_;
-  std::int64_t person_ = 0;
 };
 
 /// guarded() for a gallery: what the store throws names its file. `Status f(GalleryObject&, Store&, bool exists)`.
-template <class F>
-facenet_code with_gallery(facenet_gallery* gallery, facenet_error* error, F&& f) noexcept {
+/// `Status before()` asks other objects: none is locked while this one is, or a progress callback that searches would
+/// wait for a thread that waits for its embedder.
+template <class Before, class F>
+facenet_code with_gallery(facenet_gallery* gallery, facenet_error* error, Before&& before, F&& f) noexcept {
   return guarded(error, [&]() -> Status {
+    FACENET_TRY(before());
     Use<GalleryObject> use;
     FACENET_TRY(use.take(gallery));
     Store& store = use->store();
@@ -328,12 +415,21 @@ facenet_code with_gallery(facenet_gallery* gallery, facenet_error* error, F&& f)
       const bool exists = store.exists();
       return f(*use, store, exists);
     } catch (const command::DatabaseError& e) {
-      std::string sentence = e.what(), place = store.place();
-      if (sentence.compare(0, place.size() + 2, place + ": ") == 0) sentence.erase(0, place.size() + 2);
-      if (!sentence.empty() && sentence.back() == '.') sentence.pop_back();
-      fail(FACENET_IO_ERROR, std::move(sentence), std::move(place));
+      fail(e, store.file(), store.place());
     }
   });
+}
+template <class F>
+facenet_code with_gallery(facenet_gallery* gallery, facenet_error* error, F&& f) noexcept {
+  return with_gallery(
+      gallery, error, [] { return Status(); }, std::forward<F>(f));
+}
+
+Status ask(facenet_embedder* embedder, facenet::ModelInfo& info) {
+  Use<EmbedderObject> use;
+  FACENET_TRY(use.take(embedder));
+  info = use->embedder.info();
+  return {};
 }
 
 Status wrong_name_of(const char* name, const char* argument) {
@@ -362,37 +458,30 @@ void require_model(Store& store, bool exists, const facenet::ModelInfo& info) {
        store.place());
 }
 
-facenet_code open(const char* path, std::int32_t mode, const facenet_gallery_options* options,
-                  facenet_gallery** gallery, facenet_error* error) noexcept {
-  return make_object<GalleryObject>(gallery, "gallery", error, [&](GalleryObject& object) -> Status {
-    try {
-      return object.open(path, mode, options);
-    } catch (const command::DatabaseError& e) {
-      std::string sentence = e.what();
-      const std::string place = path;
-      if (sentence.compare(0, place.size() + 2, place + ": ") == 0) sentence.erase(0, place.size() + 2);
-      if (!sentence.empty() && sentence.back() == '.') sentence.pop_back();
-      fail(FACENET_IO_ERROR, std::move(sentence), place);
-    }
-  });
+Status open(const char* path, std::int32_t mode, const facenet_gallery_options* options, GalleryObject& object) {
+  if (mode < FACENET_GALLERY_READ || mode > FACENET_GALLERY_CREATE)
+    return Status(Errc::invalid_argument, "the mode is none of FACENET_GALLERY_READ, CHANGE and CREATE").in("mode");
+  try {
+    return object.open(path, mode, options);
+  } catch (const command::DatabaseError& e) {
+    fail(e, full_name(path), path);
+  }
 }
 
 facenet_code search(facenet_gallery* gallery, facenet_embedder* embedder, const float* queries,
                     std::size_t queries_size, std::size_t k, const double* threshold, facenet_match* matches,
                     std::size_t matches_size, std::size_t* found, std::size_t found_size,
                     facenet_error* error) noexcept {
-  return with_gallery(gallery, error, [&](GalleryObject& self, Store& store, bool exists) -> Status {
+  facenet::ModelInfo info;
+  const auto before = [&] { return embedder != nullptr ? ask(embedder, info) : Status(); };
+  return with_gallery(gallery, error, before, [&](GalleryObject& self, Store& store, bool exists) -> Status {
     if (queries == nullptr) return null_argument("queries");
     if (matches == nullptr) return null_argument("matches");
     if (found == nullptr) return null_argument("found");
     if (k < 1 || k > INT_MAX) return Status(Errc::invalid_argument, "k must be 1 or more").in("k");
     if (threshold != nullptr && !(*threshold >= 0))
       return Status(Errc::invalid_argument, "a threshold must be 0 or more").in("threshold");
-    if (embedder != nullptr) {
-      Use<EmbedderObject> use;
-      FACENET_TRY(use.take(embedder));
-      require_model(store, exists, use->embedder.info());
-    }
+    if (embedder != nullptr) require_model(store, exists, info);
     if (!exists) {  // nobody knows how long a query is
       std::fill(found, found + found_size, std::size_t{0});
       return {};
@@ -441,47 +530,39 @@ extern "C" {
 
 facenet_code facenet_gallery_open(const char* path, int32_t mode, const facenet_gallery_options* options,
                                   facenet_gallery** gallery, facenet_error* error) {
-  return guarded(error,
-                 [&]() -> Status {
-                   if (gallery != nullptr) *gallery = nullptr;
-                   if (path == nullptr) return null_argument("path");
-                   if (mode < FACENET_GALLERY_READ || mode > FACENET_GALLERY_CREATE)
-                     return Status(Errc::invalid_argument,
-                                   "the mode is none of FACENET_GALLERY_READ, CHANGE and CREATE")
-                         .in("mode");
-                   return {};
-                 }) == FACENET_OK
-             ? open(path, mode, options, gallery, error)
-             : FACENET_INVALID_ARGUMENT;
+  return make_object<GalleryObject>(gallery, "gallery", error, [&](GalleryObject& object) {
+    return path == nullptr ? null_argument("path") : open(path, mode, options, object);
+  });
 }
 
 facenet_code facenet_gallery_make(const facenet_gallery_options* options, facenet_gallery** gallery,
                                   facenet_error* error) {
-  return open(nullptr, FACENET_GALLERY_CREATE, options, gallery, error);
+  return make_object<GalleryObject>(gallery, "gallery", error, [&](GalleryObject& object) {
+    return object.open(nullptr, FACENET_GALLERY_CREATE, options);
+  });
 }
 
 facenet_code facenet_gallery_add(facenet_gallery* gallery, facenet_embedder* embedder, facenet_detector* detector,
                                  const facenet_template* face, uint64_t* id, int32_t* added, facenet_error* error) {
-  return with_gallery(gallery, error, [&](GalleryObject& self, Store& store, bool exists) -> Status {
+  facenet::ModelInfo info;
+  std::string digest;
+  const auto before = [&]() -> Status {
+    if (detector != nullptr) {
+      Use<DetectorObject> use;
+      FACENET_TRY(use.take(detector));
+      digest = use->detector.digest();
+    }
+    return ask(embedder, info);
+  };
+  return with_gallery(gallery, error, before, [&](GalleryObject& self, Store& store, bool exists) -> Status {
     FACENET_TRY(self.check_writable());
     if (face == nullptr) return null_argument("face");
     facenet_template given;
     FACENET_TRY(read_options(face, "facenet_template", given));
     FACENET_TRY(wrong_name_of(given.name, "facenet_template: name"));
     if (given.embedding == nullptr) return null_argument("facenet_template: embedding");
-    GalleryModel model;
-    {
-      std::string digest;
-      if (detector != nullptr) {
-        Use<DetectorObject> use;
-        FACENET_TRY(use.take(detector));
-        digest = use->detector.digest();
-      }
-      Use<EmbedderObject> use;
-      FACENET_TRY(use.take(embedder));
-      require_model(store, exists, use->embedder.info());
-      model = model_of(use->embedder.info(), digest);
-    }
+    require_model(store, exists, info);
+    const GalleryModel model = model_of(info, digest);
     if (given.embedding_size != static_cast<std::size_t>(model.embedding_dim))
       return Status(Errc::invalid_argument, "the embedding has another length than the embedder's")
           .in("facenet_template: embedding_size");
@@ -503,7 +584,7 @@ facenet_code facenet_gallery_add(facenet_gallery* gallery, facenet_embedder* emb
     }
     // The store calls it a failure of the file.
     Template dated = t;
-    if (dated.enrolled.empty()) dated.enrolled = now();
+    if (dated.enrolled.empty()) dated.enrolled = command::time_now();
     if (const std::string wrong = wrong_template(model, dated); !wrong.empty())
       fail(FACENET_INVALID_ARGUMENT, "the template was not added: " + wrong, "facenet_template");
     const GalleryStore::Addition addition = store.add(model, t);
@@ -524,6 +605,7 @@ facenet_code facenet_gallery_add(facenet_gallery* gallery, facenet_embedder* emb
 
 facenet_code facenet_gallery_remove_person(facenet_gallery* gallery, const char* name, uint64_t* templates,
                                            facenet_error* error) {
+  if (templates != nullptr) *templates = 0;
   return with_gallery(gallery, error, [&](GalleryObject& self, Store& store, bool exists) -> Status {
     FACENET_TRY(self.check_writable());
     if (name == nullptr) return null_argument("name");
@@ -531,7 +613,7 @@ facenet_code facenet_gallery_remove_person(facenet_gallery* gallery, const char*
     self.changed();
     const std::int64_t count = store.remove(std::string(name));
     if (templates != nullptr) *templates = static_cast<std::uint64_t>(count);
-    return {};
+    return store.erase_traces();
   });
 }
 
@@ -543,7 +625,7 @@ facenet_code facenet_gallery_remove_template(facenet_gallery* gallery, uint64_t 
            store.place());
     self.changed();
     store.remove(static_cast<std::int64_t>(id));
-    return {};
+    return store.erase_traces();
   });
 }
 
@@ -559,7 +641,7 @@ facenet_code facenet_gallery_rename(facenet_gallery* gallery, const char* from, 
              store.place());
     self.changed();
     store.rename(from, to);
-    return {};
+    return store.erase_traces();
   });
 }
 
@@ -602,11 +684,10 @@ facenet_code facenet_gallery_templates(facenet_gallery* gallery, const char* nam
                                        void* user, facenet_error* error) {
   return with_gallery(gallery, error, [&](GalleryObject&, Store& store, bool exists) -> Status {
     if (visit == nullptr) return null_argument("visit");
-    if (name != nullptr) require_person(store, exists, name);
-    if (!exists) return {};
-    bool on = true;
-    store.each_template([&](const Template& t) {
-      if (!on || (name != nullptr && t.name != name)) return;
+    if (!exists && name == nullptr) return {};
+    if (!exists) require_person(store, exists, name);
+    const auto tell = [&](const Template& t) {
+      if (name != nullptr && t.name != name) return true;
       facenet_template face;
       std::memset(&face, 0, sizeof face);
       face.struct_size = sizeof face;
@@ -620,7 +701,11 @@ facenet_code facenet_gallery_templates(facenet_gallery* gallery, const char* nam
       face.score = t.score;
       face.embedding = t.embedding.data();
       face.embedding_size = t.embedding.size();
-      on = visit(user, &face) != 0;
+      return visit(user, &face) != 0;
+    };
+    store.in_one_reading([&] {
+      if (name != nullptr) require_person(store, exists, name);
+      store.each_template(tell);
     });
     return {};
   });

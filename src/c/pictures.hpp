@@ -6,11 +6,8 @@
 
 namespace facenet_c {
 
-class ImageObject : public Object {
+class ImageObject : public ObjectOf<Kind::image> {
  public:
-  static constexpr Kind handle_kind = Kind::image;
-  static constexpr const char* name = "image";
-  ImageObject() noexcept : Object(handle_kind) {}
   ~ImageObject() override { wipe(image.data(), image.bytes()); }
   facenet::Image image;
 };

@@ -1,6 +1,8 @@
 // Distances, clustering and evaluation: arithmetic without handles.
+#include <string>
 #include <vector>
 
+#include "facenet/base/finite.hpp"
 #include "facenet/cluster.hpp"
 #include "facenet/distance.hpp"
 #include "facenet/evaluate.hpp"
@@ -30,6 +32,17 @@ Status check_two(const float* a, const float* b, std::size_t dim) noexcept {
     if (Status s = facenet::detail::check_embeddings({e, dim}, static_cast<int>(dim)); !s.ok())
       return s.in(e == a ? "a" : "b");
   return {};
+}
+
+/// Each is 0 or more and finite. Throws a sentence that names the first that is not.
+void check_distances(const double* distances, std::size_t count, const char* argument) {
+  for (std::size_t i = 0; i < count; ++i) {
+    if (facenet::detail::is_finite(distances[i]) && distances[i] >= 0) continue;
+    const char* const what = facenet::detail::is_nan(distances[i])      ? " is not a number"
+                             : facenet::detail::is_finite(distances[i]) ? " is below 0"
+                                                                        : " is infinite";
+    throw Failure{FACENET_INVALID_ARGUMENT, "distance " + std::to_string(i) + what + ", counted from 0", argument};
+  }
 }
 
 }  // namespace
@@ -74,13 +87,8 @@ facenet_code facenet_cluster(const float* embeddings, size_t embeddings_size, si
       return Status(Errc::invalid_argument, "an embedding must have 1 to 16384 components").in("dim");
     std::shared_ptr<Cancel> cancel;
     FACENET_TRY(find_cancel(o.cancel, cancel));
-    const auto cancelled = [&]() -> Status {
-      if (cancel != nullptr && cancel->flag.load(std::memory_order_relaxed))
-        return {Errc::cancelled, "the caller's flag was set"};
-      return {};
-    };
-    FACENET_TRY(cancelled());
     facenet::ClusterOptions how;
+    how.cancel = cancel != nullptr ? &cancel->flag : nullptr;
     if (o.metric != 0) FACENET_TRY(metric_of(o.metric, how.metric));
     if (o.threshold != 0) how.threshold = o.threshold;
     how.threads = o.threads;
@@ -104,7 +112,6 @@ facenet_code facenet_cluster(const float* embeddings, size_t embeddings_size, si
                       "`algorithm` is none of FACENET_CHINESE_WHISPERS, DBSCAN and AVERAGE_LINK")
             .in("facenet_cluster_options");
     }
-    FACENET_TRY(cancelled());
     if (clusters != nullptr) {
       int most = -1;
       for (std::size_t i = 0; i < embeddings_size / dim; ++i) most = std::max(most, labels[i]);
@@ -133,6 +140,11 @@ facenet_code facenet_evaluate(const double* distances, const uint8_t* same, size
     if (o.replicates < 0) return wrong("`replicates` must be 1 to 1,000,000");
     const double far = o.far != 0 ? o.far : usual_far;
     if (!(far > 0 && far < 1)) return wrong("`far` must lie between 0 and 1");
+    check_distances(distances, count, "distances");
+    for (std::size_t i = 0; i < count; ++i)
+      if (same[i] > 1)
+        throw Failure{FACENET_INVALID_ARGUMENT, "flag " + std::to_string(i) + " is neither 0 nor 1, counted from 0",
+                      "same"};
     const facenet::Span<const double> all(distances, count);
     const facenet::Span<const std::uint8_t> flags(same, count);
     auto comparisons = facenet::Comparisons::make(all, flags);
@@ -176,6 +188,7 @@ facenet_code facenet_choose_threshold(const double* impostors, size_t count, dou
   return guarded(error, [&]() -> Status {
     if (impostors == nullptr) return null_argument("impostors");
     if (threshold == nullptr) return null_argument("threshold");
+    check_distances(impostors, count, "impostors");
     const auto choice = facenet::choose_threshold({impostors, count}, far);
     if (!choice) return choice.status();
     *threshold = choice->threshold;

@@ -65,38 +65,78 @@ facenet_code report_exception(facenet_error* error) noexcept {
 
 namespace {
 
-/// An address that no two threads of one process share.
-void* this_thread() noexcept { return reinterpret_cast<void*>(pthread_self()); }
+constexpr timespec short_pause{0, 100000};
+
+// Numbers, not the addresses of pthread_self(): a child gives those of its parent's threads to threads of its own. No
+// thread of a process has the number of another one, nor of one that its parent had.
+std::uint32_t this_thread() noexcept {
+  static std::atomic<std::uint32_t> last{0};
+  static thread_local std::uint32_t number = 0;
+  if (number == 0) number = last.fetch_add(1, std::memory_order_relaxed) + 1;
+  return number;
+}
 
 }  // namespace
 
 ProcessLock::Taken ProcessLock::lock() noexcept {
-  const long here = static_cast<long>(getpid());
+  const std::uint32_t thread = this_thread();
+  const std::uint64_t process = static_cast<std::uint32_t>(getpid()), here = process << 32 | thread;
   for (int turn = 0;; ++turn) {
-    long holder = 0;
-    if (process_.compare_exchange_strong(holder, here, std::memory_order_acquire)) {
-      thread_.store(this_thread(), std::memory_order_relaxed);
-      return Taken::yes;
+    std::uint64_t holder = 0;
+    if (holder_.compare_exchange_strong(holder, here, std::memory_order_acquire)) return Taken::yes;
+    if (static_cast<std::uint32_t>(holder) == thread) return Taken::again;
+    if (holder >> 32 != process) {  // this process's memory is a copy: the holder does not run in it
+      if (holder_.compare_exchange_strong(holder, here, std::memory_order_acquire)) return Taken::stale;
+      continue;
     }
-    if (holder != here) {  // this process's memory is a copy: the holder does not run in it
-      if (!process_.compare_exchange_strong(holder, here, std::memory_order_acquire)) continue;
-      thread_.store(this_thread(), std::memory_order_relaxed);
-      return Taken::stale;
-    }
-    if (thread_.load(std::memory_order_relaxed) == this_thread()) return Taken::again;
     if (turn < 100) {
       sched_yield();
     } else {  // an embedding takes milliseconds, so 0.1 ms more is not noticed
-      const timespec pause{0, 100000};
-      nanosleep(&pause, nullptr);
+      nanosleep(&short_pause, nullptr);
     }
   }
 }
 
-void ProcessLock::unlock() noexcept {
-  thread_.store(nullptr, std::memory_order_relaxed);
-  process_.store(0, std::memory_order_release);
+void ProcessLock::unlock() noexcept { holder_.store(0, std::memory_order_release); }
+
+namespace {
+
+// Below: threads with a NoFork. Above: those that wait in fork(). In one word, so that nobody comes in, if only to
+// leave at once, while one waits: the child would see him.
+std::atomic<std::uint64_t> gate{0};
+constexpr std::uint64_t one_fork = std::uint64_t{1} << 32;
+std::uint32_t inside() noexcept { return static_cast<std::uint32_t>(gate.load()); }
+
+std::atomic<bool> missed{false};
+thread_local std::uint32_t mine = 0;  // a thread may have several, but does not wait for itself
+
+void before_fork() noexcept {
+  constexpr int most_turns = 2000;
+  gate.fetch_add(one_fork);
+  for (int turn = 0; turn < most_turns && inside() > (mine > 0); ++turn) nanosleep(&short_pause, nullptr);
 }
+void in_parent() noexcept { gate.fetch_sub(one_fork); }
+void in_child() noexcept {
+  if (inside() > 0) missed.store(true);
+  gate.store(mine > 0);
+}
+
+}  // namespace
+
+NoFork::NoFork() noexcept {
+  if (mine++ > 0) return;
+  for (std::uint64_t now = gate.load();;) {
+    if (now < one_fork && gate.compare_exchange_weak(now, now + 1)) return;
+    if (now >= one_fork) {
+      nanosleep(&short_pause, nullptr);
+      now = gate.load();
+    }
+  }
+}
+NoFork::~NoFork() {
+  if (--mine == 0) gate.fetch_sub(1);
+}
+bool NoFork::was_missed() noexcept { return missed.load(); }
 
 // ---- Handles --------------------------------------------------------------------------------------------------------
 
@@ -144,9 +184,10 @@ Slot* slot_of(const void* handle, Kind kind) noexcept {
   return s.object != nullptr && value_of(slot) == value && s.object->kind() == kind ? &s : nullptr;
 }
 
-// A child must find the table whole.
+// A child must find the table whole. The table is locked last: those that before_fork() waits for may need it.
 __attribute__((constructor)) void begin() {
-  pthread_atfork([] { table_lock.lock(); }, [] { table_lock.unlock(); }, [] { table_lock.unlock(); });
+  pthread_atfork([] { before_fork(), table_lock.lock(); }, [] { table_lock.unlock(), in_parent(); },
+                 [] { table_lock.unlock(), in_child(); });
 }
 
 __attribute__((destructor)) void end() {

@@ -121,14 +121,27 @@ class ProcessLock {
   enum class Taken {
     yes,
     stale,  // the holder is a thread of the parent's: what the lock guards may be half-changed
-    again,  // this thread holds it already, so it was not taken
+    again,  // this thread holds it already, maybe since before a fork, so it was not taken
   };
   Taken lock() noexcept;
   void unlock() noexcept;
 
  private:
-  std::atomic<long> process_{0};  // whose thread holds it; 0: nobody's
-  std::atomic<void*> thread_{nullptr};
+  // The holder's process and thread in one word, so that none is ever seen with the other's; 0: nobody.
+  std::atomic<std::uint64_t> holder_{0};
+};
+
+/// While one lives, fork() waits for its thread: for what has tables and mutexes of a whole process, as SQLite has, of
+/// which a child would get a copy that nobody puts in order. It waits 0.2 s at most, since what is done here may wait
+/// for the thread that forks.
+class NoFork {
+ public:
+  NoFork() noexcept;
+  NoFork(const NoFork&) = delete;
+  NoFork& operator=(const NoFork&) = delete;
+  ~NoFork();
+  /// Whether this process was forked off all the same.
+  static bool was_missed() noexcept;
 };
 
 enum class Kind : std::uint8_t { embedder, detector, image, gallery, cancel };
@@ -145,9 +158,23 @@ class Object {
   virtual Status recover() { return {}; }
 
   ProcessLock lock;
+  bool stale = false;  // recover() has still to succeed; with the lock
 
  private:
   Kind kind_;
+};
+
+/// What an object says of its kind.
+template <Kind k>
+class ObjectOf : public Object {
+ public:
+  static constexpr Kind handle_kind = k;
+  static constexpr const char* name = k == Kind::embedder   ? "embedder"
+                                      : k == Kind::detector ? "detector"
+                                      : k == Kind::image    ? "image"
+                                      : k == Kind::gallery  ? "gallery"
+                                                            : "cancel";
+  ObjectOf() noexcept : Object(k) {}
 };
 
 /// Gives the object a handle, which is not an address: so a stale one is known. Throws std::bad_alloc.
@@ -184,7 +211,9 @@ class Use {
       return Status(Errc::invalid_argument, "a callback must not call with the handle that it is called by")
           .in(T::name);
     locked_ = true;
-    if (taken == ProcessLock::Taken::stale) return object_->recover();
+    object_->stale = object_->stale || taken == ProcessLock::Taken::stale;
+    if (object_->stale) FACENET_TRY(object_->recover());
+    object_->stale = false;
     return {};
   }
   T* operator->() const noexcept { return object_.get(); }
@@ -210,11 +239,8 @@ facenet_code make_object(Handle** handle, const char* argument, facenet_error* e
   });
 }
 
-class Cancel : public Object {
+class Cancel : public ObjectOf<Kind::cancel> {
  public:
-  static constexpr Kind handle_kind = Kind::cancel;
-  static constexpr const char* name = "cancel";
-  Cancel() noexcept : Object(handle_kind) {}
   std::atomic<bool> flag{false};
 };
 

@@ -241,7 +241,7 @@ std::int64_t Database::number(const char* sql) {
 
 std::int64_t Database::last_id() const { return sqlite3_last_insert_rowid(database_); }
 
-bool Database::was_moved() {
+bool Database::was_moved() noexcept {
   int moved = 0;
   return sqlite3_file_control(database_, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved != 0;
 }
@@ -275,13 +275,16 @@ void Database::remove_if_empty() noexcept {
 }
 
 void Database::erase_journal() {
+  if (was_moved()) return;
   const char* journal = sqlite3_filename_journal(sqlite3_db_filename(database_, "main"));
   if (::access(journal, F_OK) != 0) return;
   // With this lock the journal belongs to no unfinished change, of ours or of another process, and none begins. Of an
   // empty file it would make one of a page, which the ROLLBACK undoes.
+  Query rollback = query("ROLLBACK");  // prepared before: without memory the lock would stay
   execute("BEGIN EXCLUSIVE");
   const int error = overwrite(journal);
-  execute("ROLLBACK; PRAGMA journal_mode = DELETE; PRAGMA journal_mode = PERSIST");  // the first of the two deletes it
+  rollback.run();
+  execute("PRAGMA journal_mode = DELETE; PRAGMA journal_mode = PERSIST");  // the first of the two deletes it
   if (error != 0)
     throw DatabaseError(path_ + ": its journal could not be overwritten (" + std::strerror(error) +
                         "), so traces of what was there may be left; run 'facenet gallery vacuum' on it.");
@@ -289,31 +292,43 @@ void Database::erase_journal() {
 
 void Database::vacuum() { execute("VACUUM"); }
 
-ReadTransaction::ReadTransaction(Database& database)
-    : database_(database), outermost_(sqlite3_get_autocommit(database.database_) != 0) {
-  if (outermost_) database_.execute("BEGIN");
-}
-ReadTransaction::~ReadTransaction() {
-  if (outermost_) sqlite3_exec(database_.database_, "ROLLBACK", nullptr, nullptr, nullptr);
+void Database::begin(const char* sql) {
+  if (sqlite3_get_autocommit(database_) == 0) execute("ROLLBACK");  // one before could not be ended
+  execute(sql);
+  ++transactions_;
 }
 
-Transaction::Transaction(Database& database) : database_(database) {
-  database_.execute("BEGIN IMMEDIATE");
+void Database::end(Query& rollback) noexcept {
+  --transactions_;
+  try {
+    if (sqlite3_get_autocommit(database_) == 0) rollback.run();
+  } catch (const std::exception&) {  // begin() tries again; the error that led here is being reported
+  }
+}
+
+ReadTransaction::ReadTransaction(Database& database) : database_(database) {
+  if (database_.transactions_ > 0) return;
+  rollback_.emplace(database_.query("ROLLBACK"));
+  database_.begin("BEGIN");
+}
+ReadTransaction::~ReadTransaction() {
+  if (rollback_) database_.end(*rollback_);
+}
+
+Transaction::Transaction(Database& database) : database_(database), rollback_(database.query("ROLLBACK")) {
+  database_.begin("BEGIN IMMEDIATE");
   if (!database_.was_moved()) return;
-  sqlite3_exec(database_.database_, "ROLLBACK", nullptr, nullptr, nullptr);
+  database_.end(rollback_);
   throw FileMoved(
       database_.path_ +
       ": this file was removed or replaced while it was open, so this change was not made; run this again.");
 }
 Transaction::~Transaction() {
-  if (!open_) return;
-  try {
-    database_.execute("ROLLBACK");
-  } catch (const std::exception&) {  // SQLite has rolled back by itself; the error that led here is being reported
-  }
+  if (open_) database_.end(rollback_);
 }
 void Transaction::commit() {
   database_.execute("COMMIT");  // when it fails the transaction is still open, and ~Transaction undoes it
+  --database_.transactions_;
   open_ = false;
 }
 

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -27,6 +28,11 @@ class NotADatabase : public DatabaseError {
 
 /// The file was removed or replaced while it was open: a change would be written to a file without a name.
 class FileMoved : public DatabaseError {
+  using DatabaseError::DatabaseError;
+};
+
+/// A change was made, but what it removed could not be overwritten.
+class TracesLeft : public DatabaseError {
   using DatabaseError::DatabaseError;
 };
 
@@ -96,6 +102,8 @@ class Database {
   std::int64_t number(const char* sql);
   /// The key of the row that was inserted last.
   std::int64_t last_id() const;
+  /// Whether another file, or none, has its name now. Takes no lock, and opens nothing.
+  bool was_moved() noexcept;
   /// Whether the file holds no table yet.
   bool is_empty() { return number("SELECT count(*) FROM sqlite_schema") == 0; }
 
@@ -106,7 +114,8 @@ class Database {
   /// (FileMoved) before it writes.
   void remove_if_empty() noexcept;
 
-  /// Overwrites and deletes the journal, which holds what the last changes replaced. Waits for those who read.
+  /// Overwrites and deletes the journal, which holds what the last changes replaced. Waits for those who read. Does
+  /// nothing where the file was moved: the journal of that name belongs to the other file.
   void erase_journal();
   /// Rewrites the whole file: secure_delete alone leaves copies of index entries where SQLite rearranged a page.
   void vacuum();
@@ -118,7 +127,9 @@ class Database {
   Database() = default;
   static int on_busy(void* self, int calls);
   void open(const char* name, int flags);
-  bool was_moved();
+  /// A transaction that is not inside of another one.
+  void begin(const char* sql);
+  void end(Query& rollback) noexcept;
   /// What a result code means and what to do about it.
   std::string meaning(int code) const;
   [[noreturn]] void refuse(int code) const;
@@ -127,6 +138,7 @@ class Database {
   std::string path_;
   sqlite3* database_ = nullptr;
   bool made_ = false;
+  int transactions_ = 0;  // that have an object
   std::chrono::steady_clock::time_point busy_since_{};
   double waited_ = 0;  // seconds that the present statement has waited for a lock
 };
@@ -141,7 +153,7 @@ class ReadTransaction {
 
  private:
   Database& database_;
-  bool outermost_;
+  std::optional<Query> rollback_;  // prepared while there is memory; none inside another transaction
 };
 
 /// A change: all of it or nothing. Begins with the lock for writing.
@@ -157,6 +169,7 @@ class Transaction {
 
  private:
   Database& database_;
+  Query rollback_;  // prepared while there is memory
   bool open_ = true;
 };
 

@@ -135,14 +135,6 @@ bool is_time(const std::string& text) {
          number(17, 2) <= 60;
 }
 
-std::string now() {
-  const std::time_t seconds = std::time(nullptr);
-  std::tm parts{};
-  ::gmtime_r(&seconds, &parts);
-  char text[32];
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
-}
-
 /// "", or what is wrong with a line of text: it is UTF-8, of 1 to `most` bytes, without control characters.
 std::string wrong_line(const std::string& text, std::size_t most) {
   if (text.empty()) return "is empty";
@@ -160,6 +152,14 @@ constexpr std::size_t most_in_line = 255;
 constexpr std::int64_t most_int = std::numeric_limits<int>::max();
 
 }  // namespace
+
+std::string time_now() {
+  const std::time_t seconds = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  char text[32];
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
+}
 
 std::string as_utf8(const std::string& text) {
   using Json = nlohmann::json;
@@ -348,7 +348,7 @@ void GalleryStore::forget() {
 GalleryStore::Addition GalleryStore::insert(const Template& face) {
   if (face.enrolled.empty()) {
     Template dated = face;
-    dated.enrolled = now();
+    dated.enrolled = time_now();
     return insert(dated);
   }
   const std::string wrong = face.embedding.size() != static_cast<std::size_t>(model_.embedding_dim)
@@ -398,18 +398,18 @@ std::vector<Template> GalleryStore::templates_of(const std::vector<std::string>&
   const ReadTransaction reading(*database_);
   std::vector<Template> all;
   for (const std::string& name : names)
-    read_templates(known_person(name), false, [&](const Template& t) { all.push_back(t); });
+    read_templates(known_person(name), false, [&](const Template& t) { return all.push_back(t), true; });
   return all;
 }
 
-void GalleryStore::each_template(const std::function<void(const Template&)>& visit) {
+void GalleryStore::each_template(const std::function<bool(const Template&)>& visit) {
   const ReadTransaction reading(*database_);
   persons();  // for what is wrong with them
   read_templates(0, true, visit);
 }
 
 void GalleryStore::read_templates(std::int64_t person, bool embeddings,
-                                  const std::function<void(const Template&)>& visit) {
+                                  const std::function<bool(const Template&)>& visit) {
   Query q = database_->query(
       "SELECT t.id, p.name, t.image, t.sha256, t.face, t.x1, t.y1, t.x2, t.y2, t.score, t.enrolled, "
       "CASE WHEN ? THEN t.embedding END FROM template t LEFT JOIN person p ON p.id = t.person "
@@ -431,7 +431,7 @@ void GalleryStore::read_templates(std::int64_t person, bool embeddings,
     if (embeddings && !from_bytes(q.blob(11), t.embedding)) refuse_template(t.id, "its embedding has another length");
     const std::string wrong = wrong_template(model_, t);
     if (!wrong.empty()) refuse_template(t.id, wrong);
-    visit(t);
+    if (!visit(t)) return;
   }
 }
 
@@ -492,9 +492,19 @@ std::vector<std::string> GalleryStore::remove(const std::vector<std::int64_t>& i
   return gone;
 }
 
-void GalleryStore::erase_traces() {
+void GalleryStore::vacuum() {
   database_->vacuum();
   database_->erase_journal();
+}
+
+void GalleryStore::erase_traces() {
+  try {
+    vacuum();
+  } catch (const std::exception&) {  // its sentence might say that the change was not made
+    throw TracesLeft(path_ +
+                     ": the change was made, but traces of what was there may be left in the file; run 'facenet "
+                     "gallery vacuum' on it, which says why.");
+  }
 }
 
 std::string GalleryStore::integrity() {

@@ -42,6 +42,8 @@ struct Person {
 /// "" for a name that a person may have, else what is wrong: names are UTF-8, of 1 to 255 bytes, without control
 /// characters.
 std::string wrong_name(const std::string& name);
+/// This moment as Template::enrolled has it.
+std::string time_now();
 /// Bytes that are not UTF-8, as a file's name may have, become U+FFFD.
 std::string as_utf8(const std::string& text);
 /// The same of all that a gallery says of its model, and of a template: the member that is wrong and why. A template's
@@ -61,6 +63,8 @@ class GalleryStore {
   const std::string& path() const { return path_; }
   /// False for a gallery that is still to be made.
   bool exists() const { return database_ != nullptr; }
+  /// Whether another file, or none, has the name of the one that exists.
+  bool was_moved() const { return database_ != nullptr && database_->was_moved(); }
   /// From here to the end of what is returned, all that is read is of one state of the file.
   ReadTransaction reading() { return ReadTransaction(*database_); }
   /// What is read from here on is the gallery as it is now, and holds no lock: for who takes long. In memory.
@@ -87,8 +91,9 @@ class GalleryStore {
   std::vector<Person> persons();
   /// Without embeddings, in the order of the names and of enrolling.
   std::vector<Template> templates_of(const std::vector<std::string>& names);
-  /// All, in the order of their persons and of enrolling. The file is locked meanwhile, unless it was detached.
-  void each_template(const std::function<void(const Template&)>& visit);
+  /// All, in the order of their persons and of enrolling, until `visit` returns false. The file is locked meanwhile,
+  /// unless it was detached.
+  void each_template(const std::function<bool(const Template&)>& visit);
   /// Template's id, person's id, picture and embedding of all, in the order of the file: the fast way to load them.
   void each_embedding(const std::function<void(std::int64_t, std::int64_t, const std::string&, const float*)>& visit);
 
@@ -98,8 +103,11 @@ class GalleryStore {
   /// Templates; a person without any goes too. Returns the names of the persons that went.
   std::vector<std::string> remove(const std::vector<std::int64_t>& ids);
 
-  /// No trace of what was removed stays in the file or its journal; the file shrinks.
+  /// After a removal or a renaming: no trace of what was there stays in the file or its journal. Throws TracesLeft,
+  /// whose sentence says that the change was made all the same.
   void erase_traces();
+  /// The same by itself. The file shrinks.
+  void vacuum();
   std::int64_t number(const char* sql) { return database_->number(sql); }
   /// "ok", or the first thing that is wrong with the file.
   std::string integrity();
@@ -112,7 +120,7 @@ class GalleryStore {
   bool read_model();
   /// After a first change that failed: nothing is left of the file, or what counts as empty.
   void forget();
-  void read_templates(std::int64_t person, bool embeddings, const std::function<void(const Template&)>& visit);
+  void read_templates(std::int64_t person, bool embeddings, const std::function<bool(const Template&)>& visit);
   std::int64_t person(const std::string& name);
   std::int64_t known_person(const std::string& name);
   Addition insert(const Template& face);

@@ -128,14 +128,7 @@ int remove(const Options& options) {
     templates = store.remove(gone);
   else
     gone = store.remove(ids);
-  try {
-    store.erase_traces();
-  } catch (const DatabaseError& e) {
-    say(e.what());
-    say(options.gallery +
-        ": they are removed, but traces of them may be left in the file; run 'facenet gallery vacuum' on it.");
-    return failed;
-  }
+  store.erase_traces();
   Output out;
   Json j;
   j["persons"] = gone;
@@ -187,7 +180,7 @@ int vacuum(const Options& options) {
   const auto bytes = [&] { return store.number("PRAGMA page_size") * store.number("PRAGMA page_count"); };
   Json j;
   j["bytes_before"] = bytes();
-  store.erase_traces();
+  store.vacuum();
   j["bytes"] = bytes();
   Output out;
   const std::string text = j["bytes_before"].dump() + " bytes before, " + j["bytes"].dump() + " now";
@@ -200,7 +193,7 @@ int export_all(const Options& options) {
   if (!out.open(options.file)) return failed;
   // Whoever reads the lines may take an hour: the gallery is not locked meanwhile, and the lines are of this moment.
   store.detach();
-  store.each_template([](const Template&) {});  // what is damaged is known before the first line
+  store.each_template([](const Template&) { return true; });  // what is damaged is known before the first line
   Json head;
   head["format"] = export_format;
   head["version"] = export_version;
@@ -209,7 +202,7 @@ int export_all(const Options& options) {
   store.each_template([&](const Template& t) {
     Json j = as_json(t);
     j["embedding"] = t.embedding;
-    printed = printed && out.line(line(j));
+    return printed = printed && out.line(line(j));
   });
   return printed && out.finish() ? done : failed;
 }
