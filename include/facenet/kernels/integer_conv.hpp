@@ -6,7 +6,7 @@
 
 #if !defined(FACENET_NO_INTEGER)
 
-FACENET_BEGIN
+FACENET_FAST_BEGIN
 
 namespace kernels {
 
@@ -110,6 +110,6 @@ inline void integer_conv_chunk(const IntegerConvArgs& g, int m0, int m1, int p0,
 
 }  // namespace kernels
 
-FACENET_END
+FACENET_FAST_END
 
 #endif

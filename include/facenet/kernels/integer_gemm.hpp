@@ -11,7 +11,7 @@
 #include "facenet/kernels/conv.hpp"
 #include "facenet/kernels/pool.hpp"
 
-FACENET_BEGIN
+FACENET_FAST_BEGIN
 
 namespace kernels {
 
@@ -367,4 +367,4 @@ FACENET_NOINLINE void linear_in_order(const float* const (&x)[I], Runs runs, con
 
 }  // namespace kernels
 
-FACENET_END
+FACENET_FAST_END
