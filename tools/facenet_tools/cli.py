@@ -23,9 +23,9 @@ def program() -> str:
     return PROGRAM or "convert_weights.py"
 
 
-def converter() -> str:
-    """How the user calls the converter."""
-    return "python -m facenet.convert" if PROGRAM else "convert_weights.py"
+def as_called(text: str) -> str:
+    """A sentence with the converter as the user calls it: the package has no tools/convert_weights.py."""
+    return re.sub(r"(tools/)?convert_weights\.py", "python -m facenet.convert", text) if PROGRAM else text
 
 
 class ToolError(Exception):
@@ -58,7 +58,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except ToolError as error:
-        print(f"{name}: {_CONTROL.sub('?', str(error))}", file=sys.stderr)
+        print(f"{name}: {_CONTROL.sub('?', as_called(str(error)))}", file=sys.stderr)
         sys.exit(2)
     except MemoryError:
         print(f"{name}: there is not enough memory for this; close other programs, or use a machine with more.", file=sys.stderr)

@@ -38,7 +38,7 @@ def download(name: str, limit_s: float | None = None) -> str:
         transfer.fetch(wanted, path, limit_s)
     except ToolError as error:
         dataset = "" if cli.PROGRAM else f" --dataset {name}"  # without PyTorch the package's converter has no such option
-        remedy = f"Or fetch it on a machine with a network and give the file: {cli.converter()} FILE{dataset} -o OUT."
+        remedy = f"Or fetch it on a machine with a network and give the file: convert_weights.py FILE{dataset} -o OUT."
         raise ToolError(f"{str(error).rstrip('.')}. {remedy}") from error
     if wanted.sha256 is None and (problem := _fault(path, wanted)) is not None:
         path.unlink()
