@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import re
@@ -13,16 +12,12 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, run_tool
+from conftest import ROOT
 from PIL import Image
+from python_package import BUILD, BUILT, PACKAGE, needs_package, run_python, said
 
-BUILD = ROOT / os.environ.get("FACENET_BUILD", "build/release")
-PACKAGE = BUILD / "python"
-pytestmark = pytest.mark.skipif(
-    not list(PACKAGE.glob("facenet/_engine*.so")), reason=f"{PACKAGE} is not built"
-)
-if list(PACKAGE.glob("facenet/_engine*.so")):
-    sys.path.insert(0, str(PACKAGE))
+pytestmark = needs_package
+if BUILT:
     import facenet
 
 ASTRONAUT = ROOT / ".deps/samples/astronaut.png"
@@ -46,22 +41,6 @@ def crop() -> np.ndarray:
     from facenet_tools import pictures
 
     return np.ascontiguousarray(pictures.structured(np.random.default_rng(8)))
-
-
-def said(call, kind=ValueError) -> str:
-    """The sentence of the error that `call` raises, which is a FacenetError and of that kind."""
-    with pytest.raises(facenet.FacenetError) as caught:
-        call()
-    assert isinstance(caught.value, kind) and caught.value.code
-    assert str(caught.value).endswith(".")
-    return str(caught.value)
-
-
-def run_python(code: str, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    environment = dict(os.environ, PYTHONPATH=str(PACKAGE))
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=120, env=environment, **options
-    )
 
 
 # ---- embeddings ------------------------------------------------------------------------------------------------------
@@ -268,59 +247,6 @@ def three_people(embedder) -> dict[str, np.ndarray]:
 
     rng = np.random.default_rng(5)
     return {name: embedder.embed([pictures.structured(rng) for _ in range(2)]) for name in ("Ada", "Zoë", "李小龍")}
-
-
-def test_a_gallery_is_the_commands(embedder, three_people, tmp_path):
-    path = tmp_path / "staff.gallery"
-    with facenet.Gallery(path) as gallery:
-        assert gallery.list() == [] and gallery.model is None and not path.exists()
-        for name, embeddings in three_people.items():
-            first = gallery.add(name, embeddings[0], embedder=embedder)
-            assert first.new and gallery.add(name, embeddings[0], embedder=embedder) == (first.template, False)
-            gallery.add(name, embeddings[1], embedder=embedder, face=facenet.Face((1, 2, 3, 4), 0.5, np.zeros((5, 2), np.float32)))
-        assert gallery.list() == [("Ada", 2), ("Zoë", 2), ("李小龍", 2)] and len(gallery) == 3 and "Zoë" in gallery
-        assert gallery.model["digest"] == embedder.info["digest"]
-        everyone = np.concatenate(list(three_people.values()))
-        found = gallery.search(everyone, k=3)
-        assert [m[0].name for m in found] == [name for name in three_people for _ in range(2)]
-        assert all(m[0].distance == 0 and m[0].similarity == 1 and len(m) == 3 for m in found)
-        assert [[m.distance for m in of_one] for of_one in found] == [sorted(m.distance for m in of_one) for of_one in found]
-        assert found[0][1].distance == min(facenet.distance(everyone[0], e) for e in everyone[2:4]) or found[0][1].name == "李小龍"
-        assert gallery.search(everyone[0]) == found[0][:1] and gallery.search(-everyone[0], threshold=0.1) == []
-        (a, b) = gallery.templates("Ada")
-        assert (a.name, a.image, a.box) == ("Ada", "array", (0, 0, 0, 0)) and (b.box, b.score) == ((1, 2, 3, 4), 0.5)
-        command = BUILD / "facenet"
-        if command.exists():  # the command reads it, and what the command changes is seen at the next search
-            done = subprocess.run([command, "gallery", "remove", path, "Ada"], capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-        else:
-            gallery.remove("Ada")
-        assert gallery.search(everyone[0])[0].name != "Ada"
-        gallery.rename("Zoë", "Zoe")
-        assert gallery.remove("Zoe") == 2 and gallery.list() == [("李小龍", 2)]
-        assert gallery.remove_templates(*[t.id for t in gallery.templates("李小龍")]) == ["李小龍"]
-    for call in (gallery.list, lambda: gallery.search(everyone)):
-        assert "closed" in said(call)
-
-
-def test_galleries_refuse_in_a_sentence(embedder, three_people, converted, tmp_path):
-    gallery = facenet.Gallery(tmp_path / "g", threads=1)
-    ada = three_people["Ada"][0]
-    assert "no gallery yet" in said(lambda: gallery.search(ada))
-    gallery.add("Ada", ada, embedder=embedder)
-    assert "enrolled as 'Ada'" in said(lambda: gallery.add("Zoë", ada, embedder=embedder))
-    assert "[128]" in said(lambda: gallery.add("Zoë", ada[:5], embedder=embedder))
-    assert "zero" in said(lambda: gallery.add("Zoë", ada * 0, embedder=embedder))
-    assert "nobody" in said(lambda: gallery.remove("nobody"))
-    assert "control" in said(lambda: gallery.add("a\nb", ada, embedder=embedder))
-    assert "length" in said(lambda: gallery.search(ada[:5]))
-    with facenet.Embedder(converted["f16"], threads=1) as other:
-        assert str(tmp_path / "g") in said(lambda: gallery.add("Zoë", other.embed(np.zeros((160, 160, 3), np.uint8)), embedder=other))
-    said(lambda: gallery.add("Zoë", ada, embedder=embedder, picture=tmp_path / "none"), FileNotFoundError)
-    said(lambda: facenet.Gallery(tmp_path / "absent", mode="read"), OSError)
-    (tmp_path / "text").write_text("no database, but longer than a header of one would be\n" * 20)
-    said(lambda: facenet.Gallery(tmp_path / "text", mode="read"))
-    assert pickle.loads(pickle.dumps(gallery)).list() == [("Ada", 1)]
 
 
 def test_clusters(three_people):
@@ -561,88 +487,6 @@ print(resident() - before)
     assert int(done.stdout) <= 16
 
 
-# ---- weights that are fetched ----------------------------------------------------------------------------------------
-
-
-def made_up_wheel(folder) -> None:
-    """facenet-pytorch's wheel, as far as the detector is concerned, in a folder that pip takes it from."""
-    import zipfile
-
-    from facenet_tools import mtcnn
-
-    name = "facenet_pytorch-2.6.0"
-    with zipfile.ZipFile(folder / f"{name}-py3-none-any.whl", "w") as wheel:
-        for network in mtcnn.NETWORKS:
-            wheel.write(mtcnn.packaged() / f"{network}.pt", f"facenet_pytorch/data/{network}.pt")
-        wheel.writestr(f"{name}.dist-info/METADATA", "Metadata-Version: 2.1\nName: facenet-pytorch\nVersion: 2.6.0\n")
-        wheel.writestr(f"{name}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{name}.dist-info/RECORD", "")
-
-
-def test_the_detector_is_fetched_once(monkeypatch, tmp_path, mtcnn_file, crop, capfd):
-    from facenet import _downloads
-
-    made_up_wheel(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    offline = said(facenet.Detector, OSError)
-    assert "cannot be fetched" in offline and "Without a network" in offline
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    assert "SHA-256" in said(facenet.Detector)  # it is not the known wheel
-    made = tmp_path / "data/facenet/mtcnn.safetensors"
-    assert not made.exists()
-    (wheel,) = tmp_path.glob("*.whl")
-    monkeypatch.setattr(_downloads, "_DETECTOR_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
-    capfd.readouterr()
-    assert facenet.Detector(threads=1).detect(crop) == []
-    assert str(made) in capfd.readouterr().err and made.read_bytes() == mtcnn_file.read_bytes()
-    wheel.unlink()
-    assert facenet.Detector(threads=1).path == str(made) and capfd.readouterr().err == ""
-    assert [path.name for path in made.parent.iterdir() if not path.name.endswith(".lock")] == [made.name]
-
-
-@pytest.mark.slow
-def test_a_checkpoint_is_fetched_and_converted_without_torch(tmp_path, checkpoint512, crop):
-    import functools
-    import http.server
-
-    (tmp_path / "served").mkdir()
-    (tmp_path / "served/20180408-102900-casia-webface.pt").symlink_to(checkpoint512)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path / "served"))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    code = """
-import sys
-sys.modules["torch"] = sys.modules["facenet_pytorch"] = None  # importing them fails
-import facenet, numpy as np
-path = facenet.download("casia-webface")
-e = facenet.Embedder(threads=1)
-print(path == e.path, e.info["trained"], e.dim)
-np.save(sys.argv[1], e.embed(np.load(sys.argv[2])))
-try: facenet.download("imagenet")
-except ValueError as error: print(error)
-"""
-    np.save(tmp_path / "crop.npy", crop)
-    os.environ |= {"TORCH_HOME": str(tmp_path / "torch"), "XDG_DATA_HOME": str(tmp_path / "data"),
-                   "FACENET_PRETRAINED_URL": f"http://127.0.0.1:{server.server_port}"}  # fmt: skip
-    done = run_python(code, tmp_path / "out.npy", tmp_path / "crop.npy", cwd=tmp_path)
-    server.shutdown()
-    assert done.returncode == 0, done.stderr
-    first, second = done.stdout.splitlines()
-    assert first == "True False 512" and "casia-webface" in second
-    Image.fromarray(crop).save(tmp_path / "crop.png")
-    converted = run_tool("convert_weights.py", checkpoint512, "-o", tmp_path / "w.safetensors", "--pictures", tmp_path / "crop.png")
-    assert converted.returncode == 0, converted.stderr
-    with facenet.Embedder(tmp_path / "w.safetensors", threads=1) as embedder:
-        assert np.abs(embedder.embed(crop) - np.load(tmp_path / "out.npy")).max() <= 1e-6  # folded elsewhere, to a rounding
-
-
 @needs_portrait
 def test_the_readmes_program(converted, mtcnn_file, tmp_path):
     """As it stands, on two faces: the portrait and its mirror image side by side."""
@@ -655,49 +499,6 @@ def test_the_readmes_program(converted, mtcnn_file, tmp_path):
     environment = dict(os.environ, PYTHONPATH=str(PACKAGE), FACENET_WEIGHTS=str(converted["f32"]), FACENET_DETECTOR=str(mtcnn_file))
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert re.fullmatch(r"\(.*\) 0\.\d+\n", done.stdout), done.stdout + done.stderr
-
-
-# ---- programs that the package carries -------------------------------------------------------------------------------
-
-
-def test_python_m_facenet_is_the_command():
-    if not (BUILD / "facenet").exists():
-        pytest.skip(f"{BUILD / 'facenet'} is not built")
-    environment = dict(os.environ, PYTHONPATH=str(PACKAGE))
-    done = subprocess.run([sys.executable, "-m", "facenet", "--version"], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0 and done.stdout.startswith(f"facenet {facenet.__version__}")
-    done = subprocess.run([sys.executable, "-m", "facenet", "embed"], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 2 and done.stderr.startswith("facenet: ")
-
-
-@pytest.mark.slow
-def test_python_m_facenet_convert_is_the_converter():
-    environment = dict(os.environ, PYTHONPATH=str(PACKAGE))
-    done = subprocess.run([sys.executable, "-m", "facenet.convert", "--help"], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0 and "convert_weights.py" in done.stdout
-
-
-WITHOUT_TORCH = """
-import importlib.util, runpy, sys
-known = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name in ("torch", "facenet_pytorch") else known(name, *rest)
-sys.argv[0] = "convert"
-runpy.run_module("facenet.convert", run_name="__main__")
-"""
-
-
-def test_the_converter_without_torch(tmp_path, checkpoint_file, embedder, crop):
-    out = tmp_path / "out.safetensors"
-    done = run_python(WITHOUT_TORCH, checkpoint_file, "-o", out)
-    assert done.returncode == 0 and "128 numbers" in done.stdout, done.stderr
-    with facenet.Embedder(out, threads=1) as made:
-        assert made.info["trained"] is False and np.abs(made.embed(crop) - embedder.embed(crop)).max() <= 1e-6
-    (tmp_path / "text.pt").write_text("no checkpoint")
-    for arguments, words in ((("--dtype", "i8", checkpoint_file, "-o", out), "--dtype needs torch"), (("-o", out), "give a checkpoint"),
-                             ((tmp_path / "text.pt", "-o", tmp_path / "none"), "text.pt"), ((tmp_path, "-o", tmp_path / "none"), str(tmp_path))):  # fmt: skip
-        done = run_python(WITHOUT_TORCH, *arguments)
-        assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
-    assert not (tmp_path / "none").exists()
 
 
 # ---- types, and the package as it is shipped -------------------------------------------------------------------------
