@@ -140,8 +140,8 @@ def download(name: str = "vggface2", *, folder: str | os.PathLike[str] | None = 
     """Fetches a public checkpoint of facenet-pytorch and makes it facenet.safetensors of the user's data folder, where Embedder()
     looks; returns its path.
 
-    name: "vggface2" or "casia-webface". A download that was cut short goes on where it ended. The SHA-256 of "vggface2" is known
-    and compared; of "casia-webface" nobody has published one, so it is only read through. The checkpoint itself stays in PyTorch's
+    name: "vggface2" or "casia-webface". A download that was cut short goes on where it ended. The SHA-256 of "vggface2" is
+    compared with that of a copy which others publish. Of "casia-webface" none is known: it is only read through. The checkpoint itself stays in PyTorch's
     cache, which facenet-pytorch shares. folder: another one for facenet.safetensors.
     """
     public = _tools.module("public_checkpoints")

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from facenet import _engine, _files
-from facenet._errors import error
+from facenet._errors import FacenetError, error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,15 @@ def pixels(picture: Any, channels: str) -> tuple[Any, str]:
 
 def from_pil(image: Any) -> Pixels:
     """As read_image() takes files: what is transparent is over white. The image is taken as upright."""
+    try:
+        return _from_pil(image)
+    except OSError as e:  # Pillow reads the file at the last moment
+        if isinstance(e, FacenetError):
+            raise
+        raise error("corrupt", f"a PIL image cannot be read ({e}); load the file again.") from e
+
+
+def _from_pil(image: Any) -> Pixels:
     import numpy as np
 
     if "A" in image.getbands() or "transparency" in getattr(image, "info", {}):

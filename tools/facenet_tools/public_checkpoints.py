@@ -16,7 +16,6 @@ from facenet_tools.cli import ToolError
 # unpickles what it downloads without weights_only.
 RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
 PRETRAINED = {"vggface2": "20180402-114759-vggface2.pt", "casia-webface": "20180408-102900-casia-webface.pt"}
-# facenet-pytorch publishes no digest; of the other checkpoint nobody has told us one.
 DIGESTS = {"vggface2": "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b"}  # those weights/README.md knows
 SIZES = {"vggface2": 111_898_327}
 FLOATS = {"f8", "f4", "f2", "bf16"}  # of pickled.Tensor.kind
