@@ -55,7 +55,7 @@ T unwrapped(T made) {
 }
 
 /// f() without the interpreter's lock. What f throws, or a Status that it returns, becomes an exception of Python's
-/// when the lock is held again; a Result becomes its value.
+/// when the lock is held again; a Result becomes its value, and whatever else f returns stays as it is.
 template <class F>
 auto unlocked(F&& f) {
   using Made = decltype(f());

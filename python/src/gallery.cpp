@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <unordered_map>
 #include <utility>
 
@@ -22,6 +23,14 @@ Identity identity_of(const std::string& path) noexcept {
   struct stat about {};
   if (::stat(path.c_str(), &about) != 0 || (S_ISREG(about.st_mode) && about.st_size == 0)) return {};
   return {about.st_dev, about.st_ino};
+}
+
+/// Whether a journal lies beside the file that a name stands for, which may be a link.
+bool has_journal(const std::string& path) {
+  char* const real = ::realpath(path.c_str(), nullptr);
+  const std::string journal = (real != nullptr ? std::string(real) : path) + "-journal";
+  std::free(real);
+  return ::access(journal.c_str(), F_OK) == 0;
 }
 
 std::string word(const nb::dict& info, const char* key) { return nb::cast<std::string>(info[key]); }
@@ -224,7 +233,7 @@ class Gallery {
   /// a forked process, the connection is left as it is.
   void drop() noexcept {
     const bool replaced = opened_ != Identity{} && identity_of(path_) != opened_;
-    if (pid_ != getpid() || (replaced && ::access((path_ + "-journal").c_str(), F_OK) == 0))
+    if (pid_ != getpid() || (replaced && has_journal(path_)))
       (void)store_.release();
     else
       store_.reset();
