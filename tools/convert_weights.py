@@ -208,20 +208,22 @@ def _seconds(text: str) -> float:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
+        description=cli.as_called(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n"
-        "  tools/convert_weights.py --pretrained vggface2 -o weights/facenet.safetensors\n"
-        "  tools/convert_weights.py my_model.pt -o weights/mine.safetensors --dtype f16\n"
-        "  tools/convert_weights.py 20180402-114759/ -o weights/facenet.safetensors     a TensorFlow checkpoint\n"
-        "  tools/convert_weights.py my_model.pt -o mine.safetensors --compare           what f16 and i8 would cost\n"
-        "  tools/convert_weights.py weights/mine.safetensors --to onnx -o mine.onnx     the way back\n"
-        "  tools/convert_weights.py --mtcnn -o weights/mtcnn.safetensors\n"
-        "  tools/convert_weights.py --face-api .deps/face-api -o weights/dlib.safetensors\n"
-        "  tools/convert_weights.py my_model.pt -o page.safetensors --dtype i8 --with-mtcnn   24 + 2 MB, for a web page\n"
-        "  tools/convert_weights.py my_model.pt -o fast.safetensors --dtype i8 --calibrate default   integer arithmetic\n\n"
-        "exit status: 0 written, 2 error\n\n"
-        "FACENET_PRETRAINED_URL in the environment: another address for --pretrained, a mirror of facenet-pytorch's release",
+        epilog=cli.as_called(
+            "examples:\n"
+            "  tools/convert_weights.py --pretrained vggface2 -o weights/facenet.safetensors\n"
+            "  tools/convert_weights.py my_model.pt -o weights/mine.safetensors --dtype f16\n"
+            "  tools/convert_weights.py 20180402-114759/ -o weights/facenet.safetensors     a TensorFlow checkpoint\n"
+            "  tools/convert_weights.py my_model.pt -o mine.safetensors --compare           what f16 and i8 would cost\n"
+            "  tools/convert_weights.py weights/mine.safetensors --to onnx -o mine.onnx     the way back\n"
+            "  tools/convert_weights.py --mtcnn -o weights/mtcnn.safetensors\n"
+            "  tools/convert_weights.py --face-api .deps/face-api -o weights/dlib.safetensors\n"
+            "  tools/convert_weights.py my_model.pt -o page.safetensors --dtype i8 --with-mtcnn   24 + 2 MB, for a web page\n"
+            "  tools/convert_weights.py my_model.pt -o fast.safetensors --dtype i8 --calibrate default   integer arithmetic\n\n"
+            "exit status: 0 written, 2 error\n\n"
+            "FACENET_PRETRAINED_URL in the environment: another address for --pretrained, a mirror of facenet-pytorch's release"
+        ),
     )
     parser.add_argument("input", nargs="?", metavar="IN", help="the checkpoint")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write")

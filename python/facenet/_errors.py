@@ -13,7 +13,7 @@ class FacenetError(Exception):
         self.code = code
 
     def __reduce__(self) -> tuple[object, ...]:
-        return error, (self.code, str(self))
+        return type(self), (str(self), self.code)
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
@@ -54,5 +54,5 @@ _CLASSES: dict[str, type[FacenetError]] = {
 
 
 def error(code: str, message: str) -> FacenetError:
-    """The exception for a code of the engine."""
-    return _CLASSES.get(code, FacenetError)(message, code)
+    """The exception for a code of the engine. Its sentences name the converter by its place in the sources."""
+    return _CLASSES.get(code, FacenetError)(message.replace("tools/convert_weights.py", "python -m facenet.convert"), code)

@@ -46,7 +46,7 @@ class _Closable:
 
     @property
     def path(self) -> str:
-        """The weight file."""
+        """The weight file; absolute."""
         return self._made[0]
 
     @property
@@ -67,7 +67,17 @@ class _Closable:
         if self.closed:
             raise error("invalid_argument", "this object is closed: make another.")
         path, options = self._made
-        return _made_again, (type(self), os.path.abspath(path), options)
+        return _made_again, (type(self), path, options)
+
+
+def _numbers(values: Sequence[float], count: int, remedy: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(v) for v in values)
+    except ValueError as e:
+        raise error("invalid_argument", remedy) from e
+    if len(numbers) != count:
+        raise error("invalid_argument", remedy)
+    return numbers
 
 
 def _made_again(kind: type, path: str, options: dict[str, Any]) -> Any:
@@ -94,7 +104,7 @@ class Embedder(_Closable):
         batch: int = 4,
     ) -> None:
         file = _files.embedder_file(path)
-        self._cpp = _engine.Embedder(file, arithmetic, threads, batch)
+        self._cpp = _engine.Embedder(os.fsencode(file), arithmetic, threads, batch)
         self._made = file, {"arithmetic": arithmetic, "threads": threads, "batch": batch}
         self._info = MappingProxyType(self._cpp.info)
 
@@ -104,6 +114,7 @@ class Embedder(_Closable):
         A crop is an array uint8 [height, width, 3], a path, the bytes of a file or a PIL image. One of another size than
         input_size is resized whole. channels: "bgr" for OpenCV's arrays. progress: called with (done, all).
         """
+        _engine.check_channels(channels)  # an empty list too
         if isinstance(images, (list, tuple)):
             return self._embed_list(cast("Sequence[Any]", images), channels, progress)
         array, order = _pictures.pixels(images, channels)
@@ -185,10 +196,8 @@ class Detector(_Closable):
         selection: str = "largest",
     ) -> None:
         file = _files.detector_file(path)
-        if len(thresholds) != 3:
-            raise error("invalid_argument", "thresholds: give three, of P-Net, R-Net and O-Net.")
-        scores = (float(thresholds[0]), float(thresholds[1]), float(thresholds[2]))
-        self._cpp = _engine.Detector(file, min_face, scores, factor, threads, max_faces, selection)
+        scores = cast("tuple[float, float, float]", _numbers(thresholds, 3, "thresholds: give three, of P-Net, R-Net and O-Net."))
+        self._cpp = _engine.Detector(os.fsencode(file), min_face, scores, factor, threads, max_faces, selection)
         self._made = (
             file,
             {
@@ -235,10 +244,8 @@ def align(
         box = face.box
         landmarks = [float(v) for v in face.landmarks.ravel()]
     else:
-        sides = [float(v) for v in face]
-        if len(sides) != 4:
-            raise error("invalid_argument", "face: give a Face, or a box of four numbers x1, y1, x2, y2.")
-        box = (sides[0], sides[1], sides[2], sides[3])
+        sides = _numbers(face, 4, "face: give a Face, or a box of four numbers x1, y1, x2, y2.")
+        box = cast("tuple[float, float, float, float]", sides)
     if embedder is None:
         return _engine.crop(array, box, size, margin, order)
     return embedder._cpp.crop(array, box, landmarks, size, margin, order)  # pyright: ignore[reportPrivateUsage]

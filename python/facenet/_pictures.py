@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, cast
 
-from facenet import _engine
-from facenet._errors import error
+from facenet import _engine, _files
+from facenet._errors import FacenetError, error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,11 +19,12 @@ def read_image(source: str | os.PathLike[str] | bytes | bytearray | memoryview) 
     """The JPEG or PNG of a path, or in bytes, as upright RGB: uint8 [height, width, 3]."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _engine.decode_image(source)
-    return _engine.read_image(os.fspath(source))
+    return _engine.read_image(os.fsencode(_files.absolute(source)))
 
 
 def pixels(picture: Any, channels: str) -> tuple[Any, str]:
     """The array and the order of its channels. Files and PIL images are RGB whatever `channels` says of arrays."""
+    _engine.check_channels(channels)
     if isinstance(picture, (str, bytes, bytearray, os.PathLike)):
         return read_image(cast("str | bytes", picture)), "rgb"
     if hasattr(picture, "getbands") and hasattr(picture, "convert"):
@@ -31,12 +32,24 @@ def pixels(picture: Any, channels: str) -> tuple[Any, str]:
     if hasattr(picture, "__dlpack__") and not hasattr(picture, "__array_interface__"):  # a tensor of PyTorch's
         import numpy as np
 
-        return np.asarray(picture), channels
+        try:
+            return np.asarray(picture), channels
+        except (TypeError, RuntimeError) as e:  # it carries a gradient, or lies on a GPU
+            raise error("invalid_argument", "a tensor of this kind is no array: give tensor.detach().cpu().") from e
     return picture, channels
 
 
 def from_pil(image: Any) -> Pixels:
     """As read_image() takes files: what is transparent is over white. The image is taken as upright."""
+    try:
+        return _from_pil(image)
+    except OSError as e:  # Pillow reads the file at the last moment
+        if isinstance(e, FacenetError):
+            raise
+        raise error("corrupt", f"a PIL image cannot be read ({e}); load the file again.") from e
+
+
+def _from_pil(image: Any) -> Pixels:
     import numpy as np
 
     if "A" in image.getbands() or "transparency" in getattr(image, "info", {}):

@@ -7,7 +7,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any, Literal, Mapping, NamedTuple
 
-from facenet import _engine
+from facenet import _engine, _files
 from facenet._errors import error
 from facenet._objects import Detector, Embedder, Face
 
@@ -55,7 +55,8 @@ class Gallery:
     """Persons and the templates that identify them, in the command's SQLite files (docs/galleries.md).
 
     mode: "create" (made with the first template), "change" (must be there) or "read". One object serves one thread after
-    the other; processes take turns.
+    the other; processes take turns. Each call sees the file as it is then: also one that another process has made or
+    replaced. A process that was forked opens the file anew.
     """
 
     def __init__(
@@ -63,10 +64,10 @@ class Gallery:
     ) -> None:
         if mode not in ("create", "change", "read"):
             raise error("invalid_argument", f'mode: "{mode}" is not known: give "create", "change" or "read".')
-        self.path, self._mode, self._threads = os.fspath(path), mode, threads
+        self.path, self._mode, self._threads = _files.absolute(path), mode, threads
         if not hasattr(_engine, "Gallery"):
             raise error("unsupported", "this build of facenet has no galleries: install SQLite's headers and build it again.")
-        self._cpp = _engine.Gallery(self.path, mode)
+        self._cpp = _engine.Gallery(os.fsencode(self.path), mode)
 
     def add(
         self,
@@ -85,21 +86,16 @@ class Gallery:
         the same picture is known again; without one the embedding's own. face, number, detector: what was found, the
         how-many-th face of the picture it was, and by which detector; a crop has none.
         """
+        self._may_change()
         if picture is None:
-            image, data = "array", embedding.tobytes()
-            digest = hashlib.sha256(data).hexdigest()
+            image, digest = "array", hashlib.sha256(_bytes_of(embedding)).hexdigest()
         else:
-            image = os.fspath(picture)
-            try:
-                with open(image, "rb") as file:
-                    digest = hashlib.sha256(file.read()).hexdigest()
-            except FileNotFoundError as e:
-                raise error("not_found", f"{image}: there is no such file.") from e
-            except OSError as e:
-                raise error("io_error", f"{image}: the file cannot be read ({e.strerror}).") from e
+            _files.absolute(picture)  # whether it is a name at all
+            digest = _files.sha256_of(picture)
+            image = os.fsencode(picture).decode("utf-8", "replace")
         box, score = (face.box, face.score) if face is not None else ((0.0, 0.0, 0.0, 0.0), 0.0)
         outcome, template, owner = self._cpp.add(
-            dict(embedder.info), detector.digest if detector else "", name, embedding, image, digest, number, box, score
+            dict(embedder.info), detector.digest if detector else "", _person(name), embedding, image, digest, number, box, score
         )
         if outcome == "another_person":
             raise error("gallery", f"{image}: this face is enrolled as '{owner}' already, so it cannot be '{name}'; remove one of them.")
@@ -107,22 +103,25 @@ class Gallery:
 
     def remove(self, *names: str) -> int:
         """Removes persons with all they have, without a trace in the file; returns how many templates went."""
-        return self._cpp.remove([*names])
+        self._may_change()
+        return self._cpp.remove([_person(name) for name in names])
 
     def remove_templates(self, *ids: int) -> builtins.list[str]:
         """Removes templates; a person without any goes too. Returns the names of the persons that went."""
+        self._may_change()
         return self._cpp.remove_templates([*ids])
 
     def rename(self, old: str, new: str) -> None:
-        self._cpp.rename(old, new)
+        self._may_change()
+        self._cpp.rename(_person(old), _person(new))
 
     def list(self) -> builtins.list[Person]:
-        """All persons, by name."""
+        """All persons, in the order in which they were added."""
         return [Person(*p) for p in self._cpp.persons()]
 
     def templates(self, *names: str) -> builtins.list[Template]:
-        """The templates of these persons."""
-        return [Template(*t) for t in self._cpp.templates_of([*names])]
+        """The templates of these persons, in the order of the names, and of one person in the order in which they were added."""
+        return [Template(*t) for t in self._cpp.templates_of([_person(name) for name in names])]
 
     def search(self, queries: Floats, k: int = 1, threshold: float = float("inf")) -> Any:
         """The k nearest persons within `threshold` of a query, float32 [dim]: a list of Match, nearest first, empty for a
@@ -150,6 +149,10 @@ class Gallery:
     def closed(self) -> bool:
         return self._cpp.closed
 
+    def _may_change(self) -> None:
+        if self._mode == "read" and not self.closed:
+            raise error("gallery", f'{self.path}: this gallery is open for reading; open it with mode="change" to change it.')
+
     def __enter__(self) -> Gallery:
         return self
 
@@ -157,10 +160,26 @@ class Gallery:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _opened, (os.path.abspath(self.path), self._mode, self._threads)
+        return _opened, (self.path, self._mode, self._threads)
 
     def __repr__(self) -> str:
         return f"<facenet.Gallery {self.path!r}{': closed' if self.closed else ''}>"
+
+
+def _bytes_of(embedding: Any) -> bytes:
+    try:
+        return memoryview(embedding).tobytes()
+    except TypeError as e:
+        raise error("invalid_argument", f"embedding: an object of the type {type(embedding).__name__} is no array: give a NumPy array.") from e
+
+
+def _person(name: str) -> str:
+    """A name that can be written as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as e:
+        raise error("gallery", f"{name!r} is no person's name: it is not UTF-8; decode it rightly.") from e
+    return name
 
 
 def _opened(path: str, mode: Literal["create", "change", "read"], threads: int) -> Gallery:
@@ -185,10 +204,19 @@ def cluster(
     return _engine.cluster(embeddings, threshold, method, metric, threads, min_samples, iterations, seed)
 
 
+def _doubles(values: ArrayLike, name: str) -> Any:
+    import numpy as np
+
+    try:
+        return np.ascontiguousarray(values, dtype=np.float64)
+    except ValueError as e:
+        raise error("invalid_argument", f"{name}: these are no numbers ({e}); give an array of distances.") from e
+
+
 def _pairs(distances: ArrayLike, same: ArrayLike) -> tuple[Any, Any]:
     import numpy as np
 
-    d, s = np.ascontiguousarray(distances, dtype=np.float64), np.asarray(same)
+    d, s = _doubles(distances, "distances"), np.asarray(same)
     if s.dtype != np.bool_ and not (np.issubdtype(s.dtype, np.integer) and np.isin(s, (0, 1)).all()):
         raise error("invalid_argument", "same: give True or False for each pair.")
     return d, np.ascontiguousarray(s, dtype=np.uint8)
@@ -226,9 +254,7 @@ class Calibration(NamedTuple):
 
 def calibrate(impostor_distances: ArrayLike, far: float) -> Calibration:
     """The largest threshold at which at most far * n of n pairs of two persons' are accepted. At least 3 / far pairs."""
-    import numpy as np
-
-    return Calibration(**_engine.calibrate(np.ascontiguousarray(impostor_distances, dtype=np.float64), far))
+    return Calibration(**_engine.calibrate(_doubles(impostor_distances, "impostor_distances"), far))
 
 
 __all__ = ["Added", "Calibration", "Gallery", "Match", "Person", "Template", "calibrate", "cluster", "evaluate"]

@@ -27,10 +27,13 @@ def module(name: str) -> Any:
 
 def call(function: Any, *arguments: Any) -> Any:
     """Calls a function of theirs; what they refuse is a FacenetError."""
-    tool_error = module("cli").ToolError
+    cli = module("cli")
+    before, cli.PROGRAM = cli.PROGRAM, "facenet"  # what it says on stderr is ours
     try:
         return function(*arguments)
     except FacenetError:
         raise
-    except tool_error as e:
-        raise error("io_error", str(e)) from e
+    except cli.ToolError as e:
+        raise error("io_error", cli.as_called(str(e))) from e
+    finally:
+        cli.PROGRAM = before

@@ -10,14 +10,14 @@ import argparse
 import importlib
 import importlib.util
 import os
+import pathlib
 import shutil
 import sys
 from typing import Any
 
-from facenet import _downloads
-from facenet._errors import FacenetError
-from facenet._objects import Embedder
-from facenet._tools import FOLDER
+from facenet import _downloads, _tools
+from facenet._errors import FacenetError, error
+from facenet._objects import Detector, Embedder
 
 _NEEDED = ("torch", "facenet_pytorch", "PIL")
 
@@ -36,16 +36,18 @@ def _without_torch(missing: list[str]) -> None:
         parser.error(f"{others[0]} needs {names}; install them with pip.")
     if options.mtcnn == (options.input is not None):
         parser.error("give a checkpoint, or --mtcnn.")
+    _tools.call(_tools.module("cli").check_output, options.output)
+    output, remedy = pathlib.Path(options.output), "choose another folder"
     if options.mtcnn:
-        shutil.copyfile(_downloads.detector(), options.output)
+        source = _downloads.detector()
+        if not output.exists() or not os.path.samefile(source, output):
+            _downloads.made(output, lambda new: shutil.copyfile(source, new), Detector, remedy=remedy)
         return
-    _downloads.plain(options.input, options.output)
-    try:
-        with Embedder(options.output, threads=1) as made:
-            print(f"{options.output}: {made.info['architecture']}, {made.dim} numbers; the state_dict as it is, without PyTorch.")
-    except FacenetError:
-        os.unlink(options.output)
-        raise
+    if output.exists() and os.path.exists(options.input) and os.path.samefile(options.input, output):
+        raise error("invalid_argument", f"{output}: is the input itself; choose another output name.")
+    _downloads.made(output, lambda new: _downloads.plain(options.input, str(new)), _downloads.loads, remedy=remedy)
+    with Embedder(output, threads=1) as made:
+        print(f"{output}: {made.info['architecture']}, {made.dim} numbers; the state_dict as it is, without PyTorch.")
 
 
 def main() -> None:
@@ -53,13 +55,15 @@ def main() -> None:
     if missing:
         try:
             return _without_torch(missing)
-        except (FacenetError, OSError) as error:
-            print(f"facenet.convert: {error}", file=sys.stderr)
+        except (FacenetError, OSError) as e:
+            print(f"facenet.convert: {e}", file=sys.stderr)
             sys.exit(2)
-    sys.path.insert(0, FOLDER)
-    sys.argv[0] = os.path.join(FOLDER, "convert_weights.py")
+    sys.path.insert(0, _tools.FOLDER)
+    sys.argv[0] = "python -m facenet.convert"  # which its help and its sentences name
     converter: Any = importlib.import_module("convert_weights")
-    importlib.import_module("facenet_tools.cli").run(converter.main)
+    cli: Any = importlib.import_module("facenet_tools.cli")
+    cli.PROGRAM = "facenet.convert"
+    cli.run(converter.main)
 
 
 if __name__ == "__main__":

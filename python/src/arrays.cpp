@@ -65,9 +65,17 @@ bool is_type(const Py_buffer& b, char letter, Py_ssize_t size) noexcept {
 
 }  // namespace
 
-void raise(const char* code, const std::string& sentence) {
-  const nb::object error = nb::module_::import_("facenet._errors").attr("error")(code, sentence);
+void set_error(const char* code, const std::string& sentence) {
+  // A name that was cut short may end in half a character, and a file's need not be UTF-8.
+  const nb::object text =
+      nb::steal(PyUnicode_DecodeUTF8(sentence.data(), static_cast<Py_ssize_t>(sentence.size()), "replace"));
+  if (!text.is_valid()) return;
+  const nb::object error = nb::module_::import_("facenet._errors").attr("error")(code, text);
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+}
+
+void raise(const char* code, const std::string& sentence) {
+  set_error(code, sentence);
   throw nb::python_error();
 }
 

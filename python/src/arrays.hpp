@@ -11,9 +11,12 @@
 
 #include <memory>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "facenet/dispatch.hpp"
+#include "interrupt.hpp"
 
 namespace nb = nanobind;
 
@@ -29,7 +32,9 @@ using facenet::Status;
 template <class T>
 using Array = nb::ndarray<nb::numpy, T>;
 
-/// Raises the exception of facenet._errors that fits: code and sentence.
+/// Sets the exception of facenet._errors that fits: code and sentence.
+void set_error(const char* code, const std::string& sentence);
+/// Raises it. It runs Python, so no mutex may be held.
 [[noreturn]] void raise(const char* code, const std::string& sentence);
 [[noreturn]] void raise(const Status& status);
 inline void check(const Status& status) {
@@ -39,6 +44,34 @@ template <class T>
 T value(facenet::Result<T> result) {
   if (!result) raise(result.status());
   return std::move(*result);
+}
+template <class T>
+T unwrapped(facenet::Result<T> result) {
+  return value(std::move(result));
+}
+template <class T>
+T unwrapped(T made) {
+  return made;
+}
+
+/// f() without the interpreter's lock. What f throws, or a Status that it returns, becomes an exception of Python's
+/// when the lock is held again; a Result becomes its value, and whatever else f returns stays as it is.
+template <class F>
+auto unlocked(F&& f) {
+  using Made = decltype(f());
+  if constexpr (std::is_void_v<Made>) {
+    const Unlocked others_run;
+    f();
+  } else {
+    auto made = [&] {
+      const Unlocked others_run;
+      return f();
+    }();
+    if constexpr (std::is_same_v<Made, Status>)
+      check(made);
+    else
+      return unwrapped(std::move(made));
+  }
 }
 
 /// Someone's buffer (a NumPy array, a memoryview), held open. The interpreter's lock must be held at both ends.
@@ -90,7 +123,7 @@ Array<T> owned(std::unique_ptr<T[]> data, std::initializer_list<std::size_t> sha
 /// A picture's own pixels as uint8 [height, width, 3], in the order RGB.
 Array<std::uint8_t> array_of(Image image);
 
-/// Floats [n, dim] of an array; one-dimensional is n = 1 where `one` allows it.
+/// Floats [n, dim] of an array; those of a one-dimensional array are one row.
 struct Rows {
   View view;
   std::size_t rows, dim;

@@ -1,8 +1,13 @@
 // Galleries: the command's SQLite files, and an index of one in memory to search.
 #include "facenet/gallery.hpp"
 
-#include <mutex>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
 #include <unordered_map>
+#include <utility>
 
 #include "interrupt.hpp"
 #include "parts.hpp"
@@ -12,17 +17,20 @@ namespace python {
 
 namespace {
 
-/// Calls f without the interpreter's lock; what SQLite or the store refuses becomes facenet.FacenetGalleryError.
-template <class F>
-auto in_file(F&& f) -> decltype(f()) {
-  std::string sentence;
-  try {
-    const Unlocked others_run;
-    return f();
-  } catch (const command::DatabaseError& error) {
-    sentence = error.what();
-  }
-  raise("gallery", sentence);
+/// Which file a name stands for; all 0 where there is none, or an empty one, which counts as none.
+using Identity = std::pair<dev_t, ino_t>;
+Identity identity_of(const std::string& path) noexcept {
+  struct stat about {};
+  if (::stat(path.c_str(), &about) != 0 || (S_ISREG(about.st_mode) && about.st_size == 0)) return {};
+  return {about.st_dev, about.st_ino};
+}
+
+/// Whether a journal lies beside the file that a name stands for, which may be a link.
+bool has_journal(const std::string& path) {
+  char* const real = ::realpath(path.c_str(), nullptr);
+  const std::string journal = (real != nullptr ? std::string(real) : path) + "-journal";
+  std::free(real);
+  return ::access(journal.c_str(), F_OK) == 0;
 }
 
 std::string word(const nb::dict& info, const char* key) { return nb::cast<std::string>(info[key]); }
@@ -41,14 +49,20 @@ command::GalleryModel model_of(const nb::dict& info, const std::string& detector
   return m;
 }
 
+command::Access access_of(const std::string& word) {
+  return word == "read" ? command::Access::read : word == "change" ? command::Access::change : command::Access::create;
+}
+
+/// A file and its index. fork() waits for whoever is in SQLite: a child would take its locks for its own.
 class Gallery {
+  using Lock = std::lock_guard<ForkSafeMutex>;
+
  public:
-  Gallery(const std::string& path, const std::string& access) {
-    const command::Access how = access == "read"     ? command::Access::read
-                                : access == "change" ? command::Access::change
-                                                     : command::Access::create;
-    in_file([&] { store_ = std::make_unique<command::GalleryStore>(path, how); });
+  Gallery(const nb::bytes& path, const std::string& access)
+      : path_(path.c_str(), path.size()), access_(access_of(access)) {
+    in_file([](command::GalleryStore&) {});
   }
+  ~Gallery() { drop(); }
 
   /// (outcome, template's id, the other person)
   nb::tuple add(const nb::dict& info, const std::string& detector, const std::string& name, nb::handle embedding,
@@ -67,52 +81,45 @@ class Gallery {
     t.score = score;
     t.embedding.assign(rows.floats().begin(), rows.floats().end());
     command::GalleryStore::Addition done;
-    in_file([&] {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      command::GalleryStore& store = open();
+    in_file([&](command::GalleryStore& store) {
       store.require(model);
-      done = store.add(model, t);
       known_version_ = -1;
+      done = store.add(model, t);
     });
     static constexpr const char* words[] = {"yes", "there", "another_person"};
     return nb::make_tuple(words[static_cast<int>(done.added)], done.id, done.owner);
   }
 
   std::int64_t remove(const std::vector<std::string>& names) {
-    return in_file([&] {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      command::GalleryStore& store = existing();
+    return in_file([&](command::GalleryStore& store) {
+      must_exist(store);
+      known_version_ = -1;
       const std::int64_t gone = store.remove(names);
       store.erase_traces();
-      known_version_ = -1;
       return gone;
     });
   }
   std::vector<std::string> remove_templates(const std::vector<std::int64_t>& ids) {
-    return in_file([&] {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      command::GalleryStore& store = existing();
+    return in_file([&](command::GalleryStore& store) {
+      must_exist(store);
+      known_version_ = -1;
       auto gone = store.remove(ids);
       store.erase_traces();
-      known_version_ = -1;
       return gone;
     });
   }
   void rename(const std::string& from, const std::string& to) {
-    in_file([&] {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      command::GalleryStore& store = existing();
+    in_file([&](command::GalleryStore& store) {
+      must_exist(store);
+      known_version_ = -1;
       store.rename(from, to);
       store.erase_traces();
-      known_version_ = -1;
     });
   }
 
   nb::list persons() {
     std::vector<command::Person> all;
-    in_file([&] {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      command::GalleryStore& store = open();
+    in_file([&](command::GalleryStore& store) {
       if (store.exists()) all = store.persons();
     });
     nb::list out;
@@ -121,9 +128,7 @@ class Gallery {
   }
   nb::list templates_of(const std::vector<std::string>& names) {
     std::vector<command::Template> all;
-    in_file([&] {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      command::GalleryStore& store = open();
+    in_file([&](command::GalleryStore& store) {
       if (store.exists()) all = store.templates_of(names);
     });
     nb::list out;
@@ -135,22 +140,12 @@ class Gallery {
 
   nb::object model() {
     command::GalleryModel m;
-    const bool there = in_file([&] {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      command::GalleryStore& store = open();
+    const bool there = in_file([&](command::GalleryStore& store) {
       if (store.exists()) m = store.model();
       return store.exists();
     });
     if (!there) return nb::none();
-    nb::dict d;
-    d["digest"] = m.digest;
-    d["architecture"] = m.architecture;
-    d["embedding_dim"] = m.embedding_dim;
-    d["input_size"] = m.image_size;
-    d["normalise"] = m.normalise;
-    d["crop"] = m.crop;
-    d["margin"] = m.margin;
-    d["trained"] = m.trained;
+    nb::dict d = described(m, m.normalise, m.crop);
     d["detector"] = m.detector;
     return d;
   }
@@ -163,9 +158,8 @@ class Gallery {
     std::vector<int> found(rows.rows);
     std::vector<std::string> names, images;
     Status status;
-    in_file([&] {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      command::GalleryStore& store = existing();
+    in_file([&](command::GalleryStore& store) {
+      must_exist(store);
       status = load(store, threads);
       if (!status.ok() || rows.rows == 0) return;
       if (rows.dim != static_cast<std::size_t>(index_.dim())) {
@@ -197,30 +191,52 @@ class Gallery {
   }
 
   void close() {
-    in_file([&] {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      store_.reset();
+    unlocked([&] {
+      const Lock lock(mutex_);
+      closed_ = true;
+      drop();
+      known_version_ = -1;
       index_ = {};
       names_.clear();
       images_.clear();
     });
   }
-  bool is_closed() {
-    return in_file([&] {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      return store_ == nullptr;
+  bool is_closed() const noexcept { return closed_; }
+
+ private:
+  template <class F>
+  auto in_file(F&& f) -> decltype(f(std::declval<command::GalleryStore&>())) {
+    return unlocked([&] {
+      const Lock lock(mutex_);
+      return f(open());
     });
   }
 
- private:
+  /// The file as it is now: opened anew where another process made, replaced or removed it, and in a process that was
+  /// forked, which may not use its parent's connection.
   command::GalleryStore& open() {
-    if (!store_) throw command::DatabaseError("this gallery is closed: open it again.");
+    if (closed_) throw command::DatabaseError("this gallery is closed: open it again.");
+    const Identity there = identity_of(path_);
+    if (pid_ != getpid() || there != opened_) drop();
+    if (!store_) {
+      known_version_ = -1;
+      pid_ = getpid();
+      opened_ = there;
+      store_ = std::make_unique<command::GalleryStore>(path_, access_);
+    }
     return *store_;
   }
-  command::GalleryStore& existing() {
-    command::GalleryStore& store = open();
+  static void must_exist(const command::GalleryStore& store) {
     if (!store.exists()) throw command::DatabaseError(store.path() + ": there is no gallery yet: add a face first.");
-    return store;
+  }
+  /// Closes the file. Its end erases the journal that lies beside its name: where that is another file's by now, and in
+  /// a forked process, the connection is left as it is.
+  void drop() noexcept {
+    const bool replaced = opened_ != Identity{} && identity_of(path_) != opened_;
+    if (pid_ != getpid() || (replaced && has_journal(path_)))
+      (void)store_.release();
+    else
+      store_.reset();
   }
 
   /// Brings the index up to date: another process, or this object, may have changed the file.
@@ -232,6 +248,7 @@ class Gallery {
     options.threads = threads;
     auto index = facenet::Gallery::make(static_cast<int>(store.model().embedding_dim), options);
     if (!index) return index.status();
+    known_version_ = -1;  // what follows may end half-way
     names_.clear();
     images_.clear();
     index_ = std::move(*index);
@@ -248,7 +265,12 @@ class Gallery {
     return status;
   }
 
-  std::mutex mutex_;  // taken without the interpreter's lock
+  const std::string path_;
+  const command::Access access_;
+  ForkSafeMutex mutex_;
+  std::atomic<bool> closed_{false};
+  pid_t pid_ = getpid();  // whose store_ is
+  Identity opened_{};     // what path_ was when store_ was made
   std::unique_ptr<command::GalleryStore> store_;
   facenet::Gallery index_;
   std::unordered_map<std::uint64_t, std::string> names_, images_;
@@ -259,8 +281,15 @@ class Gallery {
 }  // namespace
 
 void define_gallery(nb::module_& m) {
+  nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const command::DatabaseError& error) {
+      set_error("gallery", error.what());
+    }
+  });
   nb::class_<Gallery>(m, "Gallery")
-      .def(nb::init<const std::string&, const std::string&>())
+      .def(nb::init<const nb::bytes&, const std::string&>())
       .def("add", &Gallery::add)
       .def("remove", &Gallery::remove)
       .def("remove_templates", &Gallery::remove_templates)

@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <set>
+
 #if defined(__linux__)
 #  include <sys/syscall.h>
 #endif
@@ -53,9 +55,50 @@ Unlocked::~Unlocked() {
   coming.fetch_sub(1);
 }
 
-void keep_threads_away() {
-  static const int once = pthread_atfork(nullptr, nullptr, [] { coming.store(0); });
+namespace {
+
+struct Mutexes {
+  std::mutex mutex;
+  std::set<ForkSafeMutex*> all;
+};
+/// Never destroyed: threads may use it until the process ends.
+Mutexes& mutexes() {
+  static auto* const one = new Mutexes;
+  return *one;
+}
+
+void before_fork() {
+  mutexes().mutex.lock();
+  for (ForkSafeMutex* m : mutexes().all) m->lock();
+}
+void after_fork() {
+  for (ForkSafeMutex* m : mutexes().all) m->unlock();
+  mutexes().mutex.unlock();
+}
+void in_child() {
+  after_fork();
+  coming.store(0);  // threads that the child does not have
+  if (watched.exchange(nullptr) != nullptr) sigaction(SIGINT, &before, nullptr);  // of the parent's main thread
+}
+
+}  // namespace
+
+void watch_forks() {
+  (void)mutexes();
+  static const int once = pthread_atfork(before_fork, after_fork, in_child);
   (void)once;
+}
+
+ForkSafeMutex::ForkSafeMutex() {
+  const std::lock_guard<std::mutex> lock(mutexes().mutex);
+  mutexes().all.insert(this);
+}
+ForkSafeMutex::~ForkSafeMutex() {
+  const std::lock_guard<std::mutex> lock(mutexes().mutex);
+  mutexes().all.erase(this);
+}
+
+void keep_threads_away() {
   closing.store(true);
   PyThreadState* state = PyEval_SaveThread();
   for (int turn = 0; coming.load() != 0 && turn < 1000; ++turn) usleep(1000);

@@ -6,6 +6,7 @@
 #include <Python.h>
 
 #include <atomic>
+#include <mutex>
 
 namespace python {
 
@@ -36,6 +37,25 @@ class Unlocked {
 };
 /// For atexit: from here on no other thread comes back.
 void keep_threads_away();
+
+/// What fork() must be told, once, when the module is loaded: a process may be forked before anything else here is
+/// used.
+void watch_forks();
+
+/// A mutex whose owner is never in the middle of something when the process is forked: fork() waits for it, and in the
+/// child it is free. It is held without the interpreter's lock, which the thread that forks has.
+class ForkSafeMutex {
+ public:
+  ForkSafeMutex();
+  ForkSafeMutex(const ForkSafeMutex&) = delete;
+  ForkSafeMutex& operator=(const ForkSafeMutex&) = delete;
+  ~ForkSafeMutex();
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
+ private:
+  std::mutex mutex_;
+};
 
 /// Whether the caller is the thread in which Python handles signals.
 bool is_main_thread() noexcept;

@@ -6,6 +6,9 @@
 #include "parts.hpp"
 #include "pool.hpp"
 
+#include <new>
+#include <stdexcept>
+
 namespace python {
 
 namespace {
@@ -34,7 +37,7 @@ class Embedder {
   using Forks = Pool<dispatch::Embedder>;
 
  public:
-  Embedder(const std::string& path, const std::string& arithmetic, std::optional<int> threads, int batch) {
+  Embedder(const nb::bytes& path, const std::string& arithmetic, std::optional<int> threads, int batch) {
     facenet::EmbedderOptions options;
     options.threads = threads_ = threads_of(threads);
     options.batch = batch_ = batch;
@@ -44,16 +47,7 @@ class Embedder {
       raise("invalid_argument", "arithmetic: \"" + arithmetic + "\" is not known: give \"float\" or \"int8\".");
     auto first = std::make_unique<Fork<dispatch::Embedder>>();
     options.cancel = &first->cancel;
-    Status status;
-    {
-      const Unlocked others_run;
-      auto loaded = dispatch::Embedder::load(path.c_str(), options);
-      if (loaded)
-        first->engine = std::move(*loaded);
-      else
-        status = loaded.status();
-    }
-    check(status);
+    first->engine = unlocked([&] { return dispatch::Embedder::load(path.c_str(), options); });
     info_ = first->engine.info();
     dim_ = first->engine.dim();
     const int threads_each = threads_, batch_each = batch_;
@@ -116,23 +110,16 @@ class Embedder {
   int threads() const { return threads_; }
   nb::dict info() const {
     namespace words = facenet::detail;
-    nb::dict d;
-    d["architecture"] = info_.architecture;
-    d["embedding_dim"] = info_.embedding_dim;
-    d["input_size"] = info_.image_size;
-    d["trained"] = info_.trained;
+    nb::dict d = described(info_, words::normalise_words[static_cast<int>(info_.normalise)],
+                           words::crop_words[static_cast<int>(info_.crop)]);
     d["threshold"] = info_.threshold;
     d["threshold_source"] = info_.threshold_source;
-    d["digest"] = info_.digest;
     d["dataset"] = info_.dataset;
     d["source"] = info_.source;
     d["licence"] = info_.licence;
     d["assumed"] = info_.assumed;
-    d["normalise"] = words::normalise_words[static_cast<int>(info_.normalise)];
     d["channel_order"] = words::channel_order_words[static_cast<int>(info_.channel_order)];
     d["scaling"] = words::scaling_words[static_cast<int>(info_.scaling)];
-    d["crop"] = words::crop_words[static_cast<int>(info_.crop)];
-    d["margin"] = info_.margin;
     return d;
   }
 
@@ -168,7 +155,7 @@ class Detector {
   using Forks = Pool<dispatch::Detector>;
 
  public:
-  Detector(const std::string& path, int min_face, std::tuple<float, float, float> thresholds, double factor,
+  Detector(const nb::bytes& path, int min_face, std::tuple<float, float, float> thresholds, double factor,
            std::optional<int> threads, int max_faces, const std::string& selection) {
     facenet::DetectorOptions options;
     options.min_face = min_face;
@@ -179,16 +166,7 @@ class Detector {
     options.threads = threads_ = threads_of(threads);
     auto first = std::make_unique<Fork<dispatch::Detector>>();
     options.cancel = &first->cancel;
-    Status status;
-    {
-      const Unlocked others_run;
-      auto loaded = dispatch::Detector::load(path.c_str(), options);
-      if (loaded)
-        first->engine = std::move(*loaded);
-      else
-        status = loaded.status();
-    }
-    check(status);
+    first->engine = unlocked([&] { return dispatch::Detector::load(path.c_str(), options); });
     digest_ = first->engine.digest();
     forks_ = std::make_shared<Forks>(std::move(first), callers(threads_),
                                      [options](const Fork<dispatch::Detector>& one, Fork<dispatch::Detector>& another) {
@@ -238,38 +216,17 @@ class Detector {
 
 // ---- pictures -------------------------------------------------------------------------------------------------------
 
-Array<std::uint8_t> read_image(const std::string& path) {
-  Image image;
-  Status status;
-  {
-    const Unlocked others_run;
-    auto read = facenet::read_image(path.c_str());
-    if (read)
-      image = std::move(*read);
-    else
-      status = read.status();
-  }
-  check(status);
-  return array_of(std::move(image));
+Array<std::uint8_t> read_image(const nb::bytes& path) {
+  return array_of(unlocked([&] { return facenet::read_image(path.c_str()); }));
 }
 
 Array<std::uint8_t> decode_image(nb::handle file) {
   const View view(file);
   if (PyBuffer_IsContiguous(&*view, 'C') == 0)
     raise("invalid_argument", "the picture's bytes have gaps: give bytes or a contiguous buffer.");
-  Image image;
-  Status status;
-  {
-    const Unlocked others_run;
-    auto read =
-        facenet::decode_image({static_cast<const std::uint8_t*>(view->buf), static_cast<std::size_t>(view->len)});
-    if (read)
-      image = std::move(*read);
-    else
-      status = read.status();
-  }
-  check(status);
-  return array_of(std::move(image));
+  const Span<const std::uint8_t> bytes(static_cast<const std::uint8_t*>(view->buf),
+                                       static_cast<std::size_t>(view->len));
+  return array_of(unlocked([&] { return facenet::decode_image(bytes); }));
 }
 
 template <class F>
@@ -307,18 +264,7 @@ Array<std::uint8_t> crop_of(nb::handle array, Box box, std::optional<Landmarks> 
   } else if (wanted.crop == facenet::Crop::five_point) {
     raise("invalid_argument", "this embedder's crop follows the five landmarks: give a Face, not only its box.");
   }
-  Image crop;
-  Status status;
-  {
-    const Unlocked others_run;
-    auto made = facenet::crop_face(pictures.views()[0], face, wanted);
-    if (made)
-      crop = std::move(*made);
-    else
-      status = made.status();
-  }
-  check(status);
-  return array_of(std::move(crop));
+  return array_of(unlocked([&] { return facenet::crop_face(pictures.views()[0], face, wanted); }));
 }
 
 }  // namespace python
@@ -327,10 +273,20 @@ NB_MODULE(_engine, m) {
   using namespace python;
   if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0)
     throw nb::import_error("facenet: sub-interpreters are not supported: import it in the main interpreter.");
+  watch_forks();
+  nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const std::bad_alloc&) {
+      set_error("out_of_memory", "there is not enough memory for this: give less at a time.");
+    } catch (const std::length_error&) {
+      set_error("out_of_memory", "there is not enough memory for this: give less at a time.");
+    }
+  });
   nb::set_leak_warnings(false);  // a daemon thread that is in a call when the interpreter ends keeps what it holds
 
   nb::class_<Embedder>(m, "Embedder")
-      .def(nb::init<const std::string&, const std::string&, std::optional<int>, int>())
+      .def(nb::init<const nb::bytes&, const std::string&, std::optional<int>, int>())
       .def("embed", &Embedder::embed, nb::arg("images").none(), nb::arg("channels"))
       .def("embed_nhwc", &Embedder::embed_nhwc, nb::arg("pixels").none())
       .def("crop", &Embedder::crop, nb::arg("picture").none(), nb::arg("box"), nb::arg("landmarks").none(),
@@ -342,7 +298,7 @@ NB_MODULE(_engine, m) {
       .def_prop_ro("threads", &Embedder::threads)
       .def_prop_ro("info", &Embedder::info);
   nb::class_<Detector>(m, "Detector")
-      .def(nb::init<const std::string&, int, std::tuple<float, float, float>, double, std::optional<int>, int,
+      .def(nb::init<const nb::bytes&, int, std::tuple<float, float, float>, double, std::optional<int>, int,
                     const std::string&>())
       .def("detect", &Detector::detect, nb::arg("image").none(), nb::arg("channels"))
       .def("close", &Detector::close)
@@ -376,6 +332,7 @@ NB_MODULE(_engine, m) {
 #if defined(FACENET_PYTHON_GALLERIES)
   define_gallery(m);
 #endif
+  m.def("check_channels", [](std::string_view word) { (void)channel_order(word); });
   m.def("isa", [] { return std::string(value(dispatch::isa())); });
   m.def("keep_threads_away", &keep_threads_away);
   m.attr("version") = facenet::version;

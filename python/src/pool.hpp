@@ -31,19 +31,14 @@ class Pool {
 
   /// `make` makes another fork of the first.
   Pool(std::unique_ptr<One> first, int most, std::function<Status(const One& first, One& another)> make)
-      : make_(std::move(make)), most_(most), now_(new State) {
-    first_ = first.get();
+      : make_(std::move(make)), first_(first.get()), most_(most), now_(new State(most)) {
     now_->all.push_back(std::move(first));
     now_->idle.push_back(first_);
+    now_->made = 1;
   }
   ~Pool() {
-    if (now_->pid != getpid()) {  // a lock in it may be held for ever
-      (void)now_.release();
-      return;
-    }
+    if (now_->pid != getpid()) (void)now_.release();  // a lock in it may be held for ever
   }
-
-  One& first() noexcept { return *first_; }
 
   /// Calls f(fork) without the interpreter's lock. Where Ctrl-C cancels it and Python's handler returns, it is done
   /// again.
@@ -70,16 +65,22 @@ class Pool {
 
  private:
   struct State {
+    explicit State(int most) {
+      all.reserve(static_cast<std::size_t>(most));
+      idle.reserve(static_cast<std::size_t>(most));
+    }
     std::mutex mutex;
     std::condition_variable given;
     std::vector<std::unique_ptr<One>> all;
-    std::vector<One*> idle;
+    std::vector<One*> idle;  // give() must not fail: its room is there from the start
+    int made = 0;            // of all, and of those that are being made
     pid_t pid = getpid();
   };
 
   One& take() {
     if (now_->pid != getpid()) adopt();
     for (;;) {
+      bool room = false;
       {
         const std::lock_guard<std::mutex> lock(now_->mutex);
         if (!now_->idle.empty()) {
@@ -87,13 +88,10 @@ class Pool {
           now_->idle.pop_back();
           return *one;
         }
-        if (static_cast<int>(now_->all.size()) < most_) {
-          auto another = std::make_unique<One>();
-          check(make_(*first_, *another));
-          now_->all.push_back(std::move(another));
-          return *now_->all.back();
-        }
+        room = now_->made < most_;
+        if (room) ++now_->made;
       }
+      if (room) return another();
       {
         const Unlocked others_run;
         std::unique_lock<std::mutex> lock(now_->mutex);
@@ -101,6 +99,24 @@ class Pool {
       }
       if (PyErr_CheckSignals() != 0) throw nb::python_error();
     }
+  }
+  /// Makes one more, for which there is room. An error runs Python, in which another thread may come here and wait for
+  /// the mutex: so it is not held.
+  One& another() {
+    struct Room {
+      State* state;
+      ~Room() {
+        if (state == nullptr) return;
+        const std::lock_guard<std::mutex> lock(state->mutex);
+        --state->made;
+      }
+    } unused{now_.get()};
+    auto one = std::make_unique<One>();
+    unlocked([&] { return make_(*first_, *one); });
+    const std::lock_guard<std::mutex> lock(now_->mutex);
+    now_->all.push_back(std::move(one));
+    unused.state = nullptr;
+    return *now_->all.back();
   }
   void give(One& one) {
     {
@@ -110,10 +126,10 @@ class Pool {
     now_->given.notify_one();
   }
   void adopt() {
-    auto mine = std::make_unique<State>();
+    auto mine = std::make_unique<State>(most_);
     std::unique_ptr<State> parents = std::move(now_);
-    mine->idle = parents->idle;
-    mine->all.reserve(parents->all.size());
+    mine->idle.assign(parents->idle.begin(), parents->idle.end());
+    mine->made = static_cast<int>(mine->idle.size());
     for (auto& one : parents->all) {
       bool idle = false;
       for (One* other : mine->idle) idle = idle || other == one.get();

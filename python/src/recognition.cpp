@@ -38,14 +38,12 @@ Array<std::int32_t> cluster(nb::handle embeddings, double threshold, const std::
   const int dim = static_cast<int>(rows.dim);
   if (method != "whispers" && method != "dbscan" && method != "average")
     raise("invalid_argument", "method: \"" + method + "\" is not known: give \"whispers\", \"dbscan\" or \"average\".");
-  Status status;
-  if (rows.rows != 0) {
-    const Unlocked others_run;
-    status = method == "whispers" ? facenet::chinese_whispers(rows.floats(), dim, options, iterations, seed, out)
-             : method == "dbscan" ? facenet::dbscan(rows.floats(), dim, options, min_samples, out)
-                                  : facenet::average_link(rows.floats(), dim, options, out);
-  }
-  check(status);
+  if (rows.rows != 0)
+    unlocked([&]() -> Status {
+      if (method == "whispers") return facenet::chinese_whispers(rows.floats(), dim, options, iterations, seed, out);
+      if (method == "dbscan") return facenet::dbscan(rows.floats(), dim, options, min_samples, out);
+      return facenet::average_link(rows.floats(), dim, options, out);
+    });
   return owned<std::int32_t>(std::move(labels), {rows.rows});
 }
 
@@ -56,35 +54,43 @@ nb::dict evaluate(nb::handle distances, nb::handle same, double far, std::option
   const View d(distances), s(same);
   const auto values = values_of<double>(d, 'd', "distances");
   const auto flags = values_of<std::uint8_t>(s, 'B', "same");
+  if (!(far >= 0 && far <= 1)) raise("invalid_argument", "far: a false accept rate lies between 0 and 1.");
   facenet::Comparisons all;
   facenet::RocIntervals intervals{};
   facenet::Buffer<facenet::RocPoint> roc;
-  Status status;
-  {
-    const Unlocked others_run;
+  facenet::EqualErrorRate eer{};
+  facenet::TarAtFar tar{};
+  facenet::ErrorRates at{};
+  double auc = 0;
+  std::unique_ptr<double[]> points;
+  unlocked([&]() -> Status {
     auto made = facenet::Comparisons::make(values, flags);
-    if (made) {
-      all = std::move(*made);
-      auto points = all.roc();
-      if (points) roc = std::move(*points);
-      status = points.status();
-      if (points && replicates > 0) {
-        auto found = all.bootstrap(far, replicates, seed);
-        if (found) intervals = *found;
-        if (!found) status = found.status();
-      }
-    } else {
-      status = made.status();
+    if (!made) return made.status();
+    all = std::move(*made);
+    auto found = all.roc();
+    if (!found) return found.status();
+    roc = std::move(*found);
+    if (replicates > 0) {
+      auto resampled = all.bootstrap(far, replicates, seed);
+      if (!resampled) return resampled.status();
+      intervals = *resampled;
     }
-  }
-  check(status);
-  if (!(far >= 0 && far <= 1)) raise("invalid_argument", "far: a false accept rate lies between 0 and 1.");
+    auc = all.auc();
+    eer = all.eer();
+    tar = all.tar_at(far);
+    if (threshold) at = all.at(*threshold);
+    points.reset(new double[3 * roc.size() + 1]);
+    for (std::size_t i = 0; i < roc.size(); ++i) {
+      points[3 * i] = roc[i].fpr;
+      points[3 * i + 1] = roc[i].tpr;
+      points[3 * i + 2] = roc[i].threshold;
+    }
+    return {};
+  });
   nb::dict out;
-  const facenet::EqualErrorRate eer = all.eer();
-  const facenet::TarAtFar tar = all.tar_at(far);
   out["genuine"] = all.genuine();
   out["impostors"] = all.impostors();
-  out["auc"] = all.auc();
+  out["auc"] = auc;
   out["eer"] = eer.rate;
   out["eer_threshold"] = eer.threshold;
   out["far"] = tar.far;
@@ -98,7 +104,6 @@ nb::dict evaluate(nb::handle distances, nb::handle same, double far, std::option
     out["tar_interval"] = pair_of(intervals.tar);
   }
   if (threshold) {
-    const facenet::ErrorRates at = all.at(*threshold);
     nb::dict rates;
     rates["threshold"] = *threshold;
     rates["far"] = at.far;
@@ -109,12 +114,6 @@ nb::dict evaluate(nb::handle distances, nb::handle same, double far, std::option
     rates["false_rejects"] = at.false_rejects;
     out["at_threshold"] = rates;
   }
-  std::unique_ptr<double[]> points(new double[3 * roc.size() + 1]);
-  for (std::size_t i = 0; i < roc.size(); ++i) {
-    points[3 * i] = roc[i].fpr;
-    points[3 * i + 1] = roc[i].tpr;
-    points[3 * i + 2] = roc[i].threshold;
-  }
   const std::size_t count = roc.size();
   out["roc"] = owned<double>(std::move(points), {count, 3});
   return out;
@@ -124,9 +123,11 @@ nb::dict accuracy(nb::handle distances, nb::handle same, int folds) {
   const View d(distances), s(same);
   const auto values = values_of<double>(d, 'd', "distances");
   const auto flags = values_of<std::uint8_t>(s, 'B', "same");
-  std::vector<int> fold(values.size());
-  facenet::contiguous_folds(folds, {fold.data(), fold.size()});
-  const auto found = value(facenet::fold_accuracies(values, flags, {fold.data(), fold.size()}, folds));
+  const auto found = unlocked([&] {
+    std::vector<int> fold(values.size());
+    facenet::contiguous_folds(folds, {fold.data(), fold.size()});
+    return facenet::fold_accuracies(values, flags, {fold.data(), fold.size()}, folds);
+  });
   nb::list all;
   for (const facenet::Fold& f : found.folds) all.append(f.accuracy);
   nb::dict out;
@@ -139,7 +140,7 @@ nb::dict accuracy(nb::handle distances, nb::handle same, int folds) {
 nb::dict calibrate(nb::handle distances, double far) {
   const View d(distances);
   const auto values = values_of<double>(d, 'd', "impostor_distances");
-  const auto choice = value(facenet::choose_threshold(values, far));
+  const auto choice = unlocked([&] { return facenet::choose_threshold(values, far); });
   nb::dict out;
   out["threshold"] = choice.threshold;
   out["far"] = far;

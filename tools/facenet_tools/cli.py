@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import re
 import signal
 import sys
-from typing import Callable
+from typing import Callable, Iterable
 
 
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # but the line feed, which lists have
+
+
+PROGRAM = ""  # what calls the tools, where that is no program of theirs: the Python package
+
+
+def program() -> str:
+    """The name in front of what is said on stderr."""
+    return PROGRAM or "convert_weights.py"
+
+
+def as_called(text: str) -> str:
+    """A sentence with the converter as the user calls it: the package has no tools/convert_weights.py."""
+    return re.sub(r"(tools/)?convert_weights\.py", "python -m facenet.convert", text) if PROGRAM else text
 
 
 class ToolError(Exception):
@@ -44,7 +58,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except ToolError as error:
-        print(f"{name}: {_CONTROL.sub('?', str(error))}", file=sys.stderr)
+        print(f"{name}: {_CONTROL.sub('?', as_called(str(error)))}", file=sys.stderr)
         sys.exit(2)
     except MemoryError:
         print(f"{name}: there is not enough memory for this; close other programs, or use a machine with more.", file=sys.stderr)
@@ -67,6 +81,19 @@ def decoded(data: bytes, path: str | pathlib.Path, remedy: str, first: int = 1) 
         line = first + data.count(b"\n", 0, error.start)
         other = " (it looks like UTF-16)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise ToolError(f"{path}: line {line} is not UTF-8{other}; {remedy}") from error
+
+
+def sha256_of(paths: Iterable[str | os.PathLike[str]]) -> str:
+    """Of the files one behind the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise ToolError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from error
+    return digest.hexdigest()
 
 
 def check_output(path: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import importlib.util
 import itertools
 import json
@@ -16,6 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, BinaryIO, Iterator
 
+from facenet_tools import cli
 from facenet_tools.cli import ToolError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _locked(part: pathlib.Path, name: str) -> Iterator[BinaryIO]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            print(f"convert_weights.py: another process downloads {name}; waiting for it.", file=sys.stderr)
+            print(f"{cli.program()}: another process downloads {name}; waiting for it.", file=sys.stderr)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file
 
@@ -99,7 +99,7 @@ class _Transfer:
             try:
                 self._transfer()
             except KeyboardInterrupt:
-                print(f"convert_weights.py: {self.name}: stopped{self._kept()}", file=sys.stderr)
+                print(f"{cli.program()}: {self.name}: stopped{self._kept()}", file=sys.stderr)
                 raise
         self._compare()
         os.fsync(self.file.fileno())
@@ -203,14 +203,11 @@ class _Transfer:
     def _compare(self) -> None:
         if self.wanted.sha256 is None:
             return
-        self.file.seek(0)
-        digest = hashlib.sha256()
-        while block := self.file.read(1 << 20):
-            digest.update(block)
-        if digest.hexdigest() != self.wanted.sha256:
+        digest = cli.sha256_of([self.file.name])
+        if digest != self.wanted.sha256:
             self._restart()
             raise ToolError(
-                f"{self.name}: what was downloaded has the SHA-256 {digest.hexdigest()}, not the checkpoint's: it was damaged or "
+                f"{self.name}: what was downloaded has the SHA-256 {digest}, not the checkpoint's: it was damaged or "
                 "replaced on the way, and is removed; try again, or fetch it from elsewhere."
             )
 
@@ -228,7 +225,7 @@ class _Transfer:
     def _wait(self, seconds: float, why: str) -> None:
         if self.deadline is not None and time.monotonic() + seconds > self.deadline:
             raise ToolError(f"{self.name}: the time for the download is over ({why}){self._kept()}")
-        print(f"convert_weights.py: {self.name}: {why}; again in {seconds:g} s.", file=sys.stderr)
+        print(f"{cli.program()}: {self.name}: {why}; again in {seconds:g} s.", file=sys.stderr)
         time.sleep(seconds)
 
 

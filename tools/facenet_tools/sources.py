@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import pathlib
 import re
 import sys
@@ -11,7 +10,7 @@ import sys
 import numpy as np
 import torch
 
-from facenet_tools import checkpoint, keras_files, onnx_files, rounding, safetensors_writer, strangers, tensorflow_files
+from facenet_tools import checkpoint, cli, keras_files, onnx_files, rounding, safetensors_writer, strangers, tensorflow_files
 from facenet_tools.checkpoint import StateDict
 from facenet_tools.cli import ToolError
 
@@ -140,7 +139,7 @@ def read(
     if kind == "tensorflow":
         path = tensorflow_files.checkpoint_prefix(path)
     files = {"tensorflow": tensorflow_files.parts, "onnx": onnx_files.parts}.get(kind, lambda path: [pathlib.Path(path)])
-    digest = sha256_of(files(path))
+    digest = cli.sha256_of(files(path))
     if expected_sha256 not in (None, digest):
         raise ToolError(f"{path}: its SHA-256 is {digest}, not the expected one: this is another file, or a forged one.")
     if (averaged or entry is not None) and kind not in ("pytorch", "safetensors"):
@@ -199,19 +198,6 @@ def from_state(state: StateDict, path: str, digest: str, known: dict[str, str] |
     real, dim = checkpoint.check(state, path)
     dataset = _dataset(path) if trained else "synthetic"
     return Source(path, digest, real, dim, trained, {**FACENET_PYTORCH, "dataset": dataset, **known})
-
-
-def sha256_of(paths: list[pathlib.Path]) -> str:
-    """Of the files one behind the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            with open(path, "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        except OSError as error:
-            raise ToolError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from error
-    return digest.hexdigest()
 
 
 def _dataset(path: str) -> str:

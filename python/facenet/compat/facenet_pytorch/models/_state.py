@@ -9,12 +9,14 @@ from typing import Any, Iterator, Mapping
 import numpy as np
 
 from facenet import _tools
+from facenet._errors import error
 from facenet.compat.facenet_pytorch import _backend
 from facenet.compat.facenet_pytorch._backend import StateError
 
 DIM = 512
 _SOURCE = "facenet-pytorch state_dict"
 _ONES = 16  # outputs that are 1 whatever the picture: from them follows what normalising divided by. 16: a panel of the kernels
+COUNTER = "num_batches_tracked"  # of a batch norm, which only training uses: no state_dict needs it
 Shape = tuple[int, ...]
 
 
@@ -83,7 +85,7 @@ def random(classes: int | None) -> dict[str, Any]:
     out: dict[str, Any] = {}
     fan_in = 1
     for name, shape in shapes(classes).items():
-        if name.endswith("num_batches_tracked"):
+        if name.endswith(COUNTER):
             out[name] = np.zeros((), np.int64)
         elif ".bn." in name or name.startswith("last_bn."):
             out[name] = np.full(shape, name.endswith((".weight", ".running_var")), np.float32)
@@ -103,34 +105,55 @@ def random_logits(classes: int) -> dict[str, Any]:
 def array(value: Any) -> Any:
     """A tensor or array of a state_dict as an array of its own."""
     if _backend.is_tensor(value):
-        value = value.detach().cpu().numpy()
-    value = np.asarray(value)
-    return np.array(value, np.int64 if value.dtype.kind in "iu" and value.ndim == 0 else np.float32)
+        value = value.detach().cpu()
+        value = (value.float() if value.is_floating_point() else value).numpy()  # NumPy has no bfloat16
+    try:
+        value = np.asarray(value)
+        return np.array(value, np.int64 if value.dtype.kind in "iu" and value.ndim == 0 else np.float32)
+    except (TypeError, ValueError) as e:
+        raise StateError(f"a state_dict holds what is no array of numbers ({type(value).__name__}); give tensors or arrays.") from e
 
 
 def read(path: str) -> dict[str, Any]:
     """The arrays of a .pt file, or of a safetensors file that is a plain state_dict."""
     if not path.endswith(".safetensors"):
-        pickled, public = _tools.module("pickled"), _tools.module("public_checkpoints")
-        values = dict(_tools.call(public.arrays, path))
-        tree = pickled.load(path)
-        values |= {name: tree[name].array() for name in ("logits.weight", "logits.bias") if name in tree}
-        return values
+        return dict(_tools.call(_tools.module("public_checkpoints").arrays, path, True))
+    try:
+        return _of_safetensors(path)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
+        if isinstance(e, StateError):
+            raise
+        raise StateError(f"{path}: this is no safetensors file, or it is damaged; give the checkpoint itself.") from e
+    except OSError as e:
+        raise error("not_found" if isinstance(e, FileNotFoundError) else "io_error", f"{path}: cannot be read ({e.strerror}); check the path.") from e
+
+
+_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "U8": "u1", "I64": "<i8"}
+
+
+def _of_safetensors(path: str) -> dict[str, Any]:
     import json
 
+    out: dict[str, Any] = {}
     with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        length = int.from_bytes(file.read(8), "little")
+        if length > os.stat(path).st_size:
+            raise ValueError(length)
+        header = json.loads(file.read(length))
         start = file.tell()
         header.pop("__metadata__", None)
-        types = {"F32": np.float32, "F16": np.float16, "U8": np.uint8, "I64": np.int64}
-        if not set(dict(_names())) - {name for name in dict(_names()) if name.endswith("tracked")} <= set(header):
+        if not {name for name in shapes(None) if not name.endswith(COUNTER)} <= set(header):
             raise StateError(f"{path}: a converted file has its batch norms folded and is no state_dict any more; give the checkpoint itself.")
-        out: dict[str, Any] = {}
         for name, entry in header.items():
-            if entry["dtype"] in types:
-                begin, end = entry["data_offsets"]
-                file.seek(start + begin)
-                out[name] = np.frombuffer(file.read(end - begin), types[entry["dtype"]]).reshape(entry["shape"])
+            kind = entry["dtype"]
+            if kind not in _TYPES:
+                continue
+            begin, end = entry["data_offsets"]
+            file.seek(start + begin)
+            values = np.frombuffer(file.read(end - begin), _TYPES[kind]).reshape(entry["shape"])
+            if kind == "BF16":  # the upper half of a float32
+                values = (values.astype(np.uint32) << 16).view(np.float32)
+            out[name] = values if kind in ("U8", "I64") else values.astype(np.float32)
     return out
 
 
@@ -139,7 +162,7 @@ def embedder_of(state: Mapping[str, Any], raw: bool, make: Any) -> Any:
     values = {
         name: np.ascontiguousarray(value)
         for name, value in state.items()
-        if not name.startswith("logits.") and not name.endswith("num_batches_tracked")
+        if not name.startswith("logits.") and not name.endswith(COUNTER)
     }
     if raw:
         for name, fill in (("last_linear.weight", 0), ("last_bn.weight", 1), ("last_bn.bias", 1), ("last_bn.running_mean", 0), ("last_bn.running_var", 1)):

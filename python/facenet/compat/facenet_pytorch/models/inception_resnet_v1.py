@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 from typing import Any, Iterator, Mapping, NamedTuple
 
 import numpy as np
 
-from facenet import _downloads, _tools
-from facenet._errors import FacenetOSError
+from facenet import _downloads, _files, _tools
 from facenet._objects import Embedder
 from facenet.compat.facenet_pytorch import _backend
 from facenet.compat.facenet_pytorch._backend import InputError, StateError, TrainingError
@@ -68,9 +68,9 @@ class InceptionResnetV1(_backend.Module):
             self._checkpoint = _tools.call(_tools.module("public_checkpoints").download, name)
             self._path = _converted(str(self._checkpoint), name)
         elif name.endswith(".safetensors"):
-            self._path = name
+            self._path = _files.absolute(name)
         elif os.path.exists(name):
-            self._checkpoint = name
+            self._checkpoint = _files.absolute(name)
         else:
             raise StateError(
                 f'pretrained: Pretrained models only exist for "vggface2" and "casia-webface", and there is no file {name}; '
@@ -90,7 +90,7 @@ class InceptionResnetV1(_backend.Module):
             source = self._checkpoint or self._path
             values = _state.random(None) if source is None else _state.read(source)
             for name in _state.shapes(None):
-                if name not in values and name.endswith("num_batches_tracked"):
+                if name not in values and name.endswith(_state.COUNTER):
                     values[name] = np.zeros((), np.int64)
             logits: dict[str, Any] = {name: values.pop(name) for name in ("logits.weight", "logits.bias") if name in values}
             if logits and self._logits is None:
@@ -105,11 +105,18 @@ class InceptionResnetV1(_backend.Module):
             self._embedders[raw] = made
         return made
 
-    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """The weights by facenet-pytorch's names, as tensors where PyTorch is installed. They are copies."""
+    def state_dict(self, *arguments: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """The weights by facenet-pytorch's names, as tensors where PyTorch is installed. They are copies, whatever keep_vars is."""
+        if arguments:  # by position, as older scripts call it
+            destination, prefix = arguments[0], arguments[1] if len(arguments) > 1 else prefix
+        if destination is None:
+            destination = collections.OrderedDict()
         values = {**self._state(), **(self._logits or {})}
-        order = [name for name in _state.shapes(self._classes()) if name in values]
-        return {name: _backend.tensor(np.array(values[name])) if np.ndim(values[name]) else _scalar(values[name]) for name in order}
+        for name in _state.shapes(self._classes()):
+            if name in values:
+                value = values[name]
+                destination[prefix + name] = _backend.tensor(np.array(value)) if np.ndim(value) else _scalar(value)
+        return destination
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, **_: Any) -> Any:
         """Takes weights by facenet-pytorch's names; wrong names and shapes are a RuntimeError, as PyTorch has it."""
@@ -117,7 +124,7 @@ class InceptionResnetV1(_backend.Module):
             self._state()  # it may have logits
         wanted = _state.shapes(self._classes())
         given = {name: value for name, value in state_dict.items() if name != "facenet_untrained"}
-        missing = [name for name in wanted if name not in given]
+        missing = [name for name in wanted if name not in given and not name.endswith(_state.COUNTER)]
         unexpected = [name for name in given if name not in wanted]
         problems: list[str] = []
         if strict and unexpected:
@@ -138,6 +145,9 @@ class InceptionResnetV1(_backend.Module):
             values["facenet_untrained"] = np.zeros(1, np.uint8)
         else:
             values.pop("facenet_untrained", None)
+        for name in wanted:
+            if name.endswith(_state.COUNTER):
+                values.setdefault(name, np.zeros((), np.int64))
         self._values, self._logits = values, logits or None
         self._path = self._checkpoint = None
         self._embedders = {}
@@ -146,6 +156,19 @@ class InceptionResnetV1(_backend.Module):
         from torch.nn.modules.module import _IncompatibleKeys
 
         return _IncompatibleKeys(missing, unexpected)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, _metadata: Any, strict: bool, missing: list[str], unexpected: list[str], errors: list[str]
+    ) -> None:
+        """What PyTorch calls where the network is a part of another one, whose state_dict is loaded."""
+        mine = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
+        try:
+            keys = self.load_state_dict(mine, strict=False)
+        except StateError as e:
+            errors.append(str(e))
+            return
+        missing += [prefix + name for name in keys.missing_keys]
+        unexpected += [prefix + name for name in keys.unexpected_keys] if strict else []
 
     def named_parameters(self, *_: Any, **__: Any) -> Iterator[tuple[str, Any]]:
         """Copies of the weights. They may be counted and saved, and not trained."""
@@ -193,14 +216,18 @@ class InceptionResnetV1(_backend.Module):
 
     def __reduce__(self) -> Any:
         """By the path of the weights; what load_state_dict() brought travels along."""
-        kept = None if self._path or self._checkpoint else self._values
-        return _made_again, (type(self), self.pretrained, self.classify, self.num_classes, self.device, kept, self._logits, self.training, self._trains)
+        source = self.pretrained if self.pretrained in _CLASSES else self._checkpoint or self._path
+        kept = None if self._path or self._checkpoint else self._state()  # a network that nobody trained has weights too
+        options = {"pretrained": self.pretrained, "classify": self.classify, "num_classes": self.num_classes, "dropout_prob": self.dropout_prob}
+        options |= {"training": self.training, "_logits": self._logits, "_trains": self._trains}
+        return _made_again, (type(self), source if kept is None else None, self.device, kept, options)
 
 
-def _made_again(kind: Any, pretrained: Any, classify: bool, classes: Any, device: Any, values: Any, logits: Any, training: bool, trains: bool) -> Any:
-    made = kind(pretrained if values is None else None, False, None, device=device)
-    made.pretrained, made.classify, made.num_classes = pretrained, classify, classes
-    made._values, made._logits, made.training, made._trains = values, logits, training, trains
+def _made_again(kind: Any, source: Any, device: Any, values: Any, options: dict[str, Any]) -> Any:
+    made = kind(source, device=device)
+    made._values = values
+    for name, value in options.items():
+        setattr(made, name, value)
     return made
 
 
@@ -211,15 +238,14 @@ def _scalar(value: Any) -> Any:
 def _converted(checkpoint: str, name: str) -> str | None:
     """The checkpoint as a weight file beside it, in PyTorch's cache; None where nothing can be written there."""
     target = pathlib.Path(checkpoint).with_suffix(".safetensors")
-    if target.exists() and target.stat().st_mtime >= pathlib.Path(checkpoint).stat().st_mtime:
-        return str(target)
+
+    def is_there() -> bool:
+        return target.exists() and target.stat().st_mtime >= os.stat(checkpoint).st_mtime
+
     try:
-        with _downloads._whole(target) as folder:  # pyright: ignore[reportPrivateUsage]
-            _tools.call(_downloads._convert, checkpoint, str(folder / target.name), name)  # pyright: ignore[reportPrivateUsage]
-            os.replace(folder / target.name, target)
-    except FacenetOSError:
+        return _downloads.made(target, lambda new: _downloads.plain(checkpoint, str(new), name), _downloads.loads, is_there)
+    except _downloads.UnwritableError:
         return None
-    return str(target)
 
 
 def get_torch_home() -> str:

@@ -66,7 +66,7 @@ class MTCNN(_backend.Module):
 
     def _detector(self) -> Detector:
         """The engine's detector, made anew where a script has set an attribute."""
-        if int(self.min_face_size) != self.min_face_size:
+        if not float(self.min_face_size).is_integer():
             raise InputError(f"min_face_size: {self.min_face_size} is no whole number of pixels; round it.")
         wanted = (int(self.min_face_size), tuple(map(float, self.thresholds)), float(self.factor))
         made = self._made
