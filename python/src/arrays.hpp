@@ -54,6 +54,23 @@ T unwrapped(T made) {
   return made;
 }
 
+/// f() without the interpreter's lock, where f looks at the flag `cancel`, which Ctrl-C sets. Where Python's handler
+/// returns, f is done again.
+template <class F>
+void interruptible(std::atomic<bool>& cancel, F&& f) {
+  for (;;) {
+    Status status;
+    {
+      const Interruptible watch(cancel);
+      const Unlocked others_run;
+      status = f();
+    }
+    cancel.store(false, std::memory_order_relaxed);
+    if (status.code() != Errc::cancelled) return check(status);
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+  }
+}
+
 /// f() without the interpreter's lock. What f throws, or a Status that it returns, becomes an exception of Python's
 /// when the lock is held again; a Result becomes its value, and whatever else f returns stays as it is.
 template <class F>

@@ -50,17 +50,7 @@ class Pool {
       One& one;
       ~Give() { pool.give(one); }
     } const at_end{*this, one};
-    for (;;) {
-      Status status;
-      {
-        const Interruptible watch(one.cancel);
-        const Unlocked others_run;
-        status = f(one.engine);
-      }
-      one.cancel.store(false, std::memory_order_relaxed);
-      if (status.code() != Errc::cancelled) return check(status);
-      if (PyErr_CheckSignals() != 0) throw nb::python_error();
-    }
+    interruptible(one.cancel, [&] { return f(one.engine); });
   }
 
  private:

@@ -38,8 +38,10 @@ Array<std::int32_t> cluster(nb::handle embeddings, double threshold, const std::
   const int dim = static_cast<int>(rows.dim);
   if (method != "whispers" && method != "dbscan" && method != "average")
     raise("invalid_argument", "method: \"" + method + "\" is not known: give \"whispers\", \"dbscan\" or \"average\".");
+  std::atomic<bool> cancel{false};
+  options.cancel = &cancel;
   if (rows.rows != 0)
-    unlocked([&]() -> Status {
+    interruptible(cancel, [&]() -> Status {
       if (method == "whispers") return facenet::chinese_whispers(rows.floats(), dim, options, iterations, seed, out);
       if (method == "dbscan") return facenet::dbscan(rows.floats(), dim, options, min_samples, out);
       return facenet::average_link(rows.floats(), dim, options, out);

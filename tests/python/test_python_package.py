@@ -477,6 +477,30 @@ def test_ctrl_c_ends_a_call(what, engine, converted, mtcnn_file):
     assert float(seconds) < 0.1 and handled == "handled" and (what == "detect" or int(count) == 12)
 
 
+INTERRUPTED_CLUSTERING = """
+import os, signal, threading, time
+import numpy as np, facenet
+embeddings = np.random.default_rng(1).normal(size=(100000, 128)).astype(np.float32)
+sent = []
+def interrupt():
+    time.sleep(0.3)
+    sent.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    facenet.cluster(embeddings, 0.5, threads=1)
+    print("it ended")
+except KeyboardInterrupt:
+    print(time.perf_counter() - sent[0])
+"""
+
+
+def test_ctrl_c_ends_clustering():
+    done = run_python(INTERRUPTED_CLUSTERING)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.1
+
+
 FORKED_IN_A_CALL = """
 import os, signal, sys, threading, time
 import numpy as np, facenet
