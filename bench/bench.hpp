@@ -38,7 +38,7 @@ inline std::size_t cold_bytes() {
 }
 
 /// Small random numbers from a generator that costs less than the memory it fills: weights, or (at 0 and above) the
-/// activations behind a ReLU.
+/// activations after a ReLU.
 inline void fill(float* p, std::size_t n, float low, float high) {
   std::uint32_t x = 0x9e3779b9u;
   for (std::size_t i = 0; i < n; ++i) {
@@ -58,7 +58,7 @@ inline void fill_weights(Span<float> weight, int outputs) {
   fill(weight.data(), weight.size(), -most, most);
 }
 
-/// The weights of all benchmarks: cold_bytes(), and behind them room for the largest layer's (mixed_7a's 256 -> 256 at
+/// The weights of all benchmarks: cold_bytes(), and after them room for the largest layer's (mixed_7a's 256 -> 256 at
 /// 36 points is 9.4 MB). What a weight is does not change the time, so nobody packs 64 MB of them.
 inline const float* weight_pool() {
   static const Buffer<float> pool =

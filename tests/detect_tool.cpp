@@ -2,8 +2,8 @@
 //
 //   detect W H           -> "ok N", then N * 15 floats: box, score, landmarks x0 y0 … x4 y4
 //   repeat W H N         detects N times, one time after the other: "ok N", then N doubles, seconds each
-//   extract W H S M      a box (4 floats behind the pixels) cut out: "ok N", then S * S * 3 bytes; M: margin
-//   align W H S          five landmarks (10 floats behind the pixels) to ArcFace's places: "ok N", then S * S * 3
+//   extract W H S M      a box (4 floats after the pixels) cut out: "ok N", then S * S * 3 bytes; M: margin
+//   align W H S          five landmarks (10 floats after the pixels) to ArcFace's places: "ok N", then S * S * 3
 //                        bytes and the matrix (4 doubles: a, b, tx, ty)
 //
 // Any error: "error CODE TEXT". Arguments: the weight file, threads, and options as name=value.

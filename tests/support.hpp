@@ -77,7 +77,7 @@ inline double algorithm_growth(ConvAlgorithm a) {
   });
 }
 
-/// OIHW weights and biases (behind them slopes) of every weighted operator.
+/// OIHW weights and biases (after them slopes) of every weighted operator.
 struct Parameters {
   std::vector<std::vector<float>> weight, bias;
   Parameters(const Network& n, unsigned seed) : weight(z(n.size())), bias(z(n.size())) {

@@ -113,14 +113,14 @@ TEST_CASE("JPEG: every block of every restart segment must be there, and the err
   CHECK(scan(head + blocks(32) + rst(0) + blocks(32) + eoi()) == Errc::corrupt);
 }
 
-TEST_CASE("JPEG: data behind the last block is surplus where the end marker follows, else the file was cut") {
+TEST_CASE("JPEG: data after the last block is surplus where the end marker follows, else the file was cut") {
   const Data head = soi() + tables() + sof(64, 64) + sos();
   for (const Data& junk :
        {Data("a"), Data(5000, 0), bytes({0xFF, 0, 7}), bytes({0xFF, 0xD3}), bytes({0xFF, 0xFF, 0xFF})}) {
     CHECK(scan(head + blocks(64) + junk + eoi()) == Errc::ok);
     if (junk[0] != '\xFF') CHECK(scan(head + blocks(64) + junk) == Errc::truncated);
   }
-  // Zeros behind a last block that ends before them are padding (four bits of a byte; the rest is filled with ones).
+  // Zeros after a last block that ends before them are padding (four bits of a byte; the rest is filled with ones).
   const Data two = soi() + tables() + sof(16, 8) + sos() + bytes({0x0F});
   for (const int zeros : {1, 7, 8, 9, 5000}) {
     CHECK(scan(two + Data(static_cast<std::size_t>(zeros), 0)) == Errc::ok);
@@ -128,7 +128,7 @@ TEST_CASE("JPEG: data behind the last block is surplus where the end marker foll
   }
 }
 
-TEST_CASE("JPEG: behind a whole picture junk may look like any marker, and another frame may begin") {
+TEST_CASE("JPEG: after a whole picture junk may look like any marker, and another frame may begin") {
   const Data whole = soi() + tables() + sof(64, 64) + sos() + blocks(64);
   for (const Data& junk :
        {bytes({0xFF, 0xE1, 0, 0}), bytes({0xFF, 0xC0, 0, 3, 1}), bytes({0xFF, 0xDA, 0, 8, 1, 9, 9, 9}),

@@ -125,9 +125,12 @@ void check_conv(const Case& k, unsigned seed) {
   CHECK(stray == 0);
 }
 
+struct Pad {
+  int h, w;
+};
+
 template <class T>
-void check_winograd(int cin, int cout, int h, int w, int pad_h, int pad_w, int n, bool half, unsigned seed,
-                    bool prelu = false) {
+void check_winograd(int cin, int cout, int h, int w, Pad pad, int n, bool half, unsigned seed, bool prelu = false) {
   CAPTURE(cin);
   CAPTURE(cout);
   CAPTURE(h);
@@ -137,11 +140,11 @@ void check_winograd(int cin, int cout, int h, int w, int pad_h, int pad_w, int n
   using Y = typename T::Rows;
   using X = typename T::Columns;
   Random random(seed);
-  const int oh = (h + 2 * pad_h - Y::taps) / Y::stride + 1, ow = (w + 2 * pad_w - X::taps) / X::stride + 1;
+  const int oh = (h + 2 * pad.h - Y::taps) / Y::stride + 1, ow = (w + 2 * pad.w - X::taps) / X::stride + 1;
   const int pc = cin + simd::width, opc = cout + 3;
   std::vector<float> in(z(std::int64_t{n} * h * w * pc)), out(z(std::int64_t{n} * oh * ow * opc), untouched);
   random.fill(in);
-  // Each panel's biases, and behind them its slopes.
+  // Each panel's biases, and after them its slopes.
   const int stride = prelu ? 2 * simd::panel : simd::panel;
   std::vector<float> weight(z(std::int64_t{cout} * cin * Y::taps * X::taps)),
       packed_bias(z(kernels::panels(cout) * stride));
@@ -158,8 +161,8 @@ void check_winograd(int cin, int cout, int h, int w, int pad_h, int pad_w, int n
   g.bias_stride = stride;
   g.in = {in.data(), {h, w, cin}, n, pc, std::int64_t{w} * pc, std::int64_t{h} * w * pc};
   g.out = {out.data(), {oh, ow, cout}, n, opc, std::int64_t{ow} * opc, std::int64_t{oh} * ow * opc};
-  g.pad_h = pad_h;
-  g.pad_w = pad_w;
+  g.pad_h = pad.h;
+  g.pad_w = pad.w;
   const std::size_t size = z(std::int64_t{kernels::panels(cout)} * T::points * cin * simd::panel);
   std::vector<float> packed(size);
   std::vector<Half> packed_half(size);
@@ -199,7 +202,7 @@ void check_winograd(int cin, int cout, int h, int w, int pad_h, int pad_w, int n
       for (int x = 0; x < ow; ++x) {
         for (int c = 0; c < cout; ++c) {
           const auto s = reference::conv_at(g.in, i, weight.data(), bias.data(),
-                                            facenet::k(Y::taps, X::taps).stride(X::stride).pad(pad_h, pad_w), y, x, c);
+                                            facenet::k(Y::taps, X::taps).stride(X::stride).pad(pad.h, pad.w), y, x, c);
           const double got = static_cast<double>(out[z((std::int64_t{i} * oh * ow + y * ow + x) * opc + c)]);
           const double tolerance =
               growth * (half ? 0x1p-11 * s.magnitude : 0) + growth * sum_tolerance(terms, s.magnitude + cin);
@@ -272,22 +275,22 @@ TEST_CASE("Winograd: every form, ragged edges, padding, batches, half weights") 
   const int v = simd::width < 4 ? 4 : simd::width;
   for (bool half : {false, simd::half_in_memory})
     for (int size : {3, 4, 5, 8, 9, 17})
-      for (int pad : {0, 1}) check_winograd<kernels::F4x4_3x3>(2 * v, 3 * v, size + 2, size, pad, 1, 2, half, seed++);
+      for (int pad : {0, 1}) check_winograd<kernels::F4x4_3x3>(2 * v, 3 * v, size + 2, size, {pad, 1}, 2, half, seed++);
   for (int size : {1, 3, 8, 13}) {
-    check_winograd<kernels::F4_1x7>(2 * v, 3 * v, 3, size, 0, 3, 2, size == 8 && simd::half_in_memory, seed++);
-    check_winograd<kernels::F4_7x1>(2 * v, 3 * v, size, 3, 3, 0, 2, size == 8 && simd::half_in_memory, seed++);
+    check_winograd<kernels::F4_1x7>(2 * v, 3 * v, 3, size, {0, 3}, 2, size == 8 && simd::half_in_memory, seed++);
+    check_winograd<kernels::F4_7x1>(2 * v, 3 * v, size, 3, {3, 0}, 2, size == 8 && simd::half_in_memory, seed++);
   }
   for (int size : {3, 6, 8, 13, 17}) {
     const bool half = size == 8 && simd::half_in_memory;
-    check_winograd<kernels::F6x6_3x3>(2 * v, 3 * v, size + 2, size, 0, 1, 2, half, seed++);
+    check_winograd<kernels::F6x6_3x3>(2 * v, 3 * v, size + 2, size, {0, 1}, 2, half, seed++);
     for (int pad : {0, 1})
-      check_winograd<kernels::F3x3_stride_2>(2 * v, 3 * v, size + 3, size, 1, pad, 2, half, seed++);
+      check_winograd<kernels::F3x3_stride_2>(2 * v, 3 * v, size + 3, size, {1, pad}, 2, half, seed++);
   }
-  check_winograd<kernels::F4x4_3x3>(80, 192, 38, 38, 0, 0, 1, false, seed++);
-  check_winograd<kernels::F3x3_stride_2>(192, 64, 36, 36, 0, 0, 1, false, seed++);
+  check_winograd<kernels::F4x4_3x3>(80, 192, 38, 38, {0, 0}, 1, false, seed++);
+  check_winograd<kernels::F3x3_stride_2>(192, 64, 36, 36, {0, 0}, 1, false, seed++);
   for (bool half : {false, simd::half_in_memory})
-    check_winograd<kernels::F4x4_3x3>(2 * v, 3 * v, 9, 7, 1, 1, 2, half, seed++, true);
-  check_winograd<kernels::F4_1x7>(2 * v, 2 * simd::panel + v, 3, 9, 0, 3, 1, false, seed++, true);
+    check_winograd<kernels::F4x4_3x3>(2 * v, 3 * v, 9, 7, {1, 1}, 2, half, seed++, true);
+  check_winograd<kernels::F4_1x7>(2 * v, 2 * simd::panel + v, 3, 9, {0, 3}, 1, false, seed++, true);
 }
 
 TEST_CASE("pooling equals the reference: the largest exactly, the mean within its bound") {

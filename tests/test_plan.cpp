@@ -95,7 +95,7 @@ constexpr ConvAlgorithm every_algorithm[] = {ConvAlgorithm::automatic,
                                              ConvAlgorithm::winograd_6x6_3x3,
                                              ConvAlgorithm::winograd_3x3_stride_2};
 
-/// The operator alone, behind one that makes a residual's trunk.
+/// The operator alone, after one that makes a residual's trunk.
 Network alone(const Network& from, const Op& op) {
   Network n("alone", from[op.inputs[0]].out);
   const Ref x = n.input();

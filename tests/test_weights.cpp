@@ -231,7 +231,7 @@ TEST_CASE("an imported state_dict is folded in double") {
 }
 
 TEST_CASE(
-    "PReLU's slopes come behind the biases; a detector's file may hold what is not its own, and lie beside an "
+    "PReLU's slopes come after the biases; a detector's file may hold what is not its own, and lie beside an "
     "embedder's") {
   constexpr Network detector = [] {
     Network n("mtcnn.pnet", {6, 6, 3});
@@ -513,7 +513,7 @@ TEST_CASE("rule 2: the header is one JSON object in UTF-8, padded with spaces") 
     CAPTURE(bad);
     rejects(meta(bad), Errc::corrupt, "a string in the header has a bad escape", "a");
   }
-  // The header ends in the middle of one, so that nothing behind it may be looked at.
+  // The header ends in the middle of one, so that nothing after it may be looked at.
   for (const char* bad : {"\\", "\\u", "\\u12", "\\ud800", "\\ud800\\u", "\\ud800\\udc0"}) {
     CAPTURE(bad);
     const Status s = read(with_header(std::string("{\"__metadata__\":{\"a\":\"") + bad));

@@ -100,7 +100,7 @@ inline Pairs toy_metadata() {
 struct File {
   Pairs metadata;
   std::vector<Tensor> tensors;
-  std::size_t padding = 3;  // spaces behind the JSON
+  std::size_t padding = 3;  // spaces after the JSON
 
   std::string data() const {
     std::string s;

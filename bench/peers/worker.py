@@ -341,7 +341,7 @@ def peak_memory() -> int:
 def rounding(engine: Engine, job: dict) -> dict[str, float]:
     """What int8 does to embeddings of the faces of calibration: the worst cosine to float64, the worst change of a distance."""
     truth, batch = np.load(job["models"]["faces_reference"]), job["batch"]
-    images = np.load(job["models"]["faces"])[:len(truth)]  # behind them their mirror images
+    images = np.load(job["models"]["faces"])[:len(truth)]  # after them their mirror images
     made = []
     for first in range(0, len(images), batch):
         engine.show(images.take(range(first, first + batch), axis=0, mode="wrap"))

@@ -91,9 +91,9 @@ class Plan {
     return network_.empty() ? *reinterpret_cast<const Network*>(none) : net();
   }
   Shape input_shape() const noexcept { return network_.empty() ? Shape() : net()[0].out; }
-  /// Floats of one image's output: height, width and channels of the last operator.
   /// Whether it takes pixels as bytes alone, which its first layer multiplies as they are.
   bool takes_bytes() const noexcept { return quantisation_.bytes(0); }
+  /// Floats of one image's output: height, width and channels of the last operator.
   int output_size() const noexcept {
     return network_.empty() ? 0 : static_cast<int>(net()[net().size() - 1].out.size());
   }

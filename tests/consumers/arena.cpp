@@ -7,7 +7,7 @@
 
 extern "C" const unsigned char facenet_weights[];
 extern "C" const unsigned long long facenet_weights_size;
-extern "C" long allocations;  // count_malloc.cpp
+extern "C" long allocations;  // count_malloc.c
 
 namespace {
 

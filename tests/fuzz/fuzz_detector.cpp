@@ -85,7 +85,7 @@ std::vector<Detector>& detectors() {
   return all;
 }
 
-/// Reads the head of an input; zeros behind its end.
+/// Reads the head of an input; zeros after its end.
 class Head {
  public:
   Head(const std::uint8_t* data, std::size_t size) : at_(data), left_(size) {}

@@ -546,7 +546,7 @@ def test_no_handle_is_left_after_an_error(lib: c_header.Library) -> None:
 
 
 def test_structures_of_older_and_newer_versions(lib: c_header.Library, embedder: ctypes.c_void_p, weights: pathlib.Path) -> None:
-    """Older: shorter, with anything behind it. Newer: longer, and only if what is new is 0."""
+    """Older: shorter, with anything after it. Newer: longer, and only if what is new is 0."""
     kind = lib.structures["facenet_embedder_options"]
     older = lib.make("embedder_options", struct_size=kind.batch.offset, threads=1, batch=-7, reserved=9, arithmetic=55)
     handle = made(lib, "embedder_load", str(weights).encode(), byref(older), ...)

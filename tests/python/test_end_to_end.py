@@ -1,7 +1,7 @@
 """From a photograph's file to embeddings: the command against PIL, facenet-pytorch's MTCNN and InceptionResnetV1.
 
 From PNG both sides have the same pixels. From JPEG they have not: stb_image and libjpeg round differently. So the chain
-behind the decoder is compared on our decoder's pixels, and what the decoder changes is printed for itself.
+after the decoder is compared on our decoder's pixels, and what the decoder changes is printed for itself.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from facenet_tools import activations, checkpoint, davidsandberg, pictures, sources, tensorflow_files
 from facenet_tools.cli import ToolError
 
-# DESIGN's bound between PyTorch's float64 and whatever else computes on the same pixels, here the framework's float32.
+# The bound between PyTorch's float64 and whatever else computes on the same pixels, here the framework's float32.
 SAME = 3e-6
 
 _has_tensorflow = pytest.mark.skipif(

@@ -140,7 +140,7 @@ def test_goldens_are_of_the_weights_as_stored(made):
     values = networks.run(networks.inception_resnet_v1().ops, x, networks.in_float(layers | floats), lambda name: True)
     for name in ("conv2d_1a", "mixed_6a.branch2", "block8.conv2d", "last_linear"):
         norms = np.sqrt((values[name].reshape(values[name].shape[1], -1).numpy() ** 2).sum(1))
-        # Goldens come from batch norms that only add, which multiply by 1 + 1.3e-8: 80 layers one behind the other.
+        # Goldens come from batch norms that only add, which multiply by 1 + 1.3e-8: 80 layers one after the other.
         np.testing.assert_allclose(tensors[f"selftest.{name}.norms"], norms, atol=80 * 1.3e-8 * 4 * norms.max(), err_msg=name)
     state = torch.load(made / "in.pt")
     own = checkpoint.model_of(checkpoint.check(state, "in.pt")[0], 128).double()(pictures.to_tensor(picture[None], torch.float64))
@@ -469,7 +469,7 @@ def test_a_chip_brings_the_landmarks_to_dlibs_places():
     doubled = picture.resize((300, 300), Image.Resampling.NEAREST)
     for other, landmarks in ((picture, places), (Image.fromarray(np.rot90(np.asarray(picture))), turned), (doubled, 2 * places + 0.5)):
         chip = calibration.chip(other, landmarks, 150, 0.25)
-        assert np.abs(chip.astype(int) - np.asarray(picture)).max() <= 1  # Pillow cuts off what is behind the point
+        assert np.abs(chip.astype(int) - np.asarray(picture)).max() <= 1  # Pillow cuts off what follows the point
 
 
 @needs_samples

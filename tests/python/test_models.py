@@ -49,7 +49,7 @@ def v2(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, pathlib.
 @pytest.mark.slow
 @needs_command
 def test_v2_backbone_equals_timms(v2, tmp_path):
-    """Our names load into timm's network, and the engine's embedding is its features' behind our head."""
+    """Our names load into timm's network, and the engine's embedding is its features' through our head."""
     timm = pytest.importorskip("timm")
     state, dim = checkpoint.check(checkpoint.read(str(v2[0])), "v2.pt")
     head = {name: state.pop(name).double() for name in list(state) if name.startswith("last_")}
@@ -164,7 +164,7 @@ def test_dlib_in_smaller_types_says_what_it_costs(dtype, least, tmp_path):
     assert result.returncode == 0, result.stderr
     name, cosine = result.stdout.split()[0], float(result.stdout.split()[2])
     assert name == dtype and least <= cosine < 1 and output.exists()
-    # The check behind it: embeddings of half the length bring everybody nearer.
+    # The check after it: embeddings of half the length bring everybody nearer.
     weights = face_api.read(FACE_API)[0]
     flat = rounding.encode(face_api.fold(weights | {"fc": weights["fc"] * np.float32(0.5)}), dtype, "x")
     with pytest.raises(ToolError, match="nearer"):

@@ -70,7 +70,7 @@ def test_errors_of_int8_are_over_all_faces_whatever_the_batch(tmp_path: pathlib.
             return self.made
 
     pictures = np.array([[1, 0], [0, 1], [3, 0]], np.float32).reshape(3, 2, 1, 1)
-    np.save(tmp_path / "faces.npy", np.concatenate([pictures, -pictures]))  # behind the faces their mirror images
+    np.save(tmp_path / "faces.npy", np.concatenate([pictures, -pictures]))  # after the faces their mirror images
     np.save(tmp_path / "faces_reference.npy", pictures.reshape(3, 2).astype(np.float64))
     np.save(tmp_path / "images.npy", 2 * pictures)
     paths = {name: str(tmp_path / f"{name}.npy") for name in ("faces", "faces_reference", "images")}

@@ -163,7 +163,7 @@ def test_pixels_are_the_engines(tmp_path: pathlib.Path) -> None:
     """decode() on the corpus that image_io.hpp passes: 16 bits, orientation, alpha over white."""
     checked, refused = 0, set()
     for case in make_image_corpus.png_cases():
-        # Pillow compares the transparent colour at another depth in these, and refuses an index behind the palette's end.
+        # Pillow compares the transparent colour at another depth in these, and refuses an index after the palette's end.
         if case.pixels is None or "past-end" in case.name or (re.search("(2|4|16)bit-trns", case.name) and "palette" not in case.name):
             continue
         path = tmp_path / "picture.png"
@@ -370,7 +370,7 @@ def test_augmentation_mirrors_half_and_shifts_by_a_twentieth() -> None:
     for seed in range(150):
         shown = data.augment(disc, np.random.default_rng(seed), 1).astype(int)
         red = (shown[..., 0] - shown[..., 2]).clip(0)
-        if red.sum() > 0.6 * 50 * 200:  # contrast and size take up to 0.75 * 0.85; less is behind the patch
+        if red.sum() > 0.6 * 50 * 200:  # contrast and size take up to 0.75 * 0.85; less is under the patch
             moved.append([(red * x).sum() / red.sum() - 79.5, (red * y).sum() / red.sum() - 79.5])
     moved = np.array(moved)
     assert len(moved) > 80
@@ -423,7 +423,7 @@ def test_baselines_find_a_threshold_among_distances_below_the_protocols_step() -
     pairs = protocol.make_pairs(labels, 6, seed=1)
     assert protocol.evaluate(vectors, pairs).accuracy == 0.5
     own = protocol.evaluate(vectors, pairs, own_thresholds=True)
-    assert own.auc == 1.0 and own.accuracy >= 0.95  # just behind the largest genuine one of the other folds
+    assert own.auc == 1.0 and own.accuracy >= 0.95  # just above the largest genuine one of the other folds
 
 
 # ---- Schedules, freezing, collapse -------------------------------------------------------------------------------------

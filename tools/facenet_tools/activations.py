@@ -16,7 +16,7 @@ from facenet_tools.cli import ToolError
 SAMPLES = 64
 STRIDE = 2654435761  # a prime above any layer's size, so that the places differ; 2^32 times the golden ratio, so they spread
 SHORTEST = 1e-12  # the length where normalising stops: torch.nn.functional.normalize
-ROUNDING = 3e-6  # how far a number of a unit vector may be from float64's, by DESIGN's budget
+ROUNDING = 3e-6  # how far a number of a unit vector may be from float64's, docs/parity.md
 SEED = 11
 _BATCH = 4  # float64 activations of more pictures would need memory without gaining speed
 

@@ -190,7 +190,7 @@ def read(path: str, unsafe: bool = False) -> StateDict:
 
 def read_chosen(path: str, unsafe: bool = False, averaged: bool = False, entry: str | None = None) -> Chosen:
     """Reads a .pt file of either serialisation; nothing in it is run (pickled.py). The network's weights are found below any
-    names (state_dict, model, ...) and behind any prefix; without any, the state_dict is whatever has the most tensors.
+    names (state_dict, model, ...) and after any prefix; without any, the state_dict is whatever has the most tensors.
 
     unsafe: where that cannot be, PyTorch unpickles the file, which may run any code it holds.
     averaged, entry: which weights are meant where there are several.

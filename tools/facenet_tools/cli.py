@@ -84,7 +84,7 @@ def decoded(data: bytes, path: str | pathlib.Path, remedy: str, first: int = 1) 
 
 
 def sha256_of(paths: Iterable[str | os.PathLike[str]]) -> str:
-    """Of the files one behind the other."""
+    """Of the files one after the other."""
     digest = hashlib.sha256()
     for path in paths:
         try:

@@ -1,7 +1,7 @@
 """dlib's 128-d face ResNet as the npm package @vladmandic/face-api ships it: TensorFlow.js weights, uint8 in part.
 
 Source of names, sizes and arithmetic: src/faceRecognitionNet/ of face-api 1.7.15. There each convolution has a bias and
-behind it a factor and a shift for each channel, which are folded here.
+after it a factor and a shift for each channel, which are folded here.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def convolutions() -> Iterator[tuple[str, int, int, int]]:
 
 
 def read(folder: str | pathlib.Path) -> tuple[Weights, str, str]:
-    """face-api's tensors in float32, the SHA-256 of the manifest and the data behind it, and what to call the source.
+    """face-api's tensors in float32, the SHA-256 of the manifest and the data after it, and what to call the source.
 
     folder: the package, or its model/.
     """

@@ -19,7 +19,7 @@ from facenet_tools.cli import ToolError, few
 
 StateDict = dict[str, np.ndarray]
 
-# Each layer's weight, as the package declares it; a bias for each, and a PReLU behind each but the heads ("_").
+# Each layer's weight, as the package declares it; a bias for each, and a PReLU after each but the heads ("_").
 NETWORKS: dict[str, dict[str, tuple[int, ...]]] = {
     "pnet": {"conv1": (10, 3, 3, 3), "conv2": (16, 10, 3, 3), "conv3": (32, 16, 3, 3), "conv4_1": (2, 32, 1, 1), "conv4_2": (4, 32, 1, 1)},
     "rnet": {
@@ -64,7 +64,7 @@ def packaged_source() -> str:
 
 
 def read(folder: str | pathlib.Path) -> tuple[dict[str, StateDict], str]:
-    """The three state_dicts of a folder, and the SHA-256 of the files one behind the other: pnet, rnet, onet."""
+    """The three state_dicts of a folder, and the SHA-256 of the files one after the other: pnet, rnet, onet."""
     absent = [f"{network}.pt" for network in NETWORKS if not (pathlib.Path(folder) / f"{network}.pt").is_file()]
     if absent:
         raise ToolError(f"{folder}: not there: {', '.join(absent)}; give a folder with pnet.pt, rnet.pt and onet.pt.")

@@ -131,14 +131,14 @@ def _layer(op: networks.Op, layer: checkpoint.Folded, step: Tensor, means: tuple
 
 def mended(model: Model, integers: dict[str, IntegerLayer], faces: Faces, path: str) -> dict[str, IntegerLayer]:
     """The same with weights whose errors make up for each other (weight_rounding.py) and biases that give back the mean error of each
-    channel, layer after layer: behind layers that are mended already."""
+    channel, layer after layer: after layers that are mended already."""
     crops = with_mirrors(Faces(faces.crops[:MENDED], faces.people[:MENDED]))
     made = dict(integers)
     plain = integer_arithmetic.in_integers(model.layers, {}, model.scaling)
     rounding_too = integer_arithmetic.in_integers(model.layers, made, model.scaling)
 
     def each(op: networks.Op, inputs: list[Tensor], trunk: Tensor | None) -> Tensor:
-        """Tensors hold what floats make of the crops, and behind it what integers do."""
+        """Tensors hold what floats make of the crops, and after it what integers do."""
         exact, rounded = ([x[half] for x in inputs] for half in (slice(None, len(crops)), slice(len(crops), None)))
         if op.name not in integers:
             trunks = (None, None) if trunk is None else trunk.split(len(crops))
@@ -210,7 +210,7 @@ class Change:
 
 
 def change(exact: np.ndarray, rounded: np.ndarray, people: np.ndarray, threshold: float = 0.0) -> Change:
-    """Embeddings [2 N, dim] of N faces and, behind them, of their mirror images; people [N]. The mirror images count in the cosine
+    """Embeddings [2 N, dim] of N faces and, after them, of their mirror images; people [N]. The mirror images count in the cosine
     and in their pairs with their faces alone."""
     exact, rounded = exact.astype(np.float64), rounded.astype(np.float64)
     cosines = np.sum(exact * rounded, 1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)

@@ -113,7 +113,7 @@ def refuse_collapse(found: Cost, path: str) -> None:
 
 
 def mirrored(paths: list[str]) -> np.ndarray:
-    """The pictures, made-up ones where none are given, and behind them their mirror images."""
+    """The pictures, made-up ones where none are given, and after them their mirror images."""
     random = np.random.default_rng(0)
     stack = [pictures.centre_square(path) for path in paths] or [pictures.structured(random) for _ in range(4)]
     return np.concatenate([stack, np.stack(stack)[:, :, ::-1]])

@@ -21,7 +21,7 @@ class Threshold:
     model: str | None = None  # the digest that the weight file must have, where another model would be another threshold
 
     def keys(self) -> dict[str, str]:
-        """Of the metadata. Nine digits behind the point, rounded down: no pair gets in that was not let in when measured."""
+        """Of the metadata. Nine digits after the point, rounded down: no pair gets in that was not let in when measured."""
         text = f"{decimal.Decimal(repr(self.value)).quantize(decimal.Decimal('1e-9'), decimal.ROUND_DOWN):f}".rstrip("0").rstrip(".")
         if not 0 < float(text) <= LARGEST:
             raise ToolError(f"the threshold {self.value:g} is no distance between unit vectors; one is above 0 and at most {LARGEST}.")

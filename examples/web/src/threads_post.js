@@ -1,2 +1,2 @@
-// Behind Emscripten's own code, and renamed with it by Closure.
+// After Emscripten's own code, and renamed with it by Closure.
 Module['stop'] = function() { PThread.terminateAllThreads(); };

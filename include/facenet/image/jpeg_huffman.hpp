@@ -98,7 +98,7 @@ struct JpegTable {
   }
 };
 
-// The bits of one segment of coded data, up to its marker or the end of the file. Behind it come zeros, which count.
+// The bits of one segment of coded data, up to its marker or the end of the file. After it come zeros, which count.
 class JpegBits {
  public:
   JpegBits(const std::uint8_t* begin, const std::uint8_t* end) noexcept : begin_(begin), at_(begin), end_(end) {
@@ -233,7 +233,7 @@ inline bool walk_sequential(JpegBits& bits, const JpegTable& dc, const JpegTable
     }
     if (k < 64) continue;
     if ((k & (end_of_block - 1)) < 64) return true;
-    // A longer code, or the last coefficient, behind which the next block begins.
+    // A longer code, or the last coefficient, after which the next block begins.
     bits.restore(before);
     bits.need32();
     c = bits.next(ac, false);

@@ -25,7 +25,7 @@ FACENET_BEGIN
 namespace detail {
 
 // The memory of the picture that is decoded, where stb_image's largest blocks lie: the finished pixels in front, the
-// planes of a baseline JPEG behind, so that the pixels of each row end before what is left of the planes. Blocks of
+// planes of a baseline JPEG after them, so that the pixels of each row end before what is left of the planes. Blocks of
 // their own cost a copy of all pixels, and the kernel's clearing of 2.5 times as many pages.
 struct DecodeFrame {
   static constexpr int most_planes = 4;

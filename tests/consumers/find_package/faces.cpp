@@ -24,7 +24,9 @@ static bool unloaded_say_so() {
   dispatch::Detector detector;
   embedder = static_cast<dispatch::Embedder&&>(other);
   facenet::Span<const facenet::Face> faces;
-  return embedder.dim() == 0 && embedder.info().image_size == 0 && !embedder.fork(1, 1) && !detector.fork({}) &&
+  float none[1];
+  return embedder.dim() == 0 && !embedder.embed(facenet::ImageView(), none) && embedder.info().image_size == 0 &&
+         !embedder.fork(1, 1) && !detector.fork({}) &&
          detector.options().min_face == facenet::DetectorOptions{}.min_face && *detector.digest() == 0 &&
          !detector.detect({}, faces);
 }
@@ -63,7 +65,7 @@ int main(int argc, char** argv) {
   const pid_t child = fork();
   if (child == 0) {
     alarm(30);
-    _exit(detector->detect(*picture, faces).ok() ? 0 : 4);
+    _exit(detector->detect(*picture, faces).ok() && embedder->embed(*picture, embedding).ok() ? 0 : 4);
   }
   int status = 0;
   return waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : 5;

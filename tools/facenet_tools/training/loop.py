@@ -412,7 +412,7 @@ class Trainer:
 
 
 class _Log:
-    """A CSV file of rows with a step: what is behind `step` was written after the last checkpoint, and goes."""
+    """A CSV file of rows with a step: what follows `step` was written after the last checkpoint, and goes."""
 
     def __init__(self, path: pathlib.Path, columns: tuple[str, ...], step: int) -> None:
         kept = []
