@@ -1,5 +1,6 @@
 // main WEIGHTS PIXELS [RUNS [DETECTOR PHOTO WIDTH HEIGHT]] : embeds a picture through consumer.h and prints what
-// tools/constrained_builds.py wants to know. In C, so that a program whose C++ needs no C++ library can be linked without one.
+// tools/constrained_builds.py wants to know. In C, so that a program whose C++ needs no C++ library can be linked
+// without one.
 #include "consumer.h"
 
 #include <stdio.h>
