@@ -480,10 +480,10 @@ def test_ctrl_c_ends_a_call(what, engine, converted, mtcnn_file):
 INTERRUPTED_CLUSTERING = """
 import os, signal, threading, time
 import numpy as np, facenet
-embeddings = np.random.default_rng(1).normal(size=(100000, 128)).astype(np.float32)
+embeddings = np.random.default_rng(1).normal(size=(40000, 256)).astype(np.float32)
 sent = []
 def interrupt():
-    time.sleep(0.3)
+    time.sleep(0.7)  # the neighbours' 200 MB are there by then
     sent.append(time.perf_counter())
     os.kill(os.getpid(), signal.SIGINT)
 threading.Thread(target=interrupt).start()

@@ -7,7 +7,7 @@
 
 #include "facenet/plan/step.hpp"
 
-FACENET_SETUP_BEGIN
+FACENET_BEGIN
 
 struct ArenaBlock {
   Shape shape;
@@ -93,6 +93,10 @@ struct ArenaLayout {
     return v;
   }
 };
+
+FACENET_END
+
+FACENET_SETUP_BEGIN
 
 namespace detail {
 
