@@ -137,7 +137,7 @@ class Network {
   constexpr const Name& architecture() const noexcept { return architecture_; }
   constexpr const FileTraits* traits() const noexcept { return traits_; }
   constexpr int size() const noexcept { return size_; }
-  constexpr const Op& operator[](int i) const noexcept { return ops_[i]; }
+  FACENET_INLINE constexpr const Op& operator[](int i) const noexcept { return ops_[i]; }
   constexpr Shape shape(Ref r) const noexcept { return ops_[r.op].out; }
   constexpr bool ok() const noexcept { return ok_; }
 

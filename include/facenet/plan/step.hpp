@@ -40,7 +40,7 @@ struct Steps {
   Buffer<Step> list;
 
   int size() const noexcept { return static_cast<int>(list.size()); }
-  const Step& operator[](int i) const noexcept { return list[i]; }
+  FACENET_INLINE const Step& operator[](int i) const noexcept { return list[i]; }
   int index_of(const Step& s) const noexcept { return static_cast<int>(&s - list.data()); }
 };
 
