@@ -6,13 +6,12 @@ which is run here with few pictures.
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import json
 import os
 import pathlib
 import pickle
-import re
+import sqlite3
 import subprocess
 import sys
 
@@ -223,7 +222,7 @@ def test_files_hold_the_rows_to_the_bit(engines, photographs, tmp_path):
         for name in ("path", "face", "error"):
             assert row[name] == other[name]
         for name in ("box", "score", "landmarks", "embedding"):
-            assert (row[name] is None) == (other[name] is None) and np.array_equal(np.float32(row[name]), np.float32(other[name])) or row[name] is None
+            assert row[name] is other[name] is None or np.array_equal(np.float32(row[name]), np.float32(other[name]))
     said_of = json.loads(parquet.read_metadata(next((tmp_path / "out").glob("part-*"))).metadata[b"facenet"])
     assert said_of["model"] == embedder.info["digest"] and said_of["min_face"] == 40 and said_of["detector"] == detector.digest
 
@@ -264,3 +263,183 @@ def test_a_killed_worker(engine, tmp_path, converted, mtcnn_file):
     done = subprocess.run([sys.executable, ROOT / "tests/scale/run.py", *options], capture_output=True, text=True, env=environment, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "killed worker" in done.stdout and "0 lost, 0 doubled, 0 of" in done.stdout
+
+
+# ---- other engines ---------------------------------------------------------------------------------------------------
+
+DIM, COUNT = 128, 2000
+needs_galleries = pytest.mark.skipif(not (BUILT and hasattr(facenet._engine, "Gallery")), reason="this build has no galleries")
+
+
+def faces(count: int, seed: int) -> np.ndarray:
+    """Four of a person, on the unit sphere; queries of another seed are of the same persons."""
+    centres = np.random.default_rng(1).normal(size=(COUNT // 4, DIM))
+    e = centres[np.arange(count) % len(centres)] + np.random.default_rng(seed).normal(size=(count, DIM)) * 0.7
+    return (e / np.linalg.norm(e, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory) -> facenet.Gallery:
+    """2,000 templates, whose ids are not their places. One is added by the package, the others as docs/galleries.md allows."""
+
+    class MadeUp:
+        info = {"digest": "0123456789abcdef", "architecture": "inception_resnet_v1", "normalise": "l2", "crop": "box", "embedding_dim": DIM,
+                "input_size": 160, "margin": 0.0, "trained": False}  # fmt: skip
+
+    path, embeddings = tmp_path_factory.mktemp("gallery") / "g", faces(COUNT, 2)
+    made = facenet.Gallery(path)
+    made.add("person 0", embeddings[0], embedder=MadeUp())
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA foreign_keys = ON")
+    row = db.execute("SELECT * FROM template").fetchone()
+    for i in range(1, COUNT):
+        person = i % (COUNT // 4)
+        db.execute("INSERT OR IGNORE INTO person (id, name) VALUES (?, ?)", (person + 1, f"person {person}"))
+        values = (3 * i + 5, person + 1, f"é{i}.jpg", f"{i:064}", *row[4:11], embeddings[i].tobytes())
+        db.execute(f"INSERT INTO template VALUES ({','.join('?' * 12)})", values)
+    db.commit()
+    db.close()
+    return made
+
+
+@needs_package
+@needs_galleries
+def test_what_is_exported(gallery, tmp_path):
+    from facenet import export
+
+    found = export.read(gallery)
+    assert np.array_equal(found.embeddings, faces(COUNT, 2)) and found.model == "0123456789abcdef"
+    assert found.labels[7] == (26, "person 7", "é7.jpg", 0) and len(found.labels) == COUNT
+    assert export.read(gallery.path).labels == found.labels
+    assert "no templates" in said(lambda: export.read(facenet.Gallery(tmp_path / "empty")), OSError)
+    assert "no such file" in said(lambda: export.read(tmp_path / "none"), FileNotFoundError)
+    assert "none" in said(lambda: facenet.export.read(tmp_path / "none.npy"), OSError)
+    (tmp_path / "text").write_text("no gallery")
+    said(lambda: export.read(tmp_path / "text"), OSError)
+
+    np.save(tmp_path / "x.npy", found.embeddings[:3])
+    assert export.read(tmp_path / "x.npy").labels[2] == (2, None, None, None)
+    lines = [json.dumps({"image": f"{i}.jpg", "face": i, "box": None, "model": "a"}) for i in range(3)]
+    (tmp_path / "x.index.jsonl").write_text("\n".join(lines))
+    assert export.read(tmp_path / "x.npy").labels[2] == (2, None, "2.jpg", 2) and export.read(tmp_path / "x.npy").model == "a"
+    (tmp_path / "x.index.jsonl").write_text("\n".join(lines[:2]))
+    assert "2 lines for 3" in said(lambda: export.read(tmp_path / "x.npy"))
+    (tmp_path / "x.index.jsonl").write_text("\n".join([*lines[:2], lines[2].replace('"a"', '"b"')]))
+    assert "2 models" in said(lambda: export.read(tmp_path / "x.npy"))
+    for bad, words in ((found.embeddings[0], "[n, dim]"), (found.embeddings.astype(float), "float64"), (found.embeddings * np.float32(np.inf), "finite")):
+        np.save(tmp_path / "y.npy", bad)
+        with np.errstate(invalid="ignore"):
+            assert words in said(lambda: export.read(tmp_path / "y.npy"))
+    (tmp_path / "z.npy").write_text("no array")
+    assert "z.npy" in said(lambda: export.read(tmp_path / "z.npy"))
+
+
+@needs_package
+@needs("pyarrow")
+def test_parquet_is_exported(run_of, tmp_path):
+    from facenet import export
+
+    run_of(["a.jpg", "bad.jpg", "c.jpg"], part=1)
+    found = export.read(tmp_path / "out")
+    assert sorted(label[2] for label in found.labels) == [str(tmp_path / "a.jpg"), str(tmp_path / "c.jpg")]
+    assert [label[:2] for label in found.labels] == [(0, None), (1, None)] and found.embeddings.shape == (2, 2)
+    assert np.array_equal(found.embeddings[:, 1], np.float32([1 / 3, 1 / 3])) and found.model
+    (tmp_path / "x.parquet").write_text("no table")
+    assert "x.parquet" in said(lambda: export.read(tmp_path / "x.parquet"))
+    (tmp_path / "none").mkdir()
+    assert "no embedding" in said(lambda: export.read(tmp_path / "none"))
+
+
+@pytest.fixture(scope="module")
+def nearest(gallery):
+    """100 queries, and the template that our exact search finds for each."""
+    queries = faces(100, 3)
+    return queries, [matches[0] for matches in gallery.search(queries)]
+
+
+@needs_package
+@needs_galleries
+@needs("faiss")
+def test_faiss_finds_the_same(gallery, nearest, tmp_path):
+    import faiss
+
+    from facenet import export
+
+    templates, (queries, expected) = export.read(gallery), nearest
+    export.to_faiss(templates, tmp_path / "flat")
+    squared, ids = faiss.read_index(str(tmp_path / "flat")).search(queries, 1)
+    assert ids[:, 0].tolist() == [match.template for match in expected]
+    assert np.allclose(np.sqrt(squared[:, 0]), [match.distance for match in expected], atol=1e-3)  # eps of a float, under a root
+    names = [json.loads(line) for line in (tmp_path / "flat.jsonl").read_text().splitlines()]
+    assert names[7] == {"id": 26, "name": "person 7", "image": "é7.jpg", "face": 0, "model": "0123456789abcdef"}
+    assert (tmp_path / "flat").stat().st_mode & 0o77 == 0
+    export.to_faiss(templates, tmp_path / "hnsw", "HNSW32")
+    _, ids = faiss.read_index(str(tmp_path / "hnsw")).search(queries, 1)
+    assert np.mean(ids[:, 0] == [match.template for match in expected]) >= 0.95  # it is approximate
+    export.to_faiss(templates, tmp_path / "ivf", "IVF16,Flat")  # has to be trained
+    assert "IVF" in said(lambda: export.to_faiss(templates, tmp_path / "no", "IVFx,Nonsense"))
+    assert str(tmp_path / "absent/x") in said(lambda: export.to_faiss(templates, tmp_path / "absent/x"), OSError)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["flat", "flat.jsonl", "hnsw", "hnsw.jsonl", "ivf", "ivf.jsonl"]
+
+
+@needs_package
+@needs_galleries
+@needs("sqlite_vec")
+def test_sqlite_vec_finds_the_same(gallery, nearest, tmp_path):
+    import sqlite_vec
+
+    from facenet import export
+
+    export.to_sqlite_vec(export.read(gallery), tmp_path / "vec.db")
+    db = sqlite3.connect(tmp_path / "vec.db")
+    db.enable_load_extension(True)
+    sqlite_vec.load(db)
+    query = "SELECT id, distance, name FROM face_vec JOIN face USING (id) WHERE embedding MATCH ? AND k = 1"
+    for embedding, match in zip(*nearest):
+        found, distance, name = db.execute(query, (embedding.tobytes(),)).fetchone()
+        assert (found, name) == (match.template, match.name) and distance == pytest.approx(match.distance, abs=1e-5)
+
+
+@needs_package
+@needs_galleries
+@needs("pgserver", "psycopg")
+def test_pgvector_finds_the_same(gallery, nearest, tmp_path):
+    import pgserver
+    import psycopg
+
+    from facenet import export
+
+    server = pgserver.get_server(tmp_path / "data")
+    try:
+        address, templates, (queries, expected) = server.get_uri(), export.read(gallery), nearest
+        export.to_postgres(templates, address)
+        assert "already exists" in said(lambda: export.to_postgres(templates, address), OSError)
+        assert "2000" in said(lambda: export.to_postgres(templates._replace(embeddings=np.zeros((1, 2001), np.float32)), address))
+        with psycopg.connect(address) as db:
+            stored = db.execute("SELECT embedding::text, id, name, image, model FROM face ORDER BY id").fetchall()
+            assert np.array_equal(np.float32([json.loads(row[0]) for row in stored]), templates.embeddings)
+            assert stored[7][1:] == (26, "person 7", "é7.jpg", "0123456789abcdef")
+            query = "SELECT id, embedding <-> %s::vector FROM face ORDER BY 2 LIMIT 1"
+            answers = {}
+            for exact in ("off", "on"):  # whether it may use the index
+                db.execute(f"SET enable_indexscan = {exact}")
+                answers[exact] = [db.execute(query, (json.dumps(q.tolist()),)).fetchone() for q in queries]
+            plan = str(db.execute("EXPLAIN " + query, (json.dumps(queries[0].tolist()),)).fetchall())
+        assert [a[0] for a in answers["off"]] == [match.template for match in expected]
+        assert np.allclose([a[1] for a in answers["off"]], [match.distance for match in expected], atol=1e-5)
+        assert "Index Scan" in plan and np.mean([a == b for a, b in zip(answers["on"], answers["off"])]) >= 0.95
+    finally:
+        server.cleanup()
+
+
+@needs_package
+@needs_galleries
+def test_the_export_as_a_program(gallery, tmp_path):
+    """Where the engine's package is absent it says so."""
+    environment = dict(os.environ, PYTHONPATH=str(PACKAGE))
+    call = [sys.executable, "-m", "facenet.export", gallery.path, "--faiss", tmp_path / "out"]
+    done = subprocess.run(call, capture_output=True, text=True, env=environment, check=False)
+    if importlib.util.find_spec("faiss"):
+        assert done.stdout == "2000 embeddings of 128 numbers\n" and (tmp_path / "out.jsonl").exists()
+    else:
+        assert done.returncode == 2 and "pip install faiss-cpu" in done.stderr and "Traceback" not in done.stderr
