@@ -61,6 +61,7 @@ class Work(NamedTuple):
     detector: bytes  # pickled: the path of its weights and its options
     embedder: bytes
     settings: str  # JSON: what decides the rows
+    tries: int  # of a part, whose worker may be killed
 
 
 class Done(NamedTuple):
@@ -158,11 +159,17 @@ def do(part: Part, work: Work) -> Done:
     try:
         if _counts(target) is not None:
             return Done(part.name, None)
+        begun = target.with_name(f".{target.name}.begun")  # a byte for each try that had no end
+        with open(begun, "ab") as file:
+            file.write(b".")
+            if file.tell() > work.tries:
+                return Done(part.name, f"its worker was killed {work.tries} times at it: there is too little memory for one of its pictures.")
         detector, embedder = _loaded(work.detector), _loaded(work.embedder)
         settings = _settings(detector, embedder)
         if settings != work.settings:
             raise error("weights_mismatch", f"{embedder.path}: this worker has other weights than the one that began; give it the same file.")
         _write(rows(part.paths, detector, embedder), len(part.paths), target, settings)
+        begun.unlink(missing_ok=True)
     except (FacenetError, OSError, MemoryError) as e:
         return Done(part.name, str(e) or type(e).__name__)
     return Done(part.name, None)
@@ -297,6 +304,7 @@ def run(
     detector: Detector | str | os.PathLike[str] | None = None,
     embedder: Embedder | str | os.PathLike[str] | None = None,
     part: int = PART,
+    retries: int = 3,
     progress: Progress | None = None,
 ) -> Run:
     """What facenet.ray and facenet.dask call. execute: does parts somewhere, and says so of each."""
@@ -306,9 +314,9 @@ def run(
     finder = detector if isinstance(detector, Detector) else Detector(detector, threads=1)
     network = embedder if isinstance(embedder, Embedder) else Embedder(embedder, threads=1)
     folder, paths = pathlib.Path(_files.absolute(output)), list_pictures(pictures)
-    work = Work(str(folder), pickle.dumps(finder), pickle.dumps(network), _settings(finder, network))
+    work = Work(str(folder), pickle.dumps(finder), pickle.dumps(network), _settings(finder, network), retries + 1)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _alone(folder):
             _same_settings(folder, work.settings)
             return _finish(folder, _plan(paths, part, folder), work, execute, progress)
@@ -320,13 +328,13 @@ def run(
 
 def _finish(folder: pathlib.Path, parts: list[Part], work: Work, execute: Execute, progress: Progress | None) -> Run:
     missing = [p for p in parts if _counts(folder / p.name) is None]
+    _tidy(folder)
     said: dict[str, str | None] = {}
     for done in execute(missing, work) if missing else ():
         said[done.name] = done.error
         if progress is not None:
             progress(len(parts) - len(missing) + len(said), len(parts))
-    for left in folder.glob(".part-*"):  # of killed workers
-        left.unlink(missing_ok=True)
+    _tidy(folder)
     counts = {path.name: _counts(path) for path in sorted(folder.glob("part-*.parquet"))}
     whole = [c for c in counts.values() if c is not None]
     lost = "its worker ended without a word: it was killed, or there was too little memory."
@@ -334,6 +342,12 @@ def _finish(folder: pathlib.Path, parts: list[Part], work: Work, execute: Execut
     pictures, faces, failed = (sum(c[name] for c in whole) for name in ("pictures", "faces", "failed"))
     before = len(whole) - sum(p.name not in unfinished for p in missing)
     return Run(pictures, faces, failed, len(whole), before, unfinished)
+
+
+def _tidy(folder: pathlib.Path) -> None:
+    """Takes away what killed workers have left."""
+    for left in folder.glob(".part-*"):
+        left.unlink(missing_ok=True)
 
 
 def embed(

@@ -18,6 +18,7 @@ def embed(
     *,
     client: Any = None,
     workers: int | None = None,
+    retries: int = 3,
     detector: Detector | str | os.PathLike[str] | None = None,
     embedder: Embedder | str | os.PathLike[str] | None = None,
     part: int = PART,
@@ -25,9 +26,9 @@ def embed(
 ) -> Run:
     """As facenet.batches.embed, by the workers of a dask.distributed.Client; without one, by processes that are started here.
 
-    workers: how many processes; None: one for each CPU. A client has its own. A part is tried again
-    when its worker is killed, as often as distributed.scheduler.allowed-failures says (3). Pictures, weights and `output` must
-    have the same paths on all machines.
+    workers: how many processes; None: one for each CPU. A client has its own. retries: how
+    often a part is tried again whose worker was killed; Dask's own distributed.scheduler.allowed-failures is 3 too. Pictures,
+    weights and `output` must have the same paths on all machines.
     """
     distributed = needed("distributed", '"dask[distributed]"')
 
@@ -42,4 +43,4 @@ def embed(
             for task in distributed.as_completed(tasks):
                 yield task.result() if task.status == "finished" else Done(names[task], f"its task failed: {task.exception()}")
 
-    return batches.run(execute, pictures, output, detector=detector, embedder=embedder, part=part, progress=progress)
+    return batches.run(execute, pictures, output, detector=detector, embedder=embedder, part=part, retries=retries, progress=progress)

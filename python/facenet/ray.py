@@ -33,21 +33,16 @@ def embed(
     """As facenet.batches.embed, on the cluster that this program is connected to; else Ray starts one here.
 
     workers: parts that are done at a time, each by one CPU; None: as many as Ray has CPUs. retries: how often a part is tried
-    again when its worker is killed. Pictures, weights and `output` must have the same paths on all machines.
+    again whose worker was killed. Pictures, weights and `output` must have the same paths on all machines.
     """
     data = needed("ray.data", '"ray[data]"')
 
     def execute(parts: Sequence[Part], work: Work) -> Iterator[Done]:
         items = [{"part": pickle.dumps((p, work))} for p in parts]
         found = data.from_items(items, override_num_blocks=min(len(items), _BLOCKS))
-        found = found.map(
-            _do,
-            compute=data.TaskPoolStrategy(size=workers),
-            num_cpus=1,
-            ray_remote_args_fn=lambda: {"max_retries": retries},
-        )
+        found = found.map(_do, compute=data.TaskPoolStrategy(size=workers), num_cpus=1)
         found.context.max_errored_blocks = -1  # what has no file in the end is listed
         for row in found.iter_rows():
             yield Done(row["name"], row["error"] or None)
 
-    return batches.run(execute, pictures, output, detector=detector, embedder=embedder, part=part, progress=progress)
+    return batches.run(execute, pictures, output, detector=detector, embedder=embedder, part=part, retries=retries, progress=progress)

@@ -6,11 +6,13 @@ which is run here with few pictures.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import pathlib
 import pickle
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -142,6 +144,13 @@ def paths_in(folder) -> list[str]:
     return sorted(os.path.basename(p) for file in folder.glob("part-*.parquet") for p in parquet.read_table(file)["path"].to_pylist())
 
 
+def rows_in(folder) -> list[dict]:
+    from pyarrow import parquet
+
+    found = [row for file in folder.glob("part-*.parquet") for row in parquet.read_table(file).to_pylist()]
+    return sorted(found, key=lambda row: (row["path"], row["face"] or 0))
+
+
 NAMES = [f"{i}.jpg" for i in range(8)]
 
 
@@ -186,13 +195,38 @@ def test_workers_that_end_before_their_part_does(run_of, tmp_path):
 
 @needs_package
 @needs("pyarrow")
+def test_a_picture_that_ends_each_worker(run_of, tmp_path, monkeypatch):
+    """Its part is given up after some tries, and is listed. The next run tries again."""
+
+    def rows(paths, detector, embedder):
+        if any("7" in p for p in paths):
+            raise SystemExit  # stands for a signal
+        return made_up(paths, detector, embedder)
+
+    def execute(parts, work):
+        for part in parts:
+            for _ in range(9):  # an engine tries for ever
+                with contextlib.suppress(SystemExit):
+                    yield batches.do(part, work)
+                    break
+
+    monkeypatch.setattr(batches, "rows", rows)
+    for before in (0, 2):
+        run = run_of(NAMES, execute, retries=1)
+        assert run[:5] == (6, 6, 0, 2, before) and "killed 2 times" in "".join(run.unfinished.values()) and len(run.unfinished) == 1
+    monkeypatch.setattr(batches, "rows", made_up)
+    assert run_of(NAMES, execute) == (8, 8, 0, 3, 2, {}) and not list((tmp_path / "out").glob(".part*"))
+
+
+@needs_package
+@needs("pyarrow")
 def test_what_a_run_refuses(run_of, engines, tmp_path, converted):
     out = tmp_path / "out"
     run_of(NAMES)
     with facenet.Embedder(converted["f32"], threads=1) as other, facenet.Detector(engines[0].path, min_face=41) as wider:
         assert "other weights" in said(lambda: run_of(NAMES, embedder=other))
         assert "other weights" in said(lambda: run_of(NAMES, detector=wider))
-        work = batches.Work(str(out), pickle.dumps(wider), pickle.dumps(other), batches._settings(*engines))
+        work = batches.Work(str(out), pickle.dumps(wider), pickle.dumps(other), batches._settings(*engines), 9)
     assert "this worker" in batches.do(batches.Part("part-x", ("a",)), work).error
     with batches._alone(out):
         assert "another run" in said(lambda: run_of(NAMES), OSError)
@@ -216,9 +250,8 @@ def test_files_hold_the_rows_to_the_bit(engines, photographs, tmp_path):
     assert run == (7, 5, 2, 3, 0, {}) and sorted(os.path.basename(f.path) for f in batches.failures(tmp_path / "out")) == ["cut.jpg", "text.jpg"]
     table = parquet.read_table(tmp_path / "out")
     assert table.column_names == list(batches.Row._fields)
-    key = lambda row: (row["path"], row["face"] or 0)  # noqa: E731
     expected = [row._asdict() for row in batches.rows(batches.list_pictures(photographs), detector, embedder)]
-    for row, other in zip(sorted(table.to_pylist(), key=key), sorted(expected, key=key), strict=True):
+    for row, other in zip(rows_in(tmp_path / "out"), sorted(expected, key=lambda row: (row["path"], row["face"] or 0)), strict=True):
         for name in ("path", "face", "error"):
             assert row[name] == other[name]
         for name in ("box", "score", "landmarks", "embedding"):
@@ -263,6 +296,22 @@ def test_a_killed_worker(engine, tmp_path, converted, mtcnn_file):
     done = subprocess.run([sys.executable, ROOT / "tests/scale/run.py", *options], capture_output=True, text=True, env=environment, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "killed worker" in done.stdout and "0 lost, 0 doubled, 0 of" in done.stdout
+
+
+@needs_package
+@needs_portrait
+@needs("pyspark", "pyarrow", "pandas")
+@pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java")
+def test_sparks_rows_are_one_processs(photographs, converted, mtcnn_file, tmp_path):
+    own = tmp_path / "photographs"  # Spark takes UTF-8 alone
+    shutil.copytree(photographs, own, ignore=lambda _, names: [name for name in names if not name.isascii()])
+    paths = {"PYTHONPATH": str(PACKAGE), "FACENET_WEIGHTS": str(converted["f16"]), "FACENET_DETECTOR": str(mtcnn_file),
+             "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_DIRS": str(tmp_path), "PYTHONWARNINGS": "ignore"}  # fmt: skip
+    call = [sys.executable, ROOT / "examples/python/spark_embed.py", own, tmp_path / "spark"]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, env=dict(os.environ, **paths), timeout=300, check=False)
+    assert done.returncode == 0 and "4 faces in" in done.stdout, done.stdout + done.stderr[-4000:]
+    batches.embed(own, tmp_path / "one", detector=mtcnn_file, embedder=converted["f16"])
+    assert rows_in(tmp_path / "spark") == rows_in(tmp_path / "one")
 
 
 # ---- other engines ---------------------------------------------------------------------------------------------------
