@@ -147,7 +147,7 @@ def _text(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _loaded(pickled: bytes) -> Any:
     """Once for each process: loading weights takes longer than a face."""
     return pickle.loads(pickled)

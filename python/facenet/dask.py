@@ -41,6 +41,10 @@ def embed(
             tasks: list[Any] = crew.map(batches.do, parts, work=work, pure=False)
             names = {task: p.name for task, p in zip(tasks, parts)}
             for task in distributed.as_completed(tasks):
-                yield task.result() if task.status == "finished" else Done(names[task], f"its task failed: {task.exception()}")
+                try:
+                    done: Done = task.result()
+                except Exception as e:  # of whatever kind: what has no file in the end is listed
+                    done = Done(names[task], f"its task failed: {e}")
+                yield done
 
     return batches.run(execute, pictures, output, detector=detector, embedder=embedder, part=part, retries=retries, progress=progress)
