@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -279,6 +280,19 @@ for module in (facenet.ray, facenet.dask, facenet.batches):
     assert done.returncode == 0, done.stderr
     for line, words in zip(done.stdout.splitlines(), ('pip install "ray[data]"', 'pip install "dask[distributed]"', "pip install pyarrow"), strict=True):
         assert words in line
+
+
+@needs_package
+def test_the_page_names_what_there_is():
+    import facenet.dask
+    import facenet.export
+    import facenet.ray
+
+    page = (ROOT / "docs/scale.md").read_text()
+    named = set(re.findall(r"facenet\.(ray|dask|batches|export)\.(\w+)", page)) | {("export", name) for name in re.findall(r"export\.(\w+)\(", page)}
+    assert len(named) >= 7 and not [(m, name) for m, name in named if not hasattr(getattr(facenet, m), name)]
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        compile(block, "docs/scale.md", "exec")
 
 
 # ---- workers ---------------------------------------------------------------------------------------------------------
