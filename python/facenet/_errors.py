@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 
 class FacenetError(Exception):
     """A sentence that says what is wrong, where, and what to do. `code`: the engine's word for it."""
@@ -56,3 +59,15 @@ _CLASSES: dict[str, type[FacenetError]] = {
 def error(code: str, message: str) -> FacenetError:
     """The exception for a code of the engine. Its sentences name the converter by its place in the sources."""
     return _CLASSES.get(code, FacenetError)(message.replace("tools/convert_weights.py", "python -m facenet.convert"), code)
+
+
+class MissingPackageError(FacenetValueError, ImportError):
+    """A package that only a part of this one needs is not installed."""
+
+
+def needed(module: str, install: str = "") -> Any:
+    """A module of another package's, whose types are not known here. install: what pip is asked for."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as e:
+        raise MissingPackageError(f"this needs {module}, which cannot be imported ({e}): run pip install {install or module}.") from e
