@@ -146,10 +146,10 @@ class WeightPacker {
         const std::int32_t offset = simd::integer::zero_point * sums[j];
         std::memcpy(row + 3 * s.panel + j, &offset, sizeof offset);
         for (int k = 0; k < 3; ++k)
-          if (!is_usable(row[k * s.panel + j])) usable.store(0, std::memory_order_relaxed);
+          if (!is_usable(row[k * s.panel + j])) usable.store(0);
       }
     });
-    if (usable.load(std::memory_order_relaxed) != 0) return {};
+    if (usable.load() != 0) return {};
     return Status(Errc::corrupt, "a scale or a bias is outside 2^-100 ... 2^80: calibrate the weights again")
         .in(op.name.text);
   }

@@ -292,13 +292,13 @@ class LayerReader {
           scale_f64(w, row, s);
         else
           scale_f32(w, row, scale[o]);  // a byte times a float: double would round to the same
-        if (first_non_finite_f32(w, row) != row) finite.store(0, std::memory_order_relaxed);
+        if (first_non_finite_f32(w, row) != row) finite.store(0);
       };
       if (team != nullptr)
         team->for_chunks(op.out.c, [&](int, int o) { fold(static_cast<std::size_t>(o)); });
       else
         for (std::size_t o = 0; o < outputs; ++o) fold(o);
-      if (finite.load(std::memory_order_relaxed) == 0 || first_non_finite_f32(bias, outputs) != outputs)
+      if (finite.load() == 0 || first_non_finite_f32(bias, outputs) != outputs)
         return Status(Errc::corrupt, "a value becomes infinite when its scale is applied").in(t.name);
     }
     return sink_.floats(sink_.self, index, {weight, count}, {bias, bias_count(op)});
