@@ -7,7 +7,7 @@
 #include "facenet/plan/step.hpp"
 #include "facenet/weights.hpp"
 
-FACENET_SETUP_BEGIN
+FACENET_BEGIN
 
 /// Where a step's weights and biases lie.
 struct PackedStep {
@@ -131,7 +131,7 @@ class WeightPacker {
     auto* const values = reinterpret_cast<std::int8_t*>(packed_.values.data()) + packed_[at.step].weights;
     float* const constants = packed_.biases.data() + packed_[at.step].bias;
     const int first = at.channel / s.panel;
-    std::atomic<int> usable{1};  // no bool: its load(), not inlined here, would be one for all ISAs
+    std::atomic<bool> usable{true};
     team.for_chunks(kernels::panels(op.out.c, s.panel), [&](int, int panel) {
       std::int32_t sums[simd::integer::panel];
       kernels::pack_integer_panel(oihw, shape, panel, values + (first + panel) * shape.panel_bytes(), sums);
@@ -146,10 +146,10 @@ class WeightPacker {
         const std::int32_t offset = simd::integer::zero_point * sums[j];
         std::memcpy(row + 3 * s.panel + j, &offset, sizeof offset);
         for (int k = 0; k < 3; ++k)
-          if (!is_usable(row[k * s.panel + j])) usable.store(0);
+          if (!is_usable(row[k * s.panel + j])) usable.store(false, std::memory_order_relaxed);
       }
     });
-    if (usable.load() != 0) return {};
+    if (usable.load(std::memory_order_relaxed)) return {};
     return Status(Errc::corrupt, "a scale or a bias is outside 2^-100 ... 2^80: calibrate the weights again")
         .in(op.name.text);
   }
@@ -314,4 +314,4 @@ inline Result<PackedWeights> pack_weights(const Network& n, const Quantisation& 
   return packer.take();
 }
 
-FACENET_SETUP_END
+FACENET_END

@@ -9,7 +9,7 @@
 #include "facenet/weights/layer_parts.hpp"
 #include "facenet/weights/tensor_reader.hpp"
 
-FACENET_SETUP_BEGIN
+FACENET_BEGIN
 
 namespace detail {
 
@@ -279,7 +279,7 @@ class LayerReader {
       return sink_.int8(sink_.self, index, layer.int8, {scale, outputs}, {bias, bias_count(op)});
     }
     if (batch_norm || t.dtype == Dtype::i8) {
-      std::atomic<int> finite{1};  // no bool: its load(), not inlined here, would be one for all ISAs
+      std::atomic<bool> finite{true};
       const double eps = traits_.batch_norm_eps;
       const auto fold = [&](std::size_t o) noexcept {
         double s = static_cast<double>(scale[o]);
@@ -292,13 +292,13 @@ class LayerReader {
           scale_f64(w, row, s);
         else
           scale_f32(w, row, scale[o]);  // a byte times a float: double would round to the same
-        if (first_non_finite_f32(w, row) != row) finite.store(0);
+        if (first_non_finite_f32(w, row) != row) finite.store(false, std::memory_order_relaxed);
       };
       if (team != nullptr)
         team->for_chunks(op.out.c, [&](int, int o) { fold(static_cast<std::size_t>(o)); });
       else
         for (std::size_t o = 0; o < outputs; ++o) fold(o);
-      if (finite.load() == 0 || first_non_finite_f32(bias, outputs) != outputs)
+      if (!finite.load(std::memory_order_relaxed) || first_non_finite_f32(bias, outputs) != outputs)
         return Status(Errc::corrupt, "a value becomes infinite when its scale is applied").in(t.name);
     }
     return sink_.floats(sink_.self, index, {weight, count}, {bias, bias_count(op)});
@@ -319,4 +319,4 @@ class LayerReader {
 
 }  // namespace detail
 
-FACENET_SETUP_END
+FACENET_END

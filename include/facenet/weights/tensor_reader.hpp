@@ -5,7 +5,7 @@
 #include "facenet/weights/safetensors.hpp"
 #include "facenet/weights/source.hpp"
 
-FACENET_SETUP_BEGIN
+FACENET_BEGIN
 
 namespace detail {
 
@@ -100,4 +100,4 @@ struct TensorReader {
 
 }  // namespace detail
 
-FACENET_SETUP_END
+FACENET_END
