@@ -32,7 +32,8 @@ void tile(benchmark::State& state, int rows, int depth) {
   const auto compute = kernels::detail::tile_for<kernels::BiasRelu, W>(rows, simd::panel);
   const simd::FlushDenormals mode;
   for (auto _ : state) {
-    compute(pixel, {&offset, 1, depth}, b.data(), bias.data(), out, simd::panel, {});
+    compute(pixel, {&offset, 1, depth}, b.data(), bias.data(), out, simd::panel,
+            {reinterpret_cast<const char*>(b.data()), 0});
     benchmark::ClobberMemory();
   }
   const double flops = 2.0 * rows * depth * simd::panel;

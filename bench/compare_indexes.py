@@ -60,10 +60,12 @@ def facenet_of(templates, folder: pathlib.Path) -> Iterator[Setting]:
     with facenet.Gallery(path, threads=1) as gallery:
         gallery.add("0", embeddings[0], embedder=MadeUp())
         db = sqlite3.connect(path)
-        values = db.execute("SELECT * FROM template").fetchone()
-        db.executemany("INSERT INTO person VALUES (?, ?)", ((i + 1, str(i)) for i in range(1, len(embeddings))))
-        rows = ((i + 1, i + 1, str(i), f"{i:064}", *values[4:11], e.tobytes()) for i, e in enumerate(embeddings) if i)
-        db.executemany(f"INSERT INTO template VALUES ({','.join('?' * 12)})", rows)
+        same = "face, x1, y1, x2, y2, score, enrolled"
+        columns = f"id, person, image, sha256, {same}, embedding"
+        values = db.execute(f"SELECT {same} FROM template").fetchone()
+        db.executemany("INSERT INTO person (id, name) VALUES (?, ?)", ((i + 1, str(i)) for i in range(1, len(embeddings))))
+        rows = ((i + 1, i + 1, str(i), f"{i:064}", *values, e.tobytes()) for i, e in enumerate(embeddings) if i)
+        db.executemany(f"INSERT INTO template ({columns}) VALUES ({','.join('?' * 12)})", rows)
         db.commit()
         db.close()
         yield "facenet, exact", lambda q: [match.template - 1 for match in gallery.search(q, K)]

@@ -220,7 +220,7 @@ def start(name: str, threads: int, models: dict[str, str], detector: pathlib.Pat
         return Ours(name, [*options, "--detector", detector], threads)
     if name == "face-api":
         return Peer(name, ["node", ROOT / "bench" / "pipeline" / "face_api.cjs", BUILD / "node", threads], threads)
-    python = {"facenet-pytorch": TOOLS_PYTHON, "deepface": DEEPFACE / "bin" / "python"}.get(
+    python = {"facenet-python": TOOLS_PYTHON, "facenet-pytorch": TOOLS_PYTHON, "deepface": DEEPFACE / "bin" / "python"}.get(
         name, PIPELINE / "bin" / "python")
     return Peer(name, [python, ROOT / "bench" / "pipeline" / "worker.py", name, threads, json.dumps(models)], threads)
 
@@ -248,7 +248,7 @@ def measure(running: list, path: pathlib.Path, rounds: int, failed: dict[str, st
         if name in failed:
             rows.append((name, None, None, failed[name]))
             continue
-        ratio = statistics.median(theirs / ours for theirs, ours in zip(taken, times[OURS[0]]))
+        ratio = statistics.median(theirs / ours for theirs, ours in zip(taken, times[running[0].name]))
         rows.append((name, statistics.median(taken), ratio, faces[name]))
     return rows
 

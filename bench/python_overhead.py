@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
-"""What the Python package costs beside C++: a call, a batch, an import, two threads, memory. Minima of interleaved runs.
+"""What the Python package costs beside C++, and how fast it is beside others: a table of one run, with the goals.
 
-Reads build/release (target facenet_python, and the command). Exit status 0 whatever the numbers are: a busy machine makes them.
+Minima of interleaved runs: a call, a batch, an import, two threads, memory; of a photograph with faces the medians of
+rounds in which the package, facenet-pytorch (of .venv) and DeepFace take turns, each in a process with as many CPUs.
+Needs build/release (targets facenet_python_all and facenet_command). The first run makes weights (build/pipeline; some
+minutes) and .venv-deepface (1.7 GB: `--setup-only` does both and stops; `--peers ""` needs no DeepFace).
+Exit status 0 whatever the numbers are: a busy machine makes them.
 """
 
 from __future__ import annotations
@@ -19,9 +23,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build/release"
 sys.path.insert(0, str(BUILD / "python"))
 
+import compare_pipeline  # noqa: E402
 import numpy as np  # noqa: E402
 
 import facenet  # noqa: E402
+
+GROUP = ROOT.parent / "shared/photos/group.jpg"
+PEER_GOALS = {"facenet-pytorch": 8, "deepface": 15}
 
 
 def least(call, times: int) -> float:
@@ -110,22 +118,81 @@ print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.st
     return float(of_a_new_process(code, weights, arithmetic))
 
 
-def main() -> None:
+def photographs(peers: list[str], models: dict[str, str], picture: pathlib.Path, threads: int, rounds: int) -> list[tuple]:
+    """(engine, median seconds from the file to the embeddings, median of its time / ours, faces), ours first."""
+    failed: dict[str, str] = {}
+    detector = pathlib.Path(models["detector"])
+    running = [compare_pipeline.start("facenet-python", threads, models, detector)]
+    try:
+        for name in peers:
+            try:
+                running.append(compare_pipeline.start(name, threads, models, detector))
+            except compare_pipeline.Failure as why:
+                failed[name] = str(why)
+        rows = compare_pipeline.measure(running, picture, rounds, failed)
+    finally:
+        for engine in running:
+            engine.close()
+    return rows + [(name, None, None, why) for name, why in failed.items() if name not in {row[0] for row in rows}]
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default=str(ROOT / "build/golden/weights512.safetensors"), help="an embedder in float")
-    parser.add_argument("--int8", help="one that was calibrated, for its memory")
+    parser.add_argument("--weights", help="an embedder in float (made: the network with random numbers)")
+    parser.add_argument("--int8", help="one that was calibrated, for its memory (made)")
     parser.add_argument("--detector", default=str(ROOT / "weights/mtcnn.safetensors"))
+    parser.add_argument("--picture", type=pathlib.Path, help="a photograph with faces (the group of ../shared/photos, else one made)")
+    parser.add_argument("--peers", default=",".join(PEER_GOALS), metavar="A,B", help="(facenet-pytorch,deepface)")
+    parser.add_argument("--threads", type=int, default=1, help="of each in the comparison with peers (1)")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--setup-only", action="store_true", help="install and convert, then stop")
     options = parser.parse_args()
-    print(f"facenet {facenet.__version__}, {facenet.isa()}, Python {sys.version.split()[0]}")
-    print(f"import facenet          {imports(10):8.3f} s    (goal 0.15)")
-    print(f"a call                  {call_overhead(options.detector) * 1e6:8.1f} us   (goal 15)")
-    package, command = batches(options.weights, options.rounds)
-    print(f"a picture of 32         {package * 1e3:8.3f} ms   the command {command * 1e3:.3f} ms: {package / command:.3f} times (goal 1.03)")
-    print(f"two threads             {two_threads(options.weights, options.rounds):8.2f} times one (goal 1.7)")
-    print(f"memory, float           {memory(options.weights, 'float'):8.1f} MB   (goal 145)")
-    if options.int8:
-        print(f"memory, int8            {memory(options.int8, 'int8'):8.1f} MB   (goal 70)")
+    options.peers = [name for name in options.peers.split(",") if name]
+    if unknown := set(options.peers) - set(PEER_GOALS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(PEER_GOALS)}")
+    return options
+
+
+def row(what: str, value: float, unit: str, goal: str, met: bool, note: str = "") -> None:
+    print(f"| {what} | {value:.3g} {unit} | {goal} | {'yes' if met else 'no'} | {note} |", flush=True)
+
+
+def main() -> None:
+    options = parse_arguments()
+    failed: dict[str, str] = {}
+    compare_pipeline.set_up(options.peers, failed)
+    models = compare_pipeline.make_models([], failed) | {"package": str(BUILD / "python"), "detector": options.detector}
+    picture = options.picture or (GROUP if GROUP.exists() else compare_pipeline.make_pictures()[1])
+    if options.setup_only:
+        return
+    weights, int8 = options.weights or models["float"], options.int8 or models["int8"]
+    models["float"] = weights
+    print(f"facenet {facenet.__version__}, {facenet.isa()}, Python {sys.version.split()[0]}, NumPy {np.__version__}\n")
+    print("| what | measured | goal | met | |\n|---|---:|---:|---|---|")
+    seconds = imports(10)
+    row("import facenet", seconds * 1e3, "ms", "150", seconds <= 0.15)
+    seconds = call_overhead(options.detector)
+    row("a call", seconds * 1e6, "us", "15", seconds <= 15e-6)
+    package, command = batches(weights, options.rounds)
+    note = f"{package * 1e3:.2f} ms a picture, the command {command * 1e3:.2f}"
+    row("32 pictures, one thread, beside the command", package / command, "times", "1.03", package <= 1.03 * command, note)
+    gain = two_threads(weights, options.rounds)
+    row("two Python threads beside one", gain, "times", "1.7", gain >= 1.7)
+    for arithmetic, file, most in (("float", weights, 145), ("int8", int8, 70)):
+        megabytes = memory(file, arithmetic)
+        row(f"memory, {arithmetic}, batch=1", megabytes, "MB", str(most), megabytes <= most)
+    peers = [name for name in options.peers if name not in failed]
+    rows = photographs(peers, models, picture, options.threads, options.rounds)
+    (_, ours, _, faces), *others = rows
+    for name, theirs, ratio, found in others:
+        what = f"{picture.name} to embeddings, {name} beside facenet, threads: {options.threads}"
+        if theirs is None:
+            print(f"| {what} | | {PEER_GOALS[name]} | no | {found} |")
+            continue
+        note = f"{theirs * 1e3:.0f} ms ({found} faces), facenet {ours * 1e3:.0f} ms ({faces})"
+        row(what, ratio, "times", str(PEER_GOALS[name]), ratio >= PEER_GOALS[name], note)
+    for name, why in failed.items():
+        print(f"| {name} | | {PEER_GOALS[name]} | no | {why} |")
 
 
 if __name__ == "__main__":

@@ -4,16 +4,14 @@
 # of facenet::dispatch and of the command, $FACENET_FORCE_ISA's words, and the programs that tests/ compiles for each.
 # LIKE: flags and needs of that ISA too; code with floats is the same in both. NEEDS: facenet_cpu::Feature of
 # src/dispatch/cpu.hpp, all that GCC may use under FLAGS, as far as CPUs differ in it.
+set(FACENET_DISPATCH_ISAS "" CACHE STRING "Of sse4;avx2;avxvnni;avx512;avx512vnni those among which a program chooses; empty: all")
 set(FACENET_X86_ISAS)
-set(FACENET_ISA_ROWS)
 macro(facenet_isa name)
   cmake_parse_arguments(arg "" "LIKE" "FLAGS;NEEDS" ${ARGN})
   set(FACENET_LIKE_${name} ${arg_LIKE})
   set(FACENET_FLAGS_${name} ${FACENET_FLAGS_${arg_LIKE}} ${arg_FLAGS})
   set(FACENET_NEEDS_${name} ${FACENET_NEEDS_${arg_LIKE}} ${arg_NEEDS})
-  list(JOIN FACENET_NEEDS_${name} " | " needs)
   list(APPEND FACENET_X86_ISAS ${name})
-  list(APPEND FACENET_ISA_ROWS "X(${name}, ${needs})")
 endmacro()
 facenet_isa(sse4 FLAGS -march=x86-64-v2 NEEDS sse42 popcnt)
 facenet_isa(avx2 FLAGS -march=x86-64-v3 NEEDS sse42 popcnt avx f16c fma avx2 bmi bmi2 lzcnt movbe)
@@ -28,19 +26,32 @@ facenet_isa(avx512vnni LIKE avx512 FLAGS -mavx512vnni NEEDS avx512vnni)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64" AND CMAKE_SIZEOF_VOID_P EQUAL 8 AND UNIX AND NOT APPLE AND CMAKE_OBJCOPY
    AND NOT FACENET_SANITIZE)
   set(FACENET_ISAS ${FACENET_X86_ISAS})
-  list(JOIN FACENET_ISA_ROWS " " rows)
+  set(rows)
+  foreach(isa IN LISTS FACENET_X86_ISAS)
+    if(FACENET_DISPATCH_ISAS AND NOT isa IN_LIST FACENET_DISPATCH_ISAS)
+      list(REMOVE_ITEM FACENET_ISAS ${isa})
+      continue()
+    endif()
+    list(JOIN FACENET_NEEDS_${isa} " | " needs)
+    string(APPEND rows " X(${isa}, ${needs})")
+  endforeach()
+  foreach(isa IN LISTS FACENET_DISPATCH_ISAS)
+    if(NOT isa IN_LIST FACENET_X86_ISAS)
+      message(FATAL_ERROR "FACENET_DISPATCH_ISAS: there is no ISA '${isa}'; there are ${FACENET_X86_ISAS}")
+    endif()
+  endforeach()
   list(JOIN FACENET_ISAS ", " names)
   string(REGEX REPLACE ", ([^,]*)$" " or \\1" names "${names}")
 else()
   set(FACENET_ISAS any)
-  set(rows "X(any, 0)")
+  set(rows " X(any, 0)")
   set(names)
 endif()
 set(FACENET_ISA_HEADERS ${PROJECT_BINARY_DIR}/isas)   # holds dispatch/isas.hpp, the list in C++
 file(CONFIGURE OUTPUT ${FACENET_ISA_HEADERS}/dispatch/isas.hpp @ONLY CONTENT "\
 // Made by cmake/FacenetIsa.cmake. X(name, facenet_cpu::Feature that it needs), from the least to the best.
 #pragma once
-#define FACENET_ISAS(X) @rows@
+#define FACENET_ISAS(X)@rows@
 #define FACENET_ISA_NAMES \"@names@\"  // empty: there is nothing to choose
 ")
 
@@ -59,9 +70,9 @@ function(facenet_isa_object name isa)
   target_compile_options(${name} PRIVATE ${FACENET_FLAGS_${isa}} ${FACENET_HIDEABLE})
   set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden
                         VISIBILITY_INLINES_HIDDEN ON INTERPROCEDURAL_OPTIMIZATION OFF)
-  set(objects $<TARGET_OBJECTS:${name}>)
-  foreach(baseline IN LISTS arg_BASELINE)
-    list(PREPEND objects $<TARGET_OBJECTS:${baseline}>)
+  set(objects)
+  foreach(part ${arg_BASELINE} ${name})
+    list(APPEND objects $<FILTER:$<TARGET_OBJECTS:${part}>,EXCLUDE,[.][gp]ch$>)   # precompiled headers are listed too
   endforeach()
   set(rename)
   if(arg_RENAME)

@@ -96,6 +96,10 @@ if(TARGET facenet_command)
     install(DIRECTORY ${share}/ DESTINATION ${CMAKE_INSTALL_DATADIR} COMPONENT command)
   endif()
 
+  if(FACENET_SERVE)   # off until somebody enables them
+    install(FILES packaging/systemd/facenet.service packaging/systemd/facenet.socket DESTINATION lib/systemd/system COMPONENT command)
+  endif()
+
   set(page ${PROJECT_BINARY_DIR}/facenet-convert-weights.1)
   configure_file(packaging/facenet-convert-weights.1 ${page} COPYONLY)
   facenet_gzip(page)
@@ -110,8 +114,8 @@ if(TARGET facenet_command)
   set(pages ${CMAKE_INSTALL_DATADIR}/doc/facenet)
   install(FILES weights/README.md DESTINATION ${pages} RENAME weights.md COMPONENT command)
   # The pages that help names, under the names that it gives, and those that they link to.
-  install(FILES docs/command.md docs/command-json.md docs/galleries.md docs/recognition.md DESTINATION ${pages}/docs
-          COMPONENT command)
+  install(FILES docs/command.md docs/command-json.md docs/galleries.md docs/recognition.md docs/service.md docs/rest.md
+          docs/watch.md DESTINATION ${pages}/docs COMPONENT command)
   install(FILES docs/schema/facenet-command-1.json DESTINATION ${pages}/docs/schema COMPONENT command)
 endif()
 

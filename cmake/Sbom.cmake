@@ -58,6 +58,18 @@ if(TARGET facenet_command)
     find_package(SQLite3 QUIET)
     sbom_entry(sqlite "${SQLite3_VERSION}" blessing "NONE" https://www.sqlite.org DYNAMIC_LINK)
   endif()
+  if(FACENET_SERVE)
+    find_package(Boost QUIET)
+    sbom_entry(Boost "${Boost_VERSION_STRING}" BSL-1.0 "2003-2020 Christopher Kohlhoff, 2016-2019 Vinnie Falco and others"
+               https://www.boost.org CONTAINS)
+    find_package(OpenSSL QUIET)
+    sbom_entry(OpenSSL "${OPENSSL_VERSION}" Apache-2.0 "1998-2022 The OpenSSL Project Authors" https://www.openssl.org
+               DYNAMIC_LINK)
+  endif()
+  if("CURL::libcurl" IN_LIST linked)
+    find_package(CURL QUIET)
+    sbom_entry(curl "${CURL_VERSION_STRING}" curl "NONE" https://curl.se DYNAMIC_LINK)
+  endif()
 endif()
 if(FACENET_OPENMP AND OpenMP_CXX_FOUND)
   sbom_entry(OpenMP-runtime "${CMAKE_CXX_COMPILER_VERSION}" "GPL-3.0-or-later WITH GCC-exception-3.1"

@@ -72,13 +72,19 @@ TEST_CASE("a concatenation's inputs are slices of it, a residual is its trunk, a
       channel += n[in].out.c;
     }
   }
-  const int batch = 3;
-  std::vector<float> arena(static_cast<std::size_t>(laid.layout.size(batch)));
+  const int batch = 3, lanes = 2;
+  std::vector<float> arena(static_cast<std::size_t>(laid.layout.size(batch, lanes)));
   for (int op = 0; op < n.size(); ++op) {
-    const int images = laid.layout.block_of(op).per_batch ? batch : 1;
-    const TensorView v = laid.layout.view(n, arena.data(), batch, op, 0, images);
-    CHECK(v.pixel(0, 0, 0) >= arena.data());
-    CHECK(v.pixel(images - 1, v.shape.h - 1, v.shape.w - 1) + v.shape.c <= arena.data() + arena.size());
+    const bool per_batch = laid.layout.block_of(op).per_batch;
+    const int images = per_batch ? batch : 1;
+    const float* first[lanes];
+    for (int lane = 0; lane < lanes; ++lane) {
+      const TensorView v = laid.layout.view(n, {arena.data(), batch, lanes, lane}, op, 0, images);
+      first[lane] = v.pixel(0, 0, 0);
+      CHECK(first[lane] >= arena.data());
+      CHECK(v.pixel(images - 1, v.shape.h - 1, v.shape.w - 1) + v.shape.c <= arena.data() + arena.size());
+    }
+    CHECK(first[1] - first[0] == (per_batch ? 0 : laid.layout.single_size));
   }
 }
 

@@ -31,6 +31,7 @@ TEST_CASE("decisions") {
   CHECK(choose_merge(inception) > 40);
   CHECK(inception[choose_merge(inception)].name == "mixed_6a.branch0");
   CHECK(inception[choose_merge(inception, true)].name == "mixed_7a.branch0.1");
+  CHECK(inception[choose_merge(inception, true, true)].name == "mixed_6a.branch0");
   // Weights must outweigh four times the activations: 8 * 8 against 4 * 16 do not, 8 * 9 against 4 * 17 do.
   Network even("even", {1, 1, 8}), over("over", {1, 1, 8});
   even.conv("c", even.input(), 8, k(1));
@@ -38,9 +39,12 @@ TEST_CASE("decisions") {
   CHECK(choose_merge(even) == even.size());
   CHECK(choose_merge(over) == 1);
   CHECK(choose_panel(simd::panel, A::direct, false, false) == simd::panel);
-  // Twelve vectors for eleven are 9% more, within a tenth; six for five are 20%, eight for seven 14%.
+  // Twelve vectors for eleven are 9% more, within a tenth; six for five are 20%, eight for seven 14%, four for three
+  // 33%.
   if (simd::panel > v) CHECK(choose_panel(11 * v, A::direct, false, false) == simd::panel);
-  if (simd::panel > v) CHECK(choose_panel((simd::tile_vectors == 2 ? 5 : 7) * v, A::direct, false, false) == v);
+  const int ragged = simd::tile_vectors == 2 ? 5 : 7;
+  if (simd::panel > v) CHECK(choose_panel(ragged * v, A::direct, false, false) == (v == 16 ? simd::panel : v));
+  if (simd::panel > v) CHECK(choose_panel(3 * v, A::direct, false, false) == v);
   if (simd::panel > v) CHECK(choose_panel(v, A::direct, false, false) == v);
   if (simd::panel > v) CHECK(choose_panel(v, A::direct, true, false) == simd::panel);
   for (int pixels : {1, 9, 64, 289, 1444, 6241, 49928})
@@ -62,6 +66,24 @@ TEST_CASE("decisions") {
           CHECK((c.blocks == 1 || pixels / c.blocks >= block || c.blocks == (threads + c.groups - 1) / c.groups ||
                  c.blocks == pixels));
         }
+#if defined(FACENET_AMX)
+  for (int pixels : {1, 9, 64, 289, 1444, 6241, 49928})
+    for (int panels : {1, 3, 28, 56})
+      for (int threads : {1, 2, 3, 8, 64}) {
+        const Chunking c = choose_matrix_chunks(pixels, kernels::conv_block, panels, threads, 32);
+        const bool sane = c.blocks >= 1 && c.groups >= 1 && c.groups <= panels && c.groups <= threads;
+        CHECK(sane);
+        // A window is gathered once, but where a thread would have fewer than four groups of 32.
+        CHECK((c.groups == 1 || pixels < 4 * 32 * threads));
+        CHECK((c.groups == 1 || c.count() >= (panels < threads ? panels : threads)));
+      }
+#endif
+  CHECK(choose_lanes(1, 2, true) == 1);
+  CHECK(choose_lanes(2, 2, true) == 2);
+  CHECK(choose_lanes(8, 2, true) == 2);
+  CHECK(choose_lanes(8, 2, false) == 1);
+  CHECK(choose_lanes(3, 4, true) == 1);
+  CHECK(choose_lanes(8, 1, true) == 1);
   CHECK(choose_in_order_chunks(16, 1).count() == 4);  // 512-d: four panels at once
   CHECK(choose_in_order_chunks(16, 8).count() == 8);
   CHECK(choose_in_order_chunks(4, 2).count() == 2);  // 128-d: a thread each two

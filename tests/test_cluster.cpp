@@ -278,7 +278,7 @@ TEST_CASE("a flag ends it, and one that is cleared at once does not hide what wa
     CHECK(dbscan(faces, 6, o, 2, label).code() == Errc::cancelled);
     CHECK(chinese_whispers(faces, 6, o, 9, 1, label).code() == Errc::cancelled);
     CHECK(average_link(faces, 6, o, label).code() == Errc::cancelled);
-    detail::Stop stop(o);
+    detail::Stop stop(o.cancel);
     CHECK(stop());
     flag = false;
     CHECK(stop());

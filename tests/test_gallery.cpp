@@ -378,6 +378,31 @@ TEST_CASE("any number of threads search one gallery at once, each as if it were 
   CHECK(wrong == 0);
 }
 
+TEST_CASE("a search ends when its caller's flag is set") {
+  Gallery g = make(4, Metric::euclidean, TemplateStorage::f32, 2);
+  for (std::uint64_t id = 1; id <= 300; ++id) {
+    const float e[4] = {static_cast<float>(id), 1, 0, 0};
+    REQUIRE(g.add(id, id, e).ok());
+  }
+  const float query[4] = {300, 1, 0, 0};
+  std::vector<Match> out(300);
+  int found = 0;
+  std::atomic<bool> flag{true};
+  g.cancel_when(&flag);
+  Gallery moved(std::move(g));  // the flag moves too
+  for (int k : {1, 300}) {      // in passes; all ranked
+    CHECK(moved.search(query, k, {out.data(), out.size()}, found).code() == Errc::cancelled);
+    CHECK(moved.identify(query, k, 1e9, {out.data(), out.size()}, found).code() == Errc::cancelled);
+    flag = false;
+    CHECK(moved.search(query, k, {out.data(), out.size()}, found).ok());
+    CHECK(found == k);
+    CHECK(out[0].id == 300);
+    flag = true;
+  }
+  moved.cancel_when(nullptr);
+  CHECK(moved.search(query, 1, {out.data(), out.size()}, found).ok());
+}
+
 TEST_CASE("a gallery that was never made, or was moved from, says so") {
   const float e[4] = {1, 2, 3, 4};
   const auto says_so = [&](Gallery& g) {

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstring>
 #include <vector>
 
 #include "small_network.hpp"
@@ -77,3 +78,46 @@ TEST_CASE("int8 weights stay where they are, and their scales are kept") {
   CHECK(w.n == n[1].out.c);
   CHECK(w.cin * w.taps * w.n == static_cast<int>(bytes.size()));
 }
+
+#if !defined(FACENET_NO_INTEGER)
+TEST_CASE("pairs of a step's weights fit where those of all its layers do") {
+  Network n("siblings", {4, 4, 3});
+  const Ref x = n.conv("stem", n.input(), 32, k(1)), a = n.conv("a", x, 32, k(1)), b = n.conv("b", x, 32, k(1));
+  n.l2_normalise("unit", n.linear_bn("head", n.global_avg_pool("mean", n.concat("cat", a, b)), 8));
+  REQUIRE(n.ok());
+  const auto reads = [&](int op, const char* name) { return std::strcmp(n[op].name.text, name) == 0; };
+  auto q = quantise(n, {},
+                    [&](int op, Span<float> room, std::size_t& count) -> Status {
+                      count = reads(op, "a") || reads(op, "b") ? 1 : 0;
+                      room[0] = 0.01f;
+                      return {};
+                    },
+                    {});
+  REQUIRE(q.ok());
+  auto steps = make_steps(n, *q, {}, {});
+  REQUIRE(steps.ok());
+  for (const int in_a : {64, 127})
+    for (const int in_b : {64, 127}) {
+      detail::WeightPacker packer(n, *q, *steps, {});
+      REQUIRE(packer.reserve(false, {}).ok());
+      detail::PackingTeam team;
+      for (int op = 0; op < n.size(); ++op) {
+        if (!q->integer(op)) continue;
+        const auto w = static_cast<std::int8_t>(reads(op, "a") ? in_a : in_b);
+        const std::vector<std::int8_t> weights(static_cast<std::size_t>(weight_count(n, n[op])), w);
+        const std::vector<float> ones(static_cast<std::size_t>(n[op].out.c), 1.0f);
+        REQUIRE(packer.pack_integer_layer(op, weights.data(), ones, ones, team).ok());
+      }
+      const PackedWeights packed = packer.take();
+      int integer_steps = 0;
+      for (int i = 0; i < steps->size(); ++i) {
+        if (!(*steps)[i].is_integer()) continue;
+        ++integer_steps;
+        CHECK((*steps)[i].segment_count == 2);
+        constexpr bool any = simd::integer::largest_pair == simd::integer::any_pair;
+        CHECK(packed[i].pairs_fit == (any || in_a + in_b == 128));
+      }
+      CHECK(integer_steps == 1);
+    }
+}
+#endif

@@ -77,9 +77,10 @@ Quantised quantised(const Network& n, const InputBytes& in, bool channels, F&& i
       };
       float most = 0;
       for (std::size_t k = 0; k < row; ++k) most = std::fmax(most, std::fabs(folded(k)));
-      q.scale[z(i)].push_back(most / 127);
+      const float step = most / (i % 2 == 0 ? 127 : 64);  // of every second layer all pairs fit 16 bits
+      q.scale[z(i)].push_back(step);
       for (std::size_t k = 0; k < row; ++k)
-        q.weight[z(i)].push_back(static_cast<std::int8_t>(std::lrint(folded(k) / (most / 127))));
+        q.weight[z(i)].push_back(static_cast<std::int8_t>(std::lrint(folded(k) / step)));
     }
   }
   return q;
@@ -92,9 +93,11 @@ auto scales_of(const Quantised& q) {
     return {};
   };
 }
-Result<Plan> compile(const Network& n, const InputBytes& in, const Quantised& q, int threads = 1) {
+Result<Plan> compile(const Network& n, const InputBytes& in, const Quantised& q, int threads = 1,
+                     bool matrix_unit = true) {
   PlanOptions options;
   options.threads = threads;
+  options.matrix_unit = matrix_unit;
   return compile_integer_with(
       n, options, in, scales_of(q),
       [&](int op, const std::int8_t*& weights, Span<const float>& scales, Span<const float>& biases) {
@@ -253,6 +256,9 @@ void check_network(const Network& n, Scaling scaling, bool channels) {
   CHECK(differences(first, oracle(n, in, q, pictures[0])) == 0);
   constexpr struct { int threads, batch; } runs[] = {{2, 1}, {3, 2}, {2, 3}, {1, 5}, {3, 5}};
   for (const auto& r : runs) CHECK(differences(got, run(*plan, r.threads, r.batch, pictures)) == 0);
+  auto without = compile(n, in, q, 1, false);
+  REQUIRE(without.ok());
+  CHECK(differences(got, run(*without, 3, 3, pictures)) == 0);
   // Far from the float network, a scale would be on the wrong side of a layer.
   const Parameters p(n, 7);
   const auto want = execute(n, p, standardised(pictures[0], in)).back();
@@ -275,4 +281,58 @@ TEST_CASE("with a scale for each channel") {
 }
 TEST_CASE("dlib's network: averages, channels of zeros and parts of a trunk, which are quantised beside it") {
   check_network(models::dlib_resnet(16, false, 1.0 / 4), Scaling::mean_255, false);
+}
+
+#if defined(FACENET_AMX)
+TEST_CASE("a matrix unit gives the bits of vectors, where layers are deep enough for it") {
+  if (!simd::integer::amx::granted()) {
+    MESSAGE("there is none");
+    return;
+  }
+  const Network n = models::inception_resnet_v1(64, true, 1.0 / 2);
+  const simd::FlushDenormals mode;
+  const InputBytes in = input_bytes(Scaling::fixed, ChannelOrder::rgb);
+  const Quantised q = quantised(n, in, false, [](int) { return false; });
+  std::vector<std::vector<std::uint8_t>> pictures;
+  for (unsigned seed = 1; seed <= 3; ++seed) pictures.push_back(picture(n[0].out, seed));
+  auto with = compile(n, in, q, 2), without = compile(n, in, q, 2, false);
+  REQUIRE((with.ok() && without.ok()));
+  const auto want = run(*without, 1, 1, pictures);
+  constexpr struct { int threads, batch; } runs[] = {{1, 1}, {2, 1}, {2, 2}, {2, 3}, {1, 3}, {3, 3}};
+  for (const auto& r : runs) CHECK(differences(want, run(*with, r.threads, r.batch, pictures)) == 0);
+}
+
+#endif
+
+TEST_CASE("a run whose threads have an image each is cancelled as a whole, and the next one is right") {
+  const Network n = models::inception_resnet_v1(32, true, 1.0 / 16);
+  const simd::FlushDenormals mode;
+  const InputBytes in = input_bytes(Scaling::fixed, ChannelOrder::rgb);
+  const Quantised q = quantised(n, in, false, [](int) { return false; });
+  auto plan = compile(n, in, q);
+  REQUIRE(plan.ok());
+  std::vector<std::vector<std::uint8_t>> pictures;
+  std::vector<PlanInput> inputs(5);
+  for (unsigned seed = 1; seed <= 5; ++seed) pictures.push_back(picture(n[0].out, seed));
+  for (std::size_t i = 0; i < 5; ++i) {
+    inputs[i].rgb = pictures[i].data();
+    inputs[i].stride = std::ptrdiff_t{3} * n[0].out.w;
+  }
+  const auto want = run(*plan, 1, 1, pictures);
+  auto w = plan->workspace(5, 3);
+  REQUIRE(w.ok());
+  std::atomic<bool> cancel{false};
+  w->cancel_when(&cancel);
+  std::vector<float> out(want.size());
+  for (const int after : {0, 3, 40, 1000}) {  // steps of the calling thread
+    int steps = 0;
+    cancel = after == 0;
+    const Status status = plan->run(*w, inputs.data(), 5, out, [&](int) {
+      if (++steps == after) cancel = true;
+    });
+    CHECK(status.code() == (steps < after ? Errc::ok : Errc::cancelled));
+    cancel = false;
+    REQUIRE(plan->run(*w, inputs.data(), 5, out).ok());
+    CHECK(differences(want, out) == 0);
+  }
 }

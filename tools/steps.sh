@@ -34,12 +34,13 @@ step() {
   die "'$name' failed; the whole output is in $log; $remedy."
 }
 
-# build PRESET [TARGET...] : configures and builds a CMake preset.
+# build PRESET [-DNAME=VALUE]... [TARGET...] : configures and builds a CMake preset.
 build() {
-  local preset=$1
+  local preset=$1 variables=()
   shift
+  while [[ ${1-} == -D* ]]; do variables+=("$1"); shift; done
   # A variable that a preset no longer sets would stay in the cache.
   [[ ! CMakePresets.json -nt build/$preset/CMakeCache.txt ]] || rm -f "build/$preset/CMakeCache.txt"
-  cmake --preset "$preset"
+  cmake --preset "$preset" "${variables[@]}"
   cmake --build --preset "$preset" -j "$(nproc)" ${@:+--target "$@"}
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds and runs the tests: the quick suite, or with --all everything that fits 55 minutes on two cores.
+# Builds and runs the tests: the quick suite, with --all everything that fits 55 minutes on two cores, with --long all there is.
 set -euo pipefail
 
 readonly program=test   # steps.sh puts it in front of messages
@@ -8,15 +8,15 @@ tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tools/steps.sh
 source "$tools/steps.sh"
 readonly GOLDEN=build/golden
-readonly FUZZ_SECONDS=30
 readonly BROKEN="the last lines above name the cause"
 readonly FUZZ_COMPILER=clang++-14
+long=0   # whether --long
 # Tests in which several threads touch one thing; the rest would only be slow under the thread sanitizer.
 readonly TSAN_TESTS='test_(parallel|gallery)'
 
 usage() {
   cat <<'TEXT'
-Usage: tools/test.sh [--all] [--only STAGE]...
+Usage: tools/test.sh [--all | --long] [--only STAGE]...
 
 The quick suite: sets up what is missing (tools/bootstrap.sh), builds the command and the tests for this CPU (target
 `quick` of the release preset), makes test weights and golden files (build/golden, made again when the tools that make
@@ -26,12 +26,14 @@ weights/, the environment or the current folder changes the result.
 
 Options:
   --all    55 minutes; also: all programs of the release preset; each layer's instructions against the recorded ones; address and undefined-behaviour sanitizers over
-           the suite (on the one file of tools/amalgamate.py) and the command; the thread sanitizer over the tests with
+           the headers' tests (on the one file of tools/amalgamate.py); the thread sanitizer over the tests with
            threads; kernels and plan for other CPUs (NEON, WebAssembly, old x86-64), kernels and weight files for other
            machines (32-bit ARM, RISC-V, big-endian s390x, i386), in emulators; the JavaScript package in Node, in
            Chromium and under wasmtime; builds without exceptions, threads, files, malloc or SIMD, and for musl, Windows
-           and macOS (build/constrained_builds.md); packages and their consumers; 30 seconds of fuzzing for each target
-  --only STAGE   of --all this stage alone, as the table at the end calls it; again for more
+           and macOS (build/constrained_builds.md); packages and their consumers; 10 seconds of fuzzing for each target
+  --long   hours: --all, and the command with sanitizers; whole networks and every kernel on every machine in
+           emulators; the tests marked `long`; five minutes of fuzzing for each target
+  --only STAGE   of --all or --long this stage alone, as the table at the end calls it; again for more
   --help   this text
 
 Exit status: 0 all passed, 1 a test failed or a stage was skipped, 2 something could not be set up or built.
@@ -174,7 +176,7 @@ quick() {
   stage "build release" step "build release" "$BROKEN" build release quick
   stage "golden files" golden_files
   stage "ctest, release" run_ctest release --label-exclude extra
-  stage "pytest, release" run_pytest "pytest, release" --ignore tests/python/test_packages.py tests/python -m "not slow"
+  stage "pytest, release" run_pytest "pytest, release" --ignore tests/python/test_packages.py tests/python -m "not slow and not long"
 }
 
 # The same with everything that the quick suite leaves out.
@@ -183,15 +185,18 @@ whole() {
   stage "build release" step "build release" "$BROKEN" build release
   stage "golden files" golden_files
   stage "ctest, release" run_ctest release
-  stage "pytest, release" run_pytest "pytest, release" --ignore tests/python/test_packages.py tests/python
+  local marked="not long"
+  ((long)) && marked=""
+  stage "pytest, release" run_pytest "pytest, release" --ignore tests/python/test_packages.py tests/python -m "$marked"
 }
 
-# The command's and the pictures' tests again, on programs with sanitizers inside.
+# The headers' and the pictures' tests again, on programs with sanitizers inside; with --long the command's too.
 sanitizers() {
-  local targets
-  stage "build asan" step "build asan" "$BROKEN" build asan
-  stage "ctest, asan" run_ctest asan
-  FACENET_BUILD=build/asan stage "pytest, asan" run_pytest "pytest, asan" tests/python/test_image.py
+  local targets programs=(headers) ctest=(--label-exclude command) pytest=(tests/python/test_image.py)
+  ((long)) && programs=() ctest=() pytest+=(tests/python/test_{command,gallery,gallery_file,serve,rest,watch}.py)
+  stage "build asan" step "build asan" "$BROKEN" build asan "${programs[@]}"
+  stage "ctest, asan" run_ctest asan "${ctest[@]}"
+  FACENET_BUILD=build/asan stage "pytest, asan" run_pytest "pytest, asan" "${pytest[@]}" -m "not slow"
 
   mapfile -t targets < <(find tests -name 'test_*.cpp' -printf '%f\n' | sed 's/\.cpp$//' | grep -xE "$TSAN_TESTS")
   if ((${#targets[@]})); then stage "ctest, tsan" thread_sanitizer "${targets[@]}"; fi
@@ -202,17 +207,49 @@ thread_sanitizer() {  # TEST...
   run_ctest tsan -R "^($(IFS='|'; echo "$*"))\$"
 }
 
-# The package preset, of which tests/python/test_packages.py makes, installs and uses packages.
+# The package preset, of which tests/python/test_packages.py makes, installs and uses packages. Its command takes two to
+# three minutes to compile for each ISA: without --long, for those that this CPU runs, or QEMU.
 packages() {
-  step "build package" "$BROKEN" build package
+  local isas=""
+  ((long)) || isas="sse4;avx2;$(widest_isa)"
+  step "build package" "$BROKEN" build package "-DFACENET_DISPATCH_ISAS=${isas%;}"
   run_pytest "pytest, packages" tests/python/test_packages.py
+  ((long)) || return 0   # the same tests as of the C library of the release preset
   FACENET_BUILD=build/package run_pytest "pytest, packaged C library" tests/python/test_c_library.py
 }
 
-# The tests that know the ISA, on CPUs that this machine is not; the plan's with few pictures (FACENET_TEST_SLOW).
-readonly ISA_TESTS=(simd kernels choose plan integer quantisation)
-# Those that know the machine beside.
-readonly MACHINE_TESTS='simd kernels integer weights selftest'
+widest_isa() {  # of those past AVX2, as cmake/FacenetIsa.cmake calls it
+  case " $(grep -m1 ^flags /proc/cpuinfo) " in
+    *" avx512_vnni "*) echo avx512vnni ;;
+    *" avx512vl "*) echo avx512 ;;
+    *" avx_vnni "*) echo avxvnni ;;
+  esac
+}
+
+# What each machine runs, on CPUs that this one is not: kernels, whole networks in integers (2 pictures of one of width 1/8,
+# FACENET_TEST_SLOW), every operator from a file's bytes to the result against the oracle (selftest). With --long the rest:
+# a machine's whole plans take 80 s of CPU to compile and over 150 to run.
+emulated_tests() {  # ISA
+  case $1 in
+    neon) echo "simd kernels choose integer quantisation weights selftest" ;;
+    wasm) echo "simd kernels choose integer quantisation" ;;
+    dotprod | i8mm) echo "integer" ;;
+    armv7 | i386) echo "weights selftest" ;;
+    riscv64 | s390x) echo "integer quantisation weights selftest" ;;   # once for each byte order
+    sse2) echo "simd kernels integer" ;;
+    sse4) echo "simd kernels integer" ;;
+    avx2) echo "integer" ;;
+  esac
+  ((long)) || return 0
+  case $1 in
+    neon | wasm) echo plan ;;
+    dotprod | i8mm) echo quantisation ;;
+    armv7 | i386) echo "simd kernels integer" ;;
+    riscv64 | s390x) echo "simd kernels" ;;
+    sse2) echo "plan quantisation" ;;
+    avx2) echo "simd kernels quantisation" ;;
+  esac
+}
 
 # tests_of "TEST..." PREFIX SUFFIX RUNNER... : runs each PREFIX<test>SUFFIX, two at a time, all of them though one fails.
 tests_of() {
@@ -228,9 +265,11 @@ build_for() {  # "TEST..." FOLDER SUFFIX COMPILER...
   shift 3
   mkdir -p "$folder/include"
   ln -sfn /usr/include/doctest "$folder/include/doctest"   # of /usr/include this alone is for every machine
-  printf '%s\n' "${tests[@]}" | xargs -P "$(nproc)" -I{} "$@" -std=c++17 -O2 -DNDEBUG -ffp-contract=off -Wall -Wextra \
-    -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wno-psabi -Werror -Iinclude -isystem .deps/include \
-    -isystem "$folder/include" -DDOCTEST_CONFIG_IMPLEMENT_WITH_MAIN "tests/test_{}.cpp" -o "$folder/{}$suffix"
+  local compile=("$@" -std=c++17 -O2 -DNDEBUG -ffp-contract=off -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion
+    -Wshadow -Wno-psabi -Wno-unused-command-line-argument -Werror -Iinclude -isystem .deps/include -isystem "$folder/include")
+  "${compile[@]}" -c tests/doctest_main.cpp -o "$folder/doctest_main.o" &&   # Emscripten: -s… is the linker's
+    printf '%s\n' "${tests[@]}" | xargs -P "$(nproc)" -I{} "${compile[@]}" "tests/test_{}.cpp" "$folder/doctest_main.o" \
+      -o "$folder/{}$suffix"
 }
 
 # skip NAME REASON : what --all should have run, and cannot. That is a failure: bootstrap.sh --all has just set everything up.
@@ -253,60 +292,55 @@ lacks() {
 
 # emulated NAME COMPILER "TEST..." PREFIX SUFFIX RUNNER... : runs them, and adds a row to the table of constrained builds.
 emulated() {
-  local name=$1 compiler=$2 tests=$3 before=${#failures[@]} row
+  local name=$1 compiler=$2 what=$3 before=${#failures[@]} row
   shift 3
   row=build/constrained_builds/emulated-${name//[^A-Za-z0-9]/-}.json
   mkdir -p build/constrained_builds
   rm -f "$row"
-  runner "$name, emulated" "$DOCTEST_LINES" tests_of "$tests" "$@"
+  runner "$name, emulated" "$DOCTEST_LINES" tests_of "$what" "$@"
   ((${#failures[@]} > before)) ||
-    printf '{"configuration": "%s", "built": "%s c++17", "ran": "%s, emulated"}\n' "$name" "$compiler" "${tests// /, }" >"$row"
+    printf '{"configuration": "%s", "built": "%s c++17", "ran": "%s, emulated"}\n' "$name" "$compiler" "${what// /, }" >"$row"
 }
 
 emulators() {
-  local work=build/emulated isa cpu tests what triple flags
-  if ! lacks "NEON, emulated" aarch64-linux-gnu-g++ qemu-aarch64; then
-    step "build for NEON" "$BROKEN" \
-      build_for "${ISA_TESTS[*]} weights selftest" "$work/neon64" "" aarch64-linux-gnu-g++ -pthread
-    emulated NEON aarch64-linux-gnu-g++ "${ISA_TESTS[*]} weights selftest" "$work/neon64/" "" \
-      qemu-aarch64 -L /usr/aarch64-linux-gnu
-  fi
-  # What integer kernels have besides: sdot, and usdot.
-  for tests in "dotprod cortex-a76 -march=armv8.2-a+dotprod" "i8mm max -march=armv8.2-a+dotprod+i8mm"; do
-    read -r isa cpu flags <<<"$tests"
-    lacks "NEON with $isa, emulated" aarch64-linux-gnu-g++ qemu-aarch64 && continue
+  local work=build/emulated isa cpu what triple flags
+  # NEON; and what integer kernels have besides: sdot, and usdot.
+  while read -r isa cpu flags <&3; do
+    lacks "$isa, emulated" aarch64-linux-gnu-g++ qemu-aarch64 && continue
+    what=$(emulated_tests "$isa" | xargs)
     # shellcheck disable=SC2086 # flags are words
-    step "build for NEON with $isa" "$BROKEN" build_for "integer quantisation" "$work/$isa" "" aarch64-linux-gnu-g++ -pthread $flags
-    emulated "NEON with $isa" aarch64-linux-gnu-g++ "integer quantisation" "$work/$isa/" "" qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu "$cpu"
-  done
+    step "build for $isa" "$BROKEN" build_for "$what" "$work/$isa" "" aarch64-linux-gnu-g++ -pthread $flags
+    emulated "$isa" aarch64-linux-gnu-g++ "$what" "$work/$isa/" "" qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu "$cpu"
+  done 3<<<"neon max
+dotprod cortex-a76 -march=armv8.2-a+dotprod
+i8mm max -march=armv8.2-a+dotprod+i8mm"
   # Without SIMD of ours: 32-bit ARM, RISC-V, and big-endian s390x; SSE2 with 32-bit pointers, and serial:
-  # QEMU 7.2 hangs when an i386 program starts a thread. The selftest is every
-  # operator from a file's bytes to the result, against the oracle.
-  for tests in "armv7 arm arm-linux-gnueabihf" "riscv64 riscv64 riscv64-linux-gnu" "s390x s390x s390x-linux-gnu" \
-    "i386 i386 i686-linux-gnu -msse2 -mfpmath=sse -DFACENET_PARALLEL_SERIAL"; do
-    read -r isa cpu triple flags <<<"$tests"
+  # QEMU 7.2 hangs when an i386 program starts a thread.
+  while read -r isa cpu triple flags <&3; do
     lacks "$isa, emulated" "$triple-g++" "qemu-$cpu" && continue
-    what=$MACHINE_TESTS
-    [[ $isa != riscv64 && $isa != s390x ]] || what+=" quantisation"   # whole networks in integers: once for each byte order
+    what=$(emulated_tests "$isa" | xargs)
     # shellcheck disable=SC2086 # flags are words
     step "build for $isa" "$BROKEN" build_for "$what" "$work/$isa" "" "$triple-g++" -pthread $flags
     emulated "$isa" "$triple-g++" "$what" "$work/$isa/" "" "qemu-$cpu" -L "/usr/$triple"
-  done
+  done 3<<<"armv7 arm arm-linux-gnueabihf
+riscv64 riscv64 riscv64-linux-gnu
+s390x s390x s390x-linux-gnu
+i386 i386 i686-linux-gnu -msse2 -mfpmath=sse -DFACENET_PARALLEL_SERIAL"
   if ! lacks "WebAssembly in Node" em++ node; then
+    what=$(emulated_tests wasm | xargs)
     # Debian's Emscripten looks for its modules where Debian's Node does; without the option newer Nodes fetch() files.
     NODE_PATH=/usr/share/nodejs step "build for WebAssembly" "$BROKEN" \
-      build_for "${ISA_TESTS[*]}" "$work/wasm" .js em++ -msimd128 -sALLOW_MEMORY_GROWTH=1 -sTOTAL_STACK=1MB
-    runner "WebAssembly in Node" "$DOCTEST_LINES" \
-      tests_of "${ISA_TESTS[*]}" "$work/wasm/" .js node --no-experimental-fetch
+      build_for "$what" "$work/wasm" .js em++ -msimd128 -sALLOW_MEMORY_GROWTH=1 -sTOTAL_STACK=1MB
+    runner "WebAssembly in Node" "$DOCTEST_LINES" tests_of "$what" "$work/wasm/" .js node --no-experimental-fetch
   fi
   if [[ $(uname -m) == x86_64 ]] && ! lacks "old x86-64, emulated" qemu-x86_64; then
     # SSE on the first CPUs that had it, so that an instruction too new for them shows. AVX2 without the plan: where
     # denormals are flushed, QEMU 7.2 flushes subnormal halves too, which a CPU's VCVTPH2PS does not.
-    for tests in "sse2 core2duo simd kernels plan integer quantisation" "sse4 Nehalem simd kernels integer" \
-      "avx2 max simd kernels integer quantisation"; do
-      read -r isa cpu tests <<<"$tests"
-      emulated "$isa on $cpu" g++ "$tests" build/release/tests/test_ "_$isa" qemu-x86_64 -cpu "$cpu"
-    done
+    while read -r isa cpu <&3; do
+      emulated "$isa on $cpu" g++ "$(emulated_tests "$isa" | xargs)" build/release/tests/test_ "_$isa" qemu-x86_64 -cpu "$cpu"
+    done 3<<<"sse2 core2duo
+sse4 Nehalem
+avx2 max"
   fi
 }
 
@@ -325,6 +359,8 @@ web() {
   step "what the web tests compare with" "$BROKEN" \
     .venv/bin/python tests/web/make_fixtures.py build/web/fixtures
   runner "web package in Node" "$NODE_LINES" node --test --test-reporter=tap tests/web/node.test.mjs
+  runner "web package, wrong arguments" "$NODE_LINES" node --test --test-reporter=tap tests/web/arguments.test.mjs
+  runner "web package in other projects" "$NODE_LINES" node --test --test-reporter=tap tests/web/projects.test.mjs
   runner "web package in Chromium" "$NODE_LINES" node --test --test-reporter=tap tests/web/chromium.test.mjs
   run_pytest "web module under wasmtime" tests/web
 }
@@ -334,9 +370,18 @@ constrained() {
   runner "constrained builds" '^(skipped|constrained builds):' .venv/bin/python tools/constrained_builds.py
 }
 
+# A target's own line `// with: …` names other units and libraries that it is made of.
+build_fuzzer() {  # NAME
+  local with
+  mapfile -t with < <(sed -n 's,^// with: ,,p' "tests/fuzz/$1.cpp")
+  # shellcheck disable=SC2068 # words and patterns
+  "$FUZZ_COMPILER" -std=c++17 -O1 -g1 -ffp-contract=off -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+    -Iinclude -Itools -Isrc -isystem .deps/include "tests/fuzz/$1.cpp" ${with[@]} -o "build/fuzz/$1"
+}
+export -f build_fuzzer
+
 build_fuzzers() {  # NAME...
-  printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} "$FUZZ_COMPILER" -std=c++17 -O1 -g1 -ffp-contract=off \
-    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Iinclude -isystem .deps/include tests/fuzz/{}.cpp -o build/fuzz/{}
+  printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} env FUZZ_COMPILER="$FUZZ_COMPILER" bash -euo pipefail -c 'build_fuzzer {}'
 }
 
 # A short run from the seeds, where tests/python has a maker for them.
@@ -350,7 +395,6 @@ fuzz_one() {  # NAME
   } 2>&1 | sed -u "s/^/$1: /"
 }
 export -f fuzz_one
-export FUZZ_SECONDS
 
 fuzz() {
   local names
@@ -367,6 +411,7 @@ main() {
   while (($#)); do
     case $1 in
       --all) all=1 ;;
+      --long) all=1 long=1 ;;
       --only) only+=("${2-}"); all=1; shift $(($# > 1)) ;;
       -h | --help) usage; exit 0 ;;
       *) die "unknown option '$1'; see tools/test.sh --help." ;;
@@ -375,6 +420,9 @@ main() {
   done
   cd "$tools/.."
   mkdir -p build
+  FUZZ_SECONDS=$((long ? 300 : 10))
+  export FUZZ_SECONDS
+  ((long)) && export FACENET_LONG=1
 
   for name in "${only[@]}"; do
     printf '%s\n' "${ALL_STAGES[@]}" | grep -qxF -- "$name" ||

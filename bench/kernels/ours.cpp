@@ -112,8 +112,8 @@ struct Ours : Worker {
     for (int i = 0; i < steps.size(); ++i) steps.list[i] = whole[i <= index ? i : std::max(index, i - l.copies + 1)];
     layout = need(lay_out(network, q, steps, {}));
     pack(l, n);
-    need(detail::allocate_bulk(arena, z(layout.size(1)), true, {}));
-    layout.clear_bytes(arena.data(), 1);
+    need(detail::allocate_bulk(arena, z(layout.size(1, 1)), true, {}));
+    layout.clear_bytes({arena.data()});
     need(detail::allocate_bulk(scratch, z(weights.scratch * threads), true, {}));
     const Step& s = steps[index];
     how = name(s.algorithm);
@@ -129,8 +129,8 @@ struct Ours : Worker {
     team->run([&](int member, int members) {
       for (int i = 0, copy = first; i < times; ++i, copy = copy + 1 == copies ? 0 : copy + 1) {
         const detail::StepRun r{
-            network, q,       steps,        layout, weights, arena.data(), scratch.data() + member * weights.scratch,
-            1,       nullptr, index + copy, 0,      1,       members};
+            network,      q, steps, layout, weights, {arena.data()}, scratch.data() + member * weights.scratch, nullptr,
+            index + copy, 0, 1,     members};
         const detail::Operator& op = detail::operator_of(r.step(), r.op());
         team->queue.work(member, static_cast<unsigned>(i), op.chunks(r), [&](int chunk) { op.run(r, chunk); });
         team->barrier();
@@ -167,8 +167,8 @@ struct Ours : Worker {
   }
 
  private:
-  TensorView floats(int op) { return layout.view(network, arena.data(), 1, op, 0, 1); }
-  kernels::ActivationView bytes(int op) { return layout.bytes(network, arena.data(), 1, op, 0, 1); }
+  TensorView floats(int op) { return layout.view(network, {arena.data()}, op, 0, 1); }
+  kernels::ActivationView bytes(int op) { return layout.bytes(network, {arena.data()}, op, 0, 1); }
 
   double read_gbs() {
     constexpr std::size_t count = std::size_t{64} << 20;

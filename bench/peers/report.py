@@ -13,7 +13,7 @@ from peers.setup import INT8_PEERS, OURS, PEERS
 
 TITLES = {
     "facenet": "facenet", "facenet-half": "facenet (fp16 weights)", "facenet-int8": "facenet int8",
-    "openvino-int8": "OpenVINO int8", "onnxruntime-int8": "ONNX Runtime int8", "onnxruntime": "ONNX Runtime",
+    "openvino-int8": "OpenVINO int8", "onnxruntime-int8": "ONNX Runtime int8", "ncnn-int8": "ncnn int8", "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO", "ncnn": "ncnn", "mnn": "MNN", "opencv": "OpenCV DNN",
     "torch-channels-last": "PyTorch channels_last", "torch": "PyTorch eager",
 }

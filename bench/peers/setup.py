@@ -46,8 +46,8 @@ TORCH_DISK_BYTES = 12e9  # PyPI's torch for x86-64 Linux brings CUDA: 3 GB of wh
 
 PEERS = ("onnxruntime", "openvino", "ncnn", "mnn", "opencv", "torch-channels-last", "torch")
 OURS = ("facenet", "facenet-half", "facenet-int8")
-# With --int8: the two fastest in floats, and what each makes of int8.
-INT8_PEERS = ("openvino", "onnxruntime", "openvino-int8", "onnxruntime-int8")
+# With --int8: what the three fastest in floats make of int8, too.
+INT8_PEERS = (*PEERS, "openvino-int8", "onnxruntime-int8", "ncnn-int8")
 
 
 class SetupError(Exception):
@@ -73,7 +73,7 @@ def package_of(peer: str) -> str:
 
 def groups_of(peer: str) -> list[str]:
     """The groups of REQUIREMENTS that a peer needs."""
-    return [package_of(peer), *([peer] if peer.endswith("-int8") else [])]
+    return [group for group in (package_of(peer), peer) if group in REQUIREMENTS]
 
 
 def run_logged(command: list[str], name: str, cwd: pathlib.Path = ROOT, environment: dict | None = None) -> str | None:
@@ -339,6 +339,8 @@ def convert(checkpoint: pathlib.Path, peers: list[str], batches: list[int], fail
         "facenet-int8": lambda: to_our_int8(folder / int8, checkpoint),
         "openvino-int8": lambda: quantise("openvino-int8", folder / "model.onnx", folder / int8, ["model.xml", "model.bin"]),
         "onnxruntime-int8": lambda: quantise("onnxruntime-int8", folder / "model.onnx", folder / int8, ["model.onnx"]),
+        "ncnn-int8": lambda: to_ncnn(folder, info["side"]) or quantise(
+            "ncnn-int8", folder / "model.ncnn.param", folder / int8, ["model.ncnn.param", "model.ncnn.bin"]),
     }
     problem_of_faces = calibration_faces(folder / int8, checkpoint) if any(peer.endswith("-int8") for peer in peers) else None
     for peer in peers:
@@ -349,7 +351,8 @@ def convert(checkpoint: pathlib.Path, peers: list[str], batches: list[int], fail
     models = {"onnx": "model.onnx", "ncnn_param": "model.ncnn.param", "ncnn_bin": "model.ncnn.bin", "mnn": "model.mnn",
               "state": "state.pt", "torchscript": "model.pt", "safetensors": "model.safetensors", "images": "images.npy",
               "reference": "reference.npy", "facenet_int8": f"{int8}/facenet.safetensors", "openvino_int8": f"{int8}/model.xml",
-              "onnxruntime_int8": f"{int8}/model.onnx", "faces": f"{int8}/faces.npy",
+              "onnxruntime_int8": f"{int8}/model.onnx", "ncnn_int8_param": f"{int8}/model.ncnn.param",
+              "ncnn_int8_bin": f"{int8}/model.ncnn.bin", "faces": f"{int8}/faces.npy",
               "faces_reference": f"{int8}/faces_reference.npy", **{f"onnx_{b}": f"model_{b}.onnx" for b in batches}}
     return {"sha256": digest, "name": checkpoint.name, "architecture": info["architecture"], "dim": info["dim"],
             "side": info["side"], "opset": info["opset"],

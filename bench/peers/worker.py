@@ -114,6 +114,7 @@ class OpenVinoInt8(OpenVino):
 
 
 class Ncnn(Engine):
+    model = "ncnn"
     settings = "fp16 and bf16 storage and arithmetic off, Winograd and packing as by default; no batch: one image after another"
 
     def prepare(self, job):
@@ -128,8 +129,11 @@ class Ncnn(Engine):
         options.num_threads = job["threads"]
         options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = False
         options.use_bf16_storage = False
-        if self.net.load_param(job["models"]["ncnn_param"]) or self.net.load_model(job["models"]["ncnn_bin"]):
+        if self.net.load_param(job["models"][f"{self.model}_param"]) or self.net.load_model(job["models"][f"{self.model}_bin"]):
             raise RuntimeError("ncnn cannot load the converted model")
+        self.show(images)
+
+    def show(self, images):
         self.images = [self.lib.Mat(image).clone() for image in images]
 
     def run(self):
@@ -144,6 +148,11 @@ class Ncnn(Engine):
 
     def output(self):
         return np.stack([np.array(result) for result in self.results])
+
+
+class NcnnInt8(Ncnn):
+    model, rounded = "ncnn_int8", True
+    settings = "as ncnn; weights int8 a channel, activations int8 by the largest values, requantised between convolutions"
 
 
 class Mnn(Engine):
@@ -314,6 +323,7 @@ class Machine:
 ENGINES = {
     "facenet": Facenet, "facenet-half": FacenetHalf, "facenet-int8": FacenetInt8, "onnxruntime": OnnxRuntime,
     "onnxruntime-int8": OnnxRuntimeInt8, "openvino": OpenVino, "openvino-int8": OpenVinoInt8, "ncnn": Ncnn,
+    "ncnn-int8": NcnnInt8,
     "mnn": Mnn, "opencv": OpenCv, "torch-channels-last": TorchChannelsLast, "torch": Torch,
 }
 

@@ -18,6 +18,23 @@ answers = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(2, 1)  # what the packages print
 
 
+def facenet_python():
+    """This project's own package, out of the build folder."""
+    sys.path.insert(0, models["package"])
+    import facenet
+
+    detector = facenet.Detector(models["detector"], threads=threads)
+    embedder = facenet.Embedder(models["float"], threads=threads)
+
+    def run(path: str) -> int:
+        picture = facenet.read_image(path)
+        faces = detector.detect(picture)
+        embedder.embed([facenet.align(picture, face, embedder=embedder) for face in faces])
+        return len(faces)
+
+    return run
+
+
 def facenet_pytorch():
     import torch
     from facenet_pytorch import MTCNN, InceptionResnetV1
@@ -110,7 +127,7 @@ def face_recognition_dlib():
     return run
 
 
-run = {"facenet-pytorch": facenet_pytorch, "deepface": deepface, "openvino-int8": openvino_int8,
+run = {"facenet-python": facenet_python, "facenet-pytorch": facenet_pytorch, "deepface": deepface, "openvino-int8": openvino_int8,
        "face_recognition": face_recognition_dlib}[engine]()
 answers.write(json.dumps({"ready": True}) + "\n")
 for line in sys.stdin:

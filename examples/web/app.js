@@ -10,15 +10,21 @@ const worker = new Worker('worker.js', {type: 'module'});
 const waiting = new Map();
 let calls = 0;
 let info;
+let loading;  // a promise of `info`: photographs that are chosen early wait for it
 
 worker.addEventListener('message', ({data}) => {
   if (data.progress) return showProgress(data.progress);
-  const {resolve, reject} = waiting.get(data.id);
-  waiting.delete(data.id);
+  const {resolve, reject} = waiting.get(data.id) ?? {};
+  if (!waiting.delete(data.id)) return;
   if (data.error) reject(Object.assign(new Error(data.error.message), data.error));
   else resolve(data.value);
 });
-worker.addEventListener('error', () => showError('The engine could not be started: this browser has no module workers, or the page is incomplete.'));
+worker.addEventListener('error', () => {
+  const message = 'The engine could not be started: this browser has no module workers, or the page is incomplete.';
+  showError(message);
+  for (const {reject} of waiting.values()) reject(new Error(message));
+  waiting.clear();
+});
 const call = (method, ...args) => new Promise((resolve, reject) => {
   waiting.set(++calls, {resolve, reject});
   worker.postMessage({id: calls, method, args});
@@ -38,12 +44,20 @@ function showTimes(steps) {
   $('#times').textContent = Object.entries(steps).map(([name, ms]) => `${name} ${list.format(ms)} ms`).join(' · ');
 }
 
-async function load() {
+function load() {
+  loading = start();
+  loading.catch(() => {});  // shown by start(), and by who waits
+  return loading;
+}
+async function start() {
   showError('');
+  $('#again').hidden = true;
   $('#loading').hidden = false;
+  $('#progress').value = 0;
+  $('#progress-text').textContent = 'Loading…';
   try {
-    const answer = await fetch('weights.json');
-    const choices = answer.ok ? await answer.json() : [];
+    const answer = await fetch('weights.json').catch(() => undefined);
+    const choices = answer?.ok ? await answer.json() : [];
     if (!choices.length) throw new Error('No weights are served here. Make them as examples/web/facenet/README.md says, then load this page again.');
     const {file, sha256} = choices[0];
     info = await call('load', {weights: new URL(file, location.href).href, sha256});
@@ -56,13 +70,21 @@ async function load() {
     $('#untrained').hidden = !warning;
     document.body.dataset.ready = 'true';
     keepForOffline();
+    return info;
   } catch (error) {
-    showError(error.name === 'AbortError' ? 'Loading was cancelled. Load the page again to start over.' : error.message);
+    const message = error.name === 'AbortError' ? 'Loading was cancelled.' : error.message;
+    showError(message);
+    $('#again').hidden = false;
+    throw new Error(message);
   } finally {
     $('#loading').hidden = true;
   }
 }
 $('#cancel').addEventListener('click', () => call('abort'));
+$('#again').addEventListener('click', () => {
+  $('#forgotten').textContent = '';
+  load();
+});
 
 // ---- pictures on the page ---------------------------------------------------------------------------------------------
 
@@ -95,12 +117,17 @@ function thumbnail(bitmap, {box}) {
   return canvas;
 }
 
+let epoch = 0;  // counts deletions: what was begun before one is not shown after it
+
 async function analyse(file, note) {
-  note.textContent = 'Looking for faces…';
-  showError('');
+  const mine = epoch;
   try {
+    if (document.body.dataset.ready !== 'true') note.textContent = 'Waiting for the engine…';
+    await loading;
+    note.textContent = 'Looking for faces…';
     const bitmap = await createImageBitmap(file);
     const result = await call('faces', file, {minFace: 40});
+    if (mine !== epoch) return undefined;  // everything was deleted meanwhile
     showTimes(result.times);
     const n = result.faces.length;
     note.textContent = n === 0 ? 'No face was found.' : `${n} face${n > 1 ? 's' : ''}`;
@@ -178,6 +205,14 @@ function showSlot(place, slot) {
 }
 for (const place of document.querySelectorAll('#compare .drop')) {
   const number = Number(place.dataset.slot);
+  $('canvas', place).addEventListener('click', ({offsetX, offsetY, target}) => {
+    const slot = slots[number], by = slot.bitmap.width / target.clientWidth, x = offsetX * by, y = offsetY * by;
+    const hit = slot.faces.findIndex(({box}) => x >= box[0] && x <= box[2] && y >= box[1] && y <= box[3]);
+    if (hit < 0) return;
+    slot.chosen = hit;
+    showSlot(place, slot);
+    compare();
+  });
   accepts(place, async ([file, next]) => {
     if (next) $(`#compare .drop[data-slot="${1 - number}"]`).take([next]);
     const result = await analyse(file, $('.note', place));
@@ -196,19 +231,57 @@ addEventListener('paste', (event) => {
 
 // ---- gallery --------------------------------------------------------------------------------------------------------------
 
-const database = new Promise((resolve, reject) => {
-  const opening = indexedDB.open('facenet', 1);
-  opening.onupgradeneeded = () => opening.result.createObjectStore('faces', {keyPath: 'id', autoIncrement: true});
-  opening.onsuccess = () => resolve(opening.result);
-  opening.onerror = () => reject(opening.error);
-});
-async function stored(mode, act) {
-  const store = (await database).transaction('faces', mode).objectStore('faces');
-  const request = act(store);
-  return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
+// In IndexedDB; where the browser has none or refuses it, in memory until the page is closed, and the page says so.
+let database;
+const memory = new Map();
+let numbers = 0;
+
+function openDatabase() {
+  database ??= new Promise((resolve, reject) => {
+    const opening = indexedDB.open('facenet', 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore('faces', {keyPath: 'id', autoIncrement: true});
+    opening.onsuccess = () => {
+      const opened = opening.result;
+      // Another tab deletes: who holds on would make it wait for ever.
+      opened.onversionchange = opened.onclose = () => {
+        opened.close();
+        database = undefined;
+      };
+      resolve(opened);
+    };
+    opening.onerror = () => reject(opening.error);
+    opening.onblocked = () => reject(new Error('another tab holds the names'));
   });
+  return database;
+}
+const inMemory = {
+  getAll: () => [...memory.values()],
+  put: (value) => memory.set(value.id, value),
+  add: (value) => memory.set(`memory-${++numbers}`, {...value, id: `memory-${numbers}`}),
+  delete: (id) => memory.delete(id),
+  clear: () => memory.clear(),
+};
+function complain(error) {
+  const full = error?.name === 'QuotaExceededError';
+  $('#storage').textContent = full ? 'The storage of this browser is full: names added now last until the page is closed.'
+    : 'This browser keeps nothing for this page (a private window, or its settings): names last until the page is closed.';
+  $('#storage').hidden = false;
+}
+/** One request of the store; what cannot be stored is kept in memory. */
+async function stored(mode, act) {
+  try {
+    const transaction = (await openDatabase()).transaction('faces', mode);
+    const request = act(transaction.objectStore('faces'));
+    const result = await new Promise((resolve, reject) => {
+      transaction.oncomplete = () => resolve(request.result);
+      transaction.onerror = transaction.onabort = () => reject(transaction.error ?? request.error);
+    });
+    return mode === 'readonly' ? [...result, ...memory.values()] : result;
+  } catch (error) {
+    database = undefined;
+    complain(error);
+    return act(inMemory);
+  }
 }
 // Embeddings of two models cannot be compared: the digest says which is whose.
 const people = async () => (await stored('readonly', (s) => s.getAll())).filter((p) => p.model === info?.digest);
@@ -225,18 +298,29 @@ function nearest(embedding, known) {
   return best && {...best, same: best.distance <= info.threshold};
 }
 
+const channel = typeof BroadcastChannel === 'function' ? new BroadcastChannel('facenet') : undefined;
+const announce = () => channel?.postMessage('changed');
+
 async function showPeople() {
   const items = await Promise.all((await people()).map(async (person) => {
     const item = create('li');
     const canvas = create('canvas', {width: 112, height: 112});
     canvas.getContext('2d').drawImage(await createImageBitmap(person.picture), 0, 0);
     const name = create('input', {value: person.name, placeholder: 'Name', ariaLabel: 'Name of this face', autocomplete: 'off'});
-    name.addEventListener('change', () => stored('readwrite', (s) => s.put({...person, name: name.value.trim()})));
+    name.addEventListener('change', () => {
+      person.name = name.value.trim();
+      remove.setAttribute('aria-label', `Remove ${person.name || 'this face'}`);
+      stored('readwrite', (s) => s.put(person)).then(announce);
+    });
     const remove = create('button', {type: 'button', textContent: 'Remove'});
     remove.setAttribute('aria-label', `Remove ${person.name || 'this face'}`);
     remove.addEventListener('click', async () => {
-      await stored('readwrite', (s) => s.delete(person.id));
-      showPeople();
+      const at = [...$('#people').children].indexOf(item);
+      if (memory.delete(person.id)) announce();
+      else await stored('readwrite', (s) => s.delete(person.id)).then(announce);
+      await showPeople();
+      // The focus stays in the list, or goes to where faces come from.
+      ($(`#people li:nth-child(${Math.max(1, Math.min(at + 1, $('#people').children.length))}) button`) ?? $('#enroll input')).focus();
     });
     item.append(canvas, name, remove);
     return item;
@@ -244,13 +328,16 @@ async function showPeople() {
   $('#people').replaceChildren(...items);
 }
 accepts($('#enroll'), async (files) => {
+  const mine = epoch;
   for (const file of files) {
     const result = await analyse(file, $('#enroll .note'));
     for (const face of result?.faces ?? []) {
       const picture = await new Promise((resolve) => thumbnail(result.bitmap, face).toBlob(resolve, 'image/png'));
+      if (mine !== epoch) return;
       await stored('readwrite', (s) => s.add({name: '', model: info.digest, embedding: face.embedding, picture}));
     }
   }
+  announce();
   await showPeople();
   $('#people li:last-child input')?.focus();
 });
@@ -271,14 +358,15 @@ accepts($('#search'), async ([file]) => {
 // ---- camera ---------------------------------------------------------------------------------------------------------------
 
 let stream;
+let asking = 0;  // counts starts and stops: a permission that comes after a stop is not used
 async function watch() {
-  const video = $('#video'), overlay = $('#overlay');
+  const video = $('#video'), overlay = $('#overlay'), mine = asking;
   const known = await people();
   let last = performance.now(), rate = 0;
-  while (stream) {
+  while (mine === asking) {
     const frame = await createImageBitmap(video);
     const {faces, times} = await call('faces', frame, {minFace: 80, maxFaces: 5});
-    if (!stream) break;
+    if (mine !== asking) return frame.close();
     const names = faces.map((f) => nearest(f.embedding, known)).map((m) => (m?.same ? m.name : ''));
     draw(overlay, frame, faces, -1, names);
     frame.close();
@@ -291,28 +379,37 @@ async function watch() {
   }
 }
 function stopCamera() {
+  asking++;
   stream?.getTracks().forEach((t) => t.stop());
   stream = undefined;
+  $('#video').srcObject = null;
   $('#overlay').hidden = true;
+  $('#overlay').width = $('#overlay').height = 1;
+  $('#camera-text').textContent = '';
   $('#camera-toggle').textContent = 'Start the camera';
 }
-$('#camera-toggle').addEventListener('click', async () => {
-  if (stream) return stopCamera();
+async function startCamera() {
+  const mine = ++asking;
+  $('#camera-toggle').textContent = 'Stop the camera';
+  showError('');
   try {
-    stream = await navigator.mediaDevices.getUserMedia({video: {width: 640, height: 480}});
+    if (!navigator.mediaDevices) throw new Error('browsers give it to pages over https:// or on localhost only.');
+    const given = await navigator.mediaDevices.getUserMedia({video: {width: 640, height: 480}});
+    if (mine !== asking) return given.getTracks().forEach((t) => t.stop());
+    stream = given;
     const video = $('#video');
     video.srcObject = stream;
     await video.play();
-    $('#camera-toggle').textContent = 'Stop the camera';
-    watch().catch((error) => {
-      stopCamera();
-      showError(error.message);
-    });
+    await loading;
+    if (mine === asking) await watch();
   } catch (error) {
+    if (mine !== asking) return;
     stopCamera();
     showError(error.name === 'NotAllowedError' ? 'The camera may not be used: allow it in the browser\'s settings for this page.' : `The camera cannot be used: ${error.message}`);
   }
-});
+}
+const cameraOn = () => $('#camera-toggle').textContent !== 'Start the camera';
+$('#camera-toggle').addEventListener('click', () => (cameraOn() ? stopCamera() : startCamera()));
 
 // ---- tabs, forgetting, offline ----------------------------------------------------------------------------------------------
 
@@ -337,29 +434,70 @@ for (const [i, tab] of tabs.entries()) {
     next.focus();
   });
 }
-$('#forget').addEventListener('click', async () => {
+/** What this tab shows and holds in memory; the other tabs do the same. */
+async function forgetHere() {
+  epoch++;
   stopCamera();
-  await call('forget');
-  await stored('readwrite', (s) => s.clear());
-  (await database).close();
-  indexedDB.deleteDatabase('facenet');
-  for (const key of await caches.keys()) await caches.delete(key);
-  for (const registration of await navigator.serviceWorker?.getRegistrations() ?? []) await registration.unregister();
-  for (const canvas of document.querySelectorAll('canvas')) canvas.hidden = true;
+  await call('forget').catch(() => {});
+  memory.clear();
+  for (const canvas of document.querySelectorAll('canvas')) {
+    canvas.width = canvas.height = 1;
+    canvas.hidden = true;
+  }
+  slots.forEach((slot, i) => {
+    slot.bitmap?.close();
+    slots[i] = {};
+  });
   document.querySelectorAll('.faces, #people, #found').forEach((e) => e.replaceChildren());
+  document.querySelectorAll('.note').forEach((e) => { e.textContent = ''; });
   $('#verdict').hidden = true;
+  $('.why').textContent = $('.answer').textContent = '';
   document.body.dataset.ready = 'false';
-  $('#status').textContent = '';
-  $('#forgotten').textContent = 'Names, embeddings, weights and the page\'s own copy are deleted. Load the page again to go on.';
+  info = undefined;
+  loading = Promise.reject(new Error('Everything was deleted: load the engine again.'));
+  loading.catch(() => {});
+  $('#status').textContent = $('#times').textContent = '';
+  $('#again').hidden = false;
+  const opened = await database?.catch(() => undefined);
+  opened?.close();
+  database = undefined;
+}
+async function forget() {
+  if (!confirm('Delete all names, embeddings, weights and the page\'s own copy from this device?')) return;
+  $('#forgotten').textContent = 'Deleting…';
+  channel?.postMessage('forget');
+  await forgetHere();
+  const left = [];
+  const deleted = typeof indexedDB !== 'object' || !indexedDB ? true : await new Promise((resolve) => {
+    const deleting = indexedDB.deleteDatabase('facenet');
+    deleting.onsuccess = () => resolve(true);
+    deleting.onerror = () => resolve(false);
+    setTimeout(() => resolve(false), 5000);  // another tab that does not answer
+  });
+  if (!deleted) left.push('names: close the other tabs of this page and delete again');
+  try {
+    for (const key of await globalThis.caches?.keys() ?? []) if (key.startsWith('facenet-')) await caches.delete(key);
+    for (const registration of await navigator.serviceWorker?.getRegistrations() ?? []) await registration.unregister();
+  } catch {
+    left.push('weights: this browser refuses its caches');
+  }
+  $('#forgotten').textContent = left.length ? `Not deleted: ${left.join('; ')}.`
+    : 'Names, embeddings, weights and the page\'s own copy are deleted. Load the page again to go on.';
+}
+$('#forget').addEventListener('click', forget);
+channel?.addEventListener('message', async ({data}) => {
+  if (data === 'changed' && !$('#gallery').hidden && info) showPeople();
+  if (data !== 'forget') return;
+  await forgetHere();
+  $('#forgotten').textContent = 'Everything was deleted in another tab.';
 });
 
 // The module was fetched before the service worker was there to keep it.
 async function keepForOffline() {
   const {active} = await navigator.serviceWorker?.ready ?? {};
-  if (!active) return;
-  const files = [`facenet-${info.build}.wasm`, ...(info.build === 'threads' ? ['facenet-threads.mjs', 'facenet-threads.worker.js'] : [])];
-  const cache = await caches.open('facenet-page-1');
-  await Promise.all(files.map((f) => cache.add(`facenet/dist/${f}`).catch(() => {})));
+  if (!active || !info) return;
+  const cache = await caches.open('facenet-page-2');
+  await cache.add(`facenet/dist/facenet-${info.build}.wasm`).catch(() => {});
   document.body.dataset.offline = 'true';
 }
 if ('serviceWorker' in navigator) navigator.serviceWorker.register('sw.js').catch(() => {});

@@ -8,6 +8,7 @@
 
 #include "facenet/base/parallel.hpp"
 #include "facenet/base/random.hpp"
+#include "facenet/recognition/stop.hpp"
 #include "facenet/recognition/template_store.hpp"
 
 FACENET_BEGIN
@@ -23,21 +24,6 @@ constexpr int max_cluster_faces = 131072;      // the graph of their neighbours 
 constexpr int max_average_link_faces = 32768;  // their distances take 2 n^2 bytes: 2 GiB
 
 namespace detail {
-
-/// The caller's flag. Once seen it stays set: what a thread left out is not forgotten when the caller clears it.
-class Stop {
- public:
-  explicit Stop(const ClusterOptions& options) noexcept : flag_(options.cancel) {}
-  bool operator()() noexcept {
-    if (flag_ != nullptr && flag_->load(std::memory_order_relaxed)) seen_.store(true, std::memory_order_relaxed);
-    return seen_.load(std::memory_order_relaxed);
-  }
-  static Status status() noexcept { return {Errc::cancelled, "the caller has cancelled it"}; }
-
- private:
-  const std::atomic<bool>* const flag_;
-  std::atomic<bool> seen_{false};
-};
 
 /// How many faces there are to label. Error: limit_exceeded with `beyond` for more than `most`, before any is read.
 inline Result<int> check_faces(Span<const float> e, int dim, const ClusterOptions& options, int most,
@@ -83,7 +69,7 @@ class NeighbourGraph {
     auto bits = Buffer<std::uint64_t>::make(g.faces_ * g.words_);
     if (!bits) return bits.status();
     g.bits_ = std::move(*bits);
-    Stop stop(options);
+    Stop stop(options.cancel);
     TemplateStore store(dim, options.metric, TemplateStorage::f32);
     FACENET_TRY(store.reserve(g.faces_));
 
@@ -221,7 +207,7 @@ inline Status chinese_whispers(Span<const float> embeddings, int dim, const Clus
   if (!votes) return votes.status();
   for (std::size_t i = 0; i < faces; ++i) labels[i] = (*order)[i] = static_cast<int>(i);
   SplitMix64 random(seed);
-  detail::Stop stop(options);
+  detail::Stop stop(options.cancel);
   bool changed = true;
   for (int round = 0; round < iterations && changed; ++round) {
     changed = false;
@@ -258,7 +244,7 @@ inline Status dbscan(Span<const float> embeddings, int dim, const ClusterOptions
   auto core = Buffer<std::uint8_t>::make(faces);
   if (!sets) return sets.status();
   if (!core) return core.status();
-  detail::Stop stop(options);
+  detail::Stop stop(options.cancel);
   for (std::size_t i = 0; i < faces; ++i) {
     if (stop()) return stop.status();
     int neighbours = 1;
@@ -315,7 +301,7 @@ inline Status average_link(Span<const float> embeddings, int dim, const ClusterO
   };
   std::fill(size->begin(), size->end(), 1);
   for (std::size_t i = 0; i < faces; ++i) (*active)[i] = static_cast<int>(i);
-  detail::Stop stop(options);
+  detail::Stop stop(options.cancel);
   constexpr std::size_t block = 32;  // rows that a column's face is read once for
   team->for_chunks(static_cast<int>((faces + block - 1) / block), [&](int, int chunk) {
     const std::size_t first = static_cast<std::size_t>(chunk) * block,

@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "facenet/base/parallel.hpp"
+#include "facenet/recognition/stop.hpp"
 #include "facenet/recognition/template_store.hpp"
 
 FACENET_BEGIN
@@ -227,6 +228,8 @@ class Gallery {
   int dim() const noexcept { return store_.dim(); }
   std::size_t size() const noexcept { return size_; }
   const GalleryOptions& options() const noexcept { return options_; }
+  /// Searching looks at `flag` every few hundred templates, and returns Errc::cancelled while it is set. Null: at none.
+  void cancel_when(const std::atomic<bool>* flag) noexcept { cancel_ = flag; }
   bool contains(std::uint64_t id) const noexcept { return map_.find(store_, id) != map_.none; }
   Iterator begin() const noexcept { return {store_, 0}; }
   Iterator end() const noexcept { return {store_, size_}; }
@@ -294,7 +297,7 @@ class Gallery {
 
   /// The k nearest templates of each query: queries[n][dim], out[n][k], found[n] of them (fewer than k in a small
   /// gallery). The gallery's threads serve one call at a time; a call that comes meanwhile searches in its caller's
-  /// thread alone. Errors: invalid_argument (also where `out` or `found` is too small), out_of_memory.
+  /// thread alone. Errors: invalid_argument (also where `out` or `found` is too small), out_of_memory, cancelled.
   Status search(Span<const float> queries, int k, Span<Match> out, Span<int> found) const noexcept {
     return nearest(queries, k, DBL_MAX, false, out, found);
   }
@@ -426,6 +429,7 @@ class Gallery {
     pass.row_of = rows->data();
     pass.temporary = temporary->data();
 
+    detail::Stop stop(cancel_);
     const std::size_t panels = (size_ + simd::panel - 1) / simd::panel;
     for (std::size_t first = 0; first < n; first += in_pass) {
       pass.n = n - first < in_pass ? static_cast<int>(n - first) : group;
@@ -437,10 +441,12 @@ class Gallery {
         pass.list[i] = {candidates->data() + i * pass.capacity, 0, pass.capacity, most, -1e38f};
       workers.for_chunks(static_cast<int>((panels + panels_in_chunk - 1) / panels_in_chunk),
                          [&](int member, int chunk) {
+                           if (stop()) return;
                            const std::size_t from = static_cast<std::size_t>(chunk) * panels_in_chunk;
                            for (std::size_t p = from; p < from + panels_in_chunk && p < panels; ++p)
                              store_.half() ? scan<Half>(pass, member, p) : scan<float>(pass, member, p);
                          });
+      if (stop()) return stop.status();
       workers.for_chunks(pass.n, [&](int member, int q) {
         const std::size_t to = first + static_cast<std::size_t>(q);
         found[to] = finish(pass, member, q, threshold, out.data() + to * each);
@@ -532,10 +538,12 @@ class Gallery {
     const auto nearer = [](const Ranked& a, const Ranked& b) {
       return a.distance != b.distance ? a.distance < b.distance : a.id < b.id;
     };
+    detail::Stop stop(cancel_);
     for (std::size_t q = 0; q < queries.size() / row; ++q) {
       const float* const query = queries.data() + q * row;
       Ranked* const all = ranked->data();
       workers.for_chunks(chunks(size_), [&](int member, int chunk) {
+        if (stop()) return;
         float* const e = rows->data() + static_cast<std::size_t>(member) * row;
         const std::size_t first = static_cast<std::size_t>(chunk) * in_chunk;
         for (std::size_t slot = first; slot < first + in_chunk && slot < size_; ++slot) {
@@ -543,6 +551,7 @@ class Gallery {
           all[slot] = {detail::distance(store_.metric(), query, e, dim()), store_.person(slot), store_.id(slot), slot};
         }
       });
+      if (stop()) return stop.status();
       std::size_t count = 0;
       for (std::size_t i = 0; i < size_; ++i)
         if (all[i].distance <= threshold) all[count++] = all[i];
@@ -573,6 +582,7 @@ class Gallery {
   void swap(Gallery& other) noexcept {
     std::swap(size_, other.size_);
     std::swap(options_, other.options_);
+    std::swap(cancel_, other.cancel_);
     std::swap(team_, other.team_);
     std::swap(store_, other.store_);
     std::swap(map_, other.map_);
@@ -580,6 +590,7 @@ class Gallery {
 
   std::size_t size_ = 0;
   GalleryOptions options_;
+  const std::atomic<bool>* cancel_ = nullptr;
   mutable OwnedTeam team_;
   mutable std::atomic<bool> searching_{false};  // with the team; stays with the object that is moved from
   detail::TemplateStore store_;

@@ -109,9 +109,9 @@ class Plan {
   std::size_t weight_bytes() const noexcept { return weights_.values.size(); }
   /// Bytes of a step's weights; int8: in the file.
   std::int64_t weight_bytes(const Step& s) const noexcept { return weights_[steps_.index_of(s)].bytes; }
-  /// Bytes of arena that a workspace for `batch` images takes.
-  std::size_t arena_bytes(int batch) const noexcept {
-    return static_cast<std::size_t>(layout_.size(batch)) * sizeof(float);
+  /// Bytes of arena that a workspace for `batch` images takes with so many threads.
+  std::size_t arena_bytes(int batch, int threads) const noexcept {
+    return static_cast<std::size_t>(layout_.size(batch, lanes(batch, threads))) * sizeof(float);
   }
 
   /// Errors: invalid_argument, out_of_memory.
@@ -122,15 +122,16 @@ class Plan {
     if (batch < 1 || batch > 4096) return {Errc::invalid_argument, "the batch must be 1 to 4096 images"};
     if (threads < 1 || threads > max_threads) return {Errc::invalid_argument, "threads must be 1 to 256"};
     Workspace w;
-    const std::size_t floats = arena_bytes(batch) / sizeof(float);
+    w.batch_ = batch;
+    w.lanes_ = lanes(batch, threads);
+    const std::size_t floats = arena_bytes(batch, threads) / sizeof(float);
     FACENET_TRY(detail::allocate_bulk(w.arena_, floats, true, memory));  // halos stay zero from here on
-    if (!memory.measuring()) layout_.clear_bytes(w.arena_.data(), batch);
+    if (!memory.measuring()) layout_.clear_bytes(w.part());
     auto team = OwnedTeam::make(threads, memory);
     if (!team) return team.status();
     w.team_ = std::move(*team);
     const int members = memory.measuring() ? Team::size_of(threads) : w.threads();
     FACENET_TRY(detail::allocate_bulk(w.scratch_, static_cast<std::size_t>(weights_.scratch * members), true, memory));
-    w.batch_ = batch;
     return w;
   }
 
@@ -151,17 +152,35 @@ class Plan {
                                                       : "a picture has no pixels: its pointer is null"};
     FACENET_TRY(detail::check_room(out, std::int64_t{n} * output_size()));
     bool stopped = false;
-    in_team(w, [&](int member, auto&& step) {
+    std::atomic<bool> left{false};  // whether a thread left the image that it ran alone
+    in_team(w, [&](Member& m) {
       bool stop = false;
-      const auto run_one = [&](int s, int image, int images) {
-        stop = step(s, inputs, image, images);
-        if (member == 0) after(s);
+      // Runs steps from `first` on until `done`, and returns the next one.
+      const auto run_steps = [&](int first, auto&& done, auto&& run) {
+        int s = first;
+        for (; s < steps_.size() && !stop && !done(steps_[s]); ++s) {
+          stop = run(s);
+          if (m.member == 0) after(s);
+        }
+        return s;
       };
-      int s = 0;
-      for (int image = 0; image < n && !stop; ++image)
-        for (s = 0; s < steps_.size() && !stop && !steps_[s].per_batch; ++s) run_one(s, image, 1);
-      for (; s < steps_.size() && !stop; ++s) run_one(s, 0, n);
-      if (member == 0) stopped = stop;
+      const auto merged = [](const Step& s) { return s.per_batch; };
+      // While there is an image for each thread, each runs one alone, in a lane of its own: nobody waits for anybody.
+      const int alone = w.lanes_ > 1 ? n / m.members * m.members : 0;
+      for (int image = m.member; image < alone && !stop; image += m.members)
+        run_steps(0, merged, [&](int s) { return m.step_alone(s, inputs, image); });
+      if (alone > 0) {
+        if (stop) left.store(true, std::memory_order_relaxed);
+        w.team_->barrier();
+        stop = left.load(std::memory_order_relaxed);
+      }
+      for (int image = alone; image < n && !stop; ++image)
+        run_steps(0, merged, [&](int s) { return m.step(s, inputs, image, 1); });
+      int first = 0;
+      while (first < steps_.size() && !merged(steps_[first])) ++first;
+      run_steps(
+          first, [](const Step&) { return false; }, [&](int s) { return m.step(s, inputs, 0, n); });
+      if (m.member == 0) stopped = stop;
     });
     if (stopped) return {Errc::cancelled, "the caller has cancelled it"};
     const int last = net().size() - 1, size = output_size();
@@ -175,18 +194,18 @@ class Plan {
   /// that another plan made.
   void run_step(Workspace& w, int index, const PlanInput* input = nullptr) const noexcept {
     if (!check(w).ok() || index < 0 || index >= steps_.size()) return;
-    in_team(w, [&](int, auto&& step) { step(index, input, 0, 1); });
+    in_team(w, [&](Member& m) { m.step(index, input, 0, 1); });
   }
 
   /// Where operator `op`'s output lies. Valid right after the step that computes it; a later step may reuse the memory.
   TensorView view(Workspace& w, int op, int image = 0, int images = 1) const noexcept {
     if (network_.empty() || w.arena_.empty()) return {};
-    return layout_.view(net(), w.arena_.data(), w.batch_, op, image, images);
+    return layout_.view(net(), w.part(), op, image, images);
   }
   /// The same as bytes; view() and bytes() have no data where the output is not kept so.
   kernels::ActivationView bytes(Workspace& w, int op, int image = 0, int images = 1) const noexcept {
     if (network_.empty() || w.arena_.empty()) return {};
-    return layout_.bytes(net(), w.arena_.data(), w.batch_, op, image, images);
+    return layout_.bytes(net(), w.part(), op, image, images);
   }
   const Quantisation& quantisation() const noexcept { return quantisation_; }
 
@@ -202,19 +221,59 @@ class Plan {
   static constexpr const char* never_compiled = "the plan was never compiled, or was moved from";
 
   const Network& net() const noexcept { return network_[0]; }
+  int lanes(int batch, int threads) const noexcept {
+    return choose_lanes(batch, Team::size_of(threads), !quantisation_.empty());
+  }
   /// Whether this plan made the workspace.
   Status check(const Workspace& w) const noexcept {
     if (network_.empty()) return {Errc::invalid_argument, never_compiled};
     if (!w.team_ || w.arena_.empty())
       return {Errc::invalid_argument, "the workspace was never made, or was moved from"};
-    if (w.bytes() != arena_bytes(w.batch_) ||
+    if (w.bytes() != static_cast<std::size_t>(layout_.size(w.batch_, w.lanes_)) * sizeof(float) ||
         w.scratch_.size() != static_cast<std::size_t>(weights_.scratch * w.threads()))
       return {Errc::invalid_argument, "the workspace is another plan's"};
     return {};
   }
 
-  /// Calls body(member, step) on every member; step(index, inputs, image, images) shares one step out among them, and
-  /// says whether to leave now.
+  /// One thread of a team at work.
+  struct Member {
+    const Plan& plan;
+    Workspace& w;
+    int member, members;
+    unsigned round = 0;
+
+    detail::StepRun run_of(int index, const PlanInput* inputs, int image, int images, int lane,
+                           int sharers) const noexcept {
+      float* const scratch = w.scratch_.data() + member * plan.weights_.scratch;
+      return {plan.net(),    plan.quantisation_,
+              plan.steps_,   plan.layout_,
+              plan.weights_, w.part(lane),
+              scratch,       inputs,
+              index,         image,
+              images,        sharers};
+    }
+    /// Shares one step out among the members, and says whether to leave now.
+    bool step(int index, const PlanInput* inputs, int image, int images) noexcept {
+      const detail::StepRun r = run_of(index, inputs, image, images, 0, members);
+      const detail::Operator& op = detail::operator_of(r.step(), r.op());
+      w.team_->queue.work(member, round, op.chunks(r), [&](int chunk) { op.run(r, chunk); });
+      // One looks for all, who must leave together. The next look goes to the other place, after another barrier.
+      bool& stop = w.stop_[round++ & 1];
+      if (w.cancel_ != nullptr && member == 0) stop = w.cancel_->load(std::memory_order_relaxed);
+      w.team_->barrier();
+      return w.cancel_ != nullptr && stop;
+    }
+    /// Runs one step of an image that is this thread's alone, and says whether to leave.
+    bool step_alone(int index, const PlanInput* inputs, int image) const noexcept {
+      const detail::StepRun r = run_of(index, inputs, image, 1, member, 1);
+      const detail::Operator& op = detail::operator_of(r.step(), r.op());
+      const int chunks = op.chunks(r);
+      for (int chunk = 0; chunk < chunks; ++chunk) op.run(r, chunk);
+      return w.cancel_ != nullptr && w.cancel_->load(std::memory_order_relaxed);
+    }
+  };
+
+  /// Calls body(Member&) on every member.
   template <class F>
   void in_team(Workspace& w, F&& body) const noexcept {
     w.team_->queue.reset(w.team_->size());
@@ -225,29 +284,8 @@ class Plan {
         if (member == 0) w.team_->queue.reset(members);
         w.team_->barrier();
       }
-      unsigned round = 0;
-      body(member, [&](int index, const PlanInput* inputs, int image, int images) {
-        const detail::StepRun r{net(),
-                                quantisation_,
-                                steps_,
-                                layout_,
-                                weights_,
-                                w.arena_.data(),
-                                w.scratch_.data() + member * weights_.scratch,
-                                w.batch_,
-                                inputs,
-                                index,
-                                image,
-                                images,
-                                members};
-        const detail::Operator& op = detail::operator_of(r.step(), r.op());
-        w.team_->queue.work(member, round, op.chunks(r), [&](int chunk) { op.run(r, chunk); });
-        // One looks for all, who must leave together. The next look goes to the other place, after another barrier.
-        bool& stop = w.stop_[round++ & 1];
-        if (w.cancel_ != nullptr && member == 0) stop = w.cancel_->load(std::memory_order_relaxed);
-        w.team_->barrier();
-        return w.cancel_ != nullptr && stop;
-      });
+      Member m{*this, w, member, members};
+      body(m);
     });
   }
 

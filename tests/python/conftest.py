@@ -97,6 +97,7 @@ def assert_one_error(result: Result, *parts: str) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes most of a minute; only tools/test.sh --all runs it")
+    config.addinivalue_line("markers", "long: takes minutes; only tools/test.sh --long runs it")
 
 
 # Reasons for which tools/test.sh, which has built everything, takes no skipped test.

@@ -144,7 +144,7 @@ def test_the_cache_goes_by_content_and_model(aligned, converted, people, tmp_pat
     with sqlite3.connect(cache) as database:
         for key, data in database.execute("SELECT key, data FROM faces").fetchall():
             values = np.frombuffer(data, np.float32).copy()
-            values[15:] = np.arange(values.size - 15) == 0  # of length 1, as what the embedder gives
+            values[20:] = np.arange(values.size - 20) == 0  # of length 1, as what the embedder gives
             database.execute("UPDATE faces SET data = ? WHERE key = ?", (values.tobytes(), key))
     second = facenet(*call)
     assert all(row["embedding"][0] == 1 for row in lines(second))
@@ -170,11 +170,11 @@ def test_embeddings_in_a_cache_that_mean_nothing_are_made_again(aligned, people,
         for i, (key, data) in enumerate(rows):
             values = np.frombuffer(data, np.float32).copy()
             if i < len(wrong):
-                values[15:] = wrong[i]
+                values[20:] = wrong[i]
             elif i < len(wrong) + 2:  # one component; a box that is no number
                 values[(20, 2)[i - len(wrong)]] = np.nan
             elif i == len(rows) - 1:  # of another length than what is normalised has
-                values[15:] *= 0.9
+                values[20:] *= 0.9
             else:
                 values = values[:-1]
             database.execute("UPDATE faces SET data = ? WHERE key = ?", (values.tobytes(), key))
@@ -220,6 +220,7 @@ def test_mistakes(aligned, people, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(SANITIZED, reason="sanitizers need memory of their own")
 def test_ten_times_as_many_pictures_take_the_memory_of_few(aligned, tmp_path):

@@ -70,7 +70,7 @@ def faces_of(result: subprocess.CompletedProcess[str]) -> Found:
     """What detect --json printed for one picture."""
     (picture,) = lines(result)
     faces = picture["faces"]
-    assert all(list(face)[:3] == ["box", "score", "landmarks"] for face in faces)
+    assert all(list(face)[:4] == ["box", "score", "landmarks", "quality"] for face in faces)
     return Found(np.float32([face["box"] for face in faces]).reshape(-1, 4), np.float32([f["score"] for f in faces]),
                  np.float32([face["landmarks"] for face in faces]).reshape(-1, 5, 2))
 
@@ -337,7 +337,7 @@ def test_embed_gives_every_face(network, scenes):
     assert [line for line in lines(result) if "face" not in line] == [{"image": str(scenes / "none.png"), "faces": []}]
     assert [(pathlib.Path(f["image"]).name, f["face"]) for f in faces] == [
         ("three.png", 0), ("three.png", 1), ("three.png", 2), ("one.png", 0)]
-    assert all(list(f)[:7] == ["image", "face", "box", "score", "landmarks", "embedding", "model"] for f in faces)
+    assert all(list(f)[:9] == ["image", "face", "box", "score", "landmarks", "quality", "quality_parts", "embedding", "model"] for f in faces)
     assert f"{scenes / 'none.png'}: no face was found" in result.stderr and UNTRAINED in result.stderr
     (first,) = lines(facenet("embed", "--json", *network, "--max-faces", 1, scenes / "three.png"))
     assert first == faces[0]

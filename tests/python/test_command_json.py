@@ -3,14 +3,17 @@ the help's width and the names of a gallery's actions."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import fcntl
+import http.client
 import json
 import os
 import pathlib
 import pty
 import re
 import shutil
+import sqlite3
 import struct
 import subprocess
 import termios
@@ -25,6 +28,7 @@ from test_command import weights  # noqa: F401 (fixture)
 from test_command_faces import ASTRONAUT, scenes  # noqa: F401 (fixture)
 from test_detector import weight_file  # noqa: F401 (fixture)
 
+FACE = {"box", "score", "landmarks", "quality", "quality_parts"}
 SCHEMA = json.loads((ROOT / "docs/schema/facenet-command-1.json").read_text(encoding="utf-8"))
 pytestmark = [
     pytest.mark.skipif(not COMMAND.exists(), reason=f"{COMMAND} is not built"),
@@ -44,7 +48,7 @@ def check(name: str, line: dict) -> None:
     free = name == "info" and "error" not in line  # a file's metadata may have any names
     assert free or not schema.is_valid(line | {"another": 1}), line
     optional = {"threshold_source", "layers", "plan", "detector", "error", "file", "threshold"} if name in ("info", "bench") else {
-        "threshold_source", "crop"}
+        "threshold_source", "crop", "ignored", "duplicates", "same_name", "uuid"}  # no gallery of schema 1 has a uuid
     for key in line:
         without = {k: v for k, v in line.items() if k != key}
         may = key in optional or free or (name == "detect" and {"error", "faces"} < set(line))
@@ -107,11 +111,11 @@ def test_pictures(inputs, detector, network, aligned, tmp_path):
     found = call("detect", *detector, "--crops", tmp_path, *inputs, status=2)
     assert [line["image"] for line in found] == [one, three, none, bad]
     assert [len(line.get("faces", "x")) for line in found[:3]] == [1, 3, 0] and set(found[3]) == {"image", "error"}
-    faces = {line["image"]: [{k: v for k, v in face.items() if k != "crop"} for face in line["faces"]] for line in found[:3]}
-    assert [set(face) for face in faces[three]] == [{"box", "score", "landmarks"}] * 3
+    faces = {line["image"]: [{k: face[k] for k in sorted(face) if k != "crop"} for face in line["faces"]] for line in found[:3]}
+    assert [set(face) for face in faces[three]] == [FACE] * 3
 
     def of(line: dict) -> dict:
-        return {k: line[k] for k in ("box", "score", "landmarks")}
+        return {k: line[k] for k in sorted(FACE)}
 
     embedded = call("embed", *network, *inputs, status=2)
     assert [(line["image"], line.get("face")) for line in embedded] == [(one, 0), (three, 0), (three, 1), (three, 2), (none, None), (bad, None)]
@@ -152,7 +156,7 @@ def test_what_cannot_be_written_is_in_the_line(inputs, detector, tmp_path):
     one = inputs[0]
     (tmp_path / "one_0.png").mkdir()
     (line,) = call("detect", *detector, "--crops", tmp_path, one, status=2)
-    assert "one_0.png" in line["error"] and [set(face) for face in line["faces"]] == [{"box", "score", "landmarks"}]
+    assert "one_0.png" in line["error"] and [set(face) for face in line["faces"]] == [FACE]
 
 
 def test_folders(inputs, people, detector, network, aligned, tmp_path):
@@ -167,7 +171,7 @@ def test_folders(inputs, people, detector, network, aligned, tmp_path):
     groups = call("cluster", *network, folder, "--cache", "none", status=2)
     assert groups[1:] == [{"image": str(folder / "none.png"), "faces": []}, failure]
     (face,) = groups[0]["faces"]
-    assert set(face) == {"image", "face", "box", "score", "landmarks"}
+    assert set(face) == {"image", "face", *FACE}
     call("cluster", *aligned, people, "--cache", "none")
 
     out = tmp_path / "x.npy"
@@ -187,6 +191,17 @@ def test_folders(inputs, people, detector, network, aligned, tmp_path):
     (measured,) = call("evaluate", *aligned, "--pairs", pairs, *images, status=2)
     assert [pathlib.Path(e["image"]).name for e in measured["errors"]] == ["D_0001.png"]
     call("calibrate", *aligned, people, "--far", 0.5, "--cache", "none")
+    wide = tmp_path / "wide"
+    for number, name in enumerate("ABCDEF"):  # six persons for 1 in 2
+        shutil.copytree(people / "ABCD"[number % 4], wide / name)
+        for file in (wide / name).iterdir():
+            Image.fromarray(np.asarray(Image.open(file)) ^ np.uint8(number)).save(file)
+    (measured,) = call("calibrate", *aligned, wide, "--gallery-size", 2, "--fpir", 0.5, "--cache", "none")
+    file = tmp_path / "wide.threshold"
+    file.write_text(json.dumps(measured))
+    assert facenet("enroll", *aligned, tmp_path / "wide.gallery", "--dir", wide).returncode == 0
+    (line,) = call("identify", *aligned, "--threshold", file, tmp_path / "wide.gallery", wide / "A" / "A_0001.png")
+    assert line["gallery_size"] == 6 and line["fpir"] > measured["fpir"]
 
     os.makedirs(os.fsencode(people.parent / "odd") + b"/\xff")
     shutil.copy(people / "A" / "A_0001.png", os.fsencode(people.parent / "odd") + b"/\xff/x.png")
@@ -203,8 +218,15 @@ def test_galleries(people, aligned, tmp_path):
     dump = tmp_path / "dump"
     dump.write_text("".join(json.dumps(line) + "\n" for line in call("gallery export", db)))
     call("gallery import", new, dump)
-    for arguments in (["rename", new, "A", "Z"], ["stats", new], ["remove", new, "Z"], ["vacuum", new]):
+    for arguments in (["rename", new, "A", "Z"], ["merge", new, "B", "C"], ["stats", new], ["remove", new, "Z"], ["vacuum", new],
+                      ["backup", new, tmp_path / "copy"], ["check", new], ["repair", new]):
         call(f"gallery {arguments[0]}", *arguments[1:])
+    db = sqlite3.connect(new)
+    db.execute("UPDATE template SET face = 7 WHERE id = 3")
+    db.commit()
+    db.close()
+    assert not call("gallery check", new, status=1)[0]["sound"]
+    assert call("gallery repair", new)[0]["lost"]
 
 
 def test_weight_files(weights, detector, state, tmp_path):  # noqa: F811
@@ -244,6 +266,29 @@ def test_bench_of_a_picture(network, scenes, tmp_path):  # noqa: F811
     assert "1600 x 1200 pixels" in text and "page faults" in text and "pyramid" in text
     failed = facenet("bench", *network, "--picture", tmp_path / "none.jpg")
     assert failed.returncode == 2 and failed.stdout == "" and "none.jpg" in failed.stderr
+
+
+def test_a_camera_and_the_service(scenes, network, tmp_path):  # noqa: F811
+    with Image.open(scenes / "one.png") as picture:
+        picture.convert("RGB").resize((200, 220)).save(tmp_path / "one.jpg", quality=92)
+    video = tmp_path / "video.mjpeg"
+    video.write_bytes((tmp_path / "one.jpg").read_bytes() * 3)
+    assert [line["event"] for line in call("watch", *network, "--input-fps", 10, video)] == ["arrival", "leaving", "end"]
+
+    words = ["serve", "--json", *network, "--gallery", tmp_path / "db", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen([COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            port = next(found[1] for line in process.stderr if (found := re.search(r"serving on http://127\.0\.0\.1:(\d+)", line)))
+            for path, status in (("/health", 200), ("/none", 404)):
+                with contextlib.closing(http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)) as connection:
+                    connection.request("GET", path)
+                    assert connection.getresponse().status == status
+        finally:
+            process.terminate()
+            logged = [json.loads(line) for line in process.communicate(timeout=60)[0].splitlines()]
+    assert process.returncode == 0 and [line["status"] for line in logged] == [200, 404]
+    for line in logged:
+        check("serve", line)
 
 
 def test_the_schema_knows_every_command():
@@ -338,7 +383,7 @@ def test_help_is_as_wide_as_the_terminal():
 
 
 def test_a_galleries_actions_are_named():
-    every = "list, show, rename, remove, export, import, stats and vacuum"
+    every = "list, show, rename, merge, remove, export, import, check, repair, backup, stats and vacuum"
     for words in (["gallery", "lst"], ["gallery", "--json", "lst"], ["-q", "gallery", "lst", "--help"], ["help", "gallery", "lst"]):
         assert_sentence(facenet(*words), "'lst'", "did you mean list?", every, "facenet gallery --help")
     for words in (["gallery", "frobnicate"], ["gallery"], ["gallery", "--json"]):
@@ -348,7 +393,10 @@ def test_a_galleries_actions_are_named():
 def test_a_line_of_no_command_is_refused():
     """The schema as a whole too."""
     whole = jsonschema.Draft202012Validator(SCHEMA)
-    good = {"image": "a", "faces": [{"box": [0, 0, 1, 1], "score": 0.5, "landmarks": [[0, 0]] * 5}]}
+    face = {"box": [0, 0, 1, 1], "score": 0.5, "landmarks": [[0, 0]] * 5, "quality": 0.5,
+            "quality_parts": {"size": 1, "sharpness": 1, "pose": 1, "score": 0.5}}
+    good = {"image": "a", "faces": [face]}
+    assert not whole.is_valid({"image": "a", "faces": [{k: v for k, v in face.items() if k != "quality"}]})
     assert whole.is_valid(good) and whole.is_valid({"image": "a", "error": "a: no."})
     for change in ({"image": 1}, {"faces": [{"box": [0, 0, 1]}]}, {"error": 5}, {"quality": 1}):
         assert not whole.is_valid(copy.deepcopy(good) | change), change

@@ -21,6 +21,7 @@ from test_command import COMMAND, assert_sentence, facenet, lines
 from test_command import weights  # noqa: F401 (fixture)
 from test_command_faces import ASTRONAUT, detector, merged, scenes  # noqa: F401 (fixtures)
 from test_detector import weight_file  # noqa: F401 (fixture)
+from test_gallery import change
 
 pytestmark = [
     pytest.mark.skipif(not COMMAND.exists(), reason=f"{COMMAND} is not built"),
@@ -125,6 +126,14 @@ def test_no_subcommand_shows_what_a_stranger_wrote(hostile, detector, scenes, tm
     call("gallery rename", gallery, PERSON, PERSON + "2", rows=1, fields=1)
     call("gallery stats", gallery, rows=15)
     call("gallery vacuum", gallery, rows=1)
+    call("gallery check", gallery, rows=1)
+    call("gallery backup", gallery, tmp_path / f"copy{HOSTILE}", rows=1)
+    change(gallery, "UPDATE template SET embedding = x'00'")
+    call("gallery check", gallery, rows=1, fields=4, shown=SHOWN, status=1)
+    call("gallery repair", gallery, rows=2, shown=SHOWN)
+    call("enroll", *aligned, gallery, PERSON, second, rows=1)
+    call("gallery merge", gallery, PERSON + "2", PERSON, rows=1)
+    call("gallery rename", gallery, PERSON, PERSON + "2", rows=1)
     call("gallery remove", gallery, PERSON + "2", rows=1)
     page = tmp_path / "page.html"
     call("cluster", *aligned, people, "--html", page, "--threshold", 0, rows=8, fields=3, shown=SHOWN)
@@ -141,6 +150,9 @@ def test_no_subcommand_shows_what_a_stranger_wrote(hostile, detector, scenes, tm
     call("bench", *model, "--seconds", 0, rows=4)
     for name in ("selftest", "info"):
         call(name, tmp_path / HOSTILE, rows=0, status=2)
+    call("watch", *detector, face, rows=-1, status=2)
+    call("watch", *detector, tmp_path / HOSTILE, rows=0, status=2)
+    call("serve", *model, *detector, "--gallery", tmp_path / "no" / HOSTILE, rows=0, status=2)
     # All that there are, so that a new one is not forgotten here.
     manual = facenet("--generate", "man").stdout
     actions = re.findall(r"^  (\w+) ", facenet("gallery", "--help").stdout.split("Subcommands:\n")[1].split("\n\n")[0], re.M)

@@ -241,6 +241,33 @@ def test_the_threshold_is_the_one_that_was_asked_for(people, calibrated):
     assert low < got["far"] < high and high - low > 0.2, "28 pairs of persons are few"
 
 
+def test_a_threshold_for_a_gallery(people, weights, tmp_path):  # noqa: F811
+    """Galleries of three that can be drawn from the seven others, counted; galleries of twenty as if persons were independent."""
+    call = ["calibrate", people.images, "--aligned", "--weights", weights, "--json", "--fpir", "0.4", "--gallery-size"]
+    owner = np.arange(PERSONS * EACH) // EACH
+    to_person = np.where(np.eye(len(owner), dtype=bool), np.inf, people.apart).reshape(len(owner), PERSONS, EACH).min(2)
+    others = np.array([np.delete(row, own) for row, own in zip(to_person, owner, strict=True)])
+    own = to_person[np.arange(len(owner)), owner]
+
+    def drawn(size: int, threshold: float) -> tuple[float, float]:
+        named = [(others[:, list(some)].min(1) <= threshold).mean() for some in itertools.combinations(range(PERSONS - 1), size)]
+        company = itertools.combinations(range(PERSONS - 1), size - 1)
+        missed = [((own > threshold) | (others[:, list(some)].min(1, initial=np.inf) < own)).mean() for some in company]
+        return float(np.mean(named)), float(np.mean(missed))
+
+    (got,) = lines(facenet(*call, 3))
+    fpir, fnir = drawn(3, got["threshold"])
+    assert got["fpir_method"] == "drawn galleries" and near(got["fpir"], fpir) and near(got["fnir"], fnir)
+    assert fpir <= 0.4 < drawn(3, np.min(others[others > got["threshold"]]))[0], "it is the largest"
+    assert got["fpir_interval"][0] < fpir < got["fpir_interval"][1] and got["gallery_size"] == 3 and "far_target" not in got
+    text = facenet(*[a for a in call if a != "--json"], 3, "-o", tmp_path / "x")
+    assert text.returncode == 0 and "among 3 persons (galleries drawn from these)" in text.stdout
+    assert_sentence(facenet(*call, 20), "0.4 among 20 persons", f"there are {PERSONS}", "--gallery-size")
+    assert_sentence(facenet(*call[:-2], "0.3", "--gallery-size", 3), "3 / rate persons", "so 10 persons")
+    assert_sentence(facenet(*call[:-3], "--gallery-size", 3), "--fpir")
+    assert_sentence(facenet(*call, 3, "--far", 0.2), "--far and --fpir")
+
+
 def test_a_rate_that_the_pictures_cannot_support(people, weights, tmp_path):  # noqa: F811
     call = ["calibrate", people.images, "--aligned", "--weights", weights]
     assert_sentence(facenet(*call, "-o", tmp_path / "x"), "0.001", "3000 pairs", "78 persons", f"there are {PERSONS}", "--far 0.1")

@@ -177,7 +177,7 @@ def test_every_error_code_is_returned_somewhere_and_known_in_javascript() -> Non
     assert codes[0] == "ok" and len(codes) > 5
     used = "".join(code_of(header) for header in HEADERS if header != "base/status")
     assert not [code for code in codes if code != "ok" and f"Errc::{code}" not in used]
-    script = (ROOT / "examples/web/facenet/index.js").read_text()
+    script = (ROOT / "examples/web/facenet/errors.js").read_text()
     assert re.findall(r"'(\w+)'", script.partition("const CODES = [")[2].partition("]")[0]) == codes
 
 

@@ -28,6 +28,7 @@ from facenet_tools import (
     rounding,
     safetensors_writer,
     sources,
+    weight_rounding,
 )
 from facenet_tools.cli import ToolError
 from facenet_tools.quantisation import Faces, Model
@@ -104,12 +105,42 @@ def test_each_convolution_has_its_scales(made):
     tensors = load_file(made / "two.safetensors")
     for op in networks.inception_resnet_v1().convolutions():
         weight, scale = tensors[f"{op.name}.weight"], tensors[f"{op.name}.weight_scale"]
-        assert weight.dtype == np.int8 and weight.min() >= -127 and (np.abs(weight.reshape(len(weight), -1).astype(int)).max(1) > 100).all()
+        assert weight.dtype == np.int8 and weight.min() >= -127 and (np.abs(weight.reshape(len(weight), -1).astype(int)).max(1) > 60).all()
         assert tensors[f"{op.name}.input_scale"].shape == (1,) and tensors[f"{op.name}.input_scale"].dtype == np.float32
         assert scale.dtype == tensors[f"{op.name}.bias"].dtype == np.float32 and scale.shape == (len(weight),)
         assert f"{op.name}.input_zero" not in tensors
     assert tensors["conv2d_1a.input_scale"] == 1 / 128
     assert tensors["last_linear.weight"].dtype == np.float32 and "last_linear.input_scale" not in tensors
+
+
+def test_two_weights_that_x86_adds_in_16_bits_fit_them(made):
+    tensors = load_file(made / "two.safetensors")
+    for op in networks.inception_resnet_v1().convolutions():
+        weight = tensors[f"{op.name}.weight"].astype(int)
+        if op.inputs[0] != networks.PICTURE:
+            pairs = np.abs(weight[:, ::2]) + np.abs(weight[:, 1::2])
+            assert 110 < pairs.max() <= 128, op.name  # 255 * 128 < 2^15
+
+
+def test_a_pair_that_is_too_large_is_cut_and_others_are_not():
+    weight = torch.tensor([[127.0, 100, 127, 1, -90, -40, 3, 127, -127, 2, 64, -64]], dtype=torch.float64).reshape(1, 12, 1, 1)
+    whole = weight_rounding.nearest(weight, torch.ones(1)).flatten().tolist()
+    assert whole == [78, 50, 127, 1, -89, -39, 2, 126, -126, 2, 64, -64]
+    odd = weight_rounding.nearest(weight[:, :11], torch.ones(1)).flatten().tolist()
+    assert odd == weight.flatten()[:11].tolist()  # no pairs: the first layer's colours
+
+
+def test_the_scale_of_a_channel_is_the_best_of_those_between_its_weight_and_its_pair():
+    random = torch.Generator().manual_seed(0)
+    weight = torch.randn(8, 64, 3, 3, generator=random, dtype=torch.float64)
+    weight[:4, :2, 0, 0] = 6  # one pair of the largest: to cut it is cheaper than coarser steps for all
+    scale, largest = weight_rounding.scales(weight), weight.abs().flatten(1).amax(1) / 127
+
+    def error(scale: torch.Tensor) -> torch.Tensor:
+        return (weight - weight_rounding.nearest(weight, scale) * scale.double().reshape(-1, 1, 1, 1)).square().flatten(1).sum(1)
+
+    assert (scale >= largest.float()).all() and (error(scale) <= error(largest.float()) + 1e-12).all()
+    assert (error(scale) <= error(1.5 * largest.float())).all()
 
 
 @pytest.mark.parametrize("architecture", networks.OF)

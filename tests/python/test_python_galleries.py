@@ -199,3 +199,48 @@ def test_forked_processes_open_the_file_themselves(tmp_path):
     """While two threads of the parent are in SQLite: the child has neither their locks nor their connection."""
     done = run_python(CHILDREN, tmp_path / "g", pathlib.Path(__file__).parent)
     assert done.returncode == 0 and done.stdout.strip() == "{1} True", (done.stdout, done.stderr)
+
+
+INTERRUPTED = """
+import os, signal, sqlite3, sys, threading, time
+import numpy as np, facenet
+sys.path.insert(0, sys.argv[1])
+import python_package
+embedder = python_package.MadeUp()
+dim = 512 if sys.argv[2] == "search" else 4
+embedder.info = dict(embedder.info, embedding_dim=dim)
+rows, k = (100, 100) if sys.argv[2] == "search" else (600000, 1)
+random = np.random.default_rng(1)
+with facenet.Gallery("g") as gallery:
+    gallery.add("Ada", random.normal(size=dim).astype(np.float32), embedder=embedder)
+with sqlite3.connect("g") as file:  # a commit for each would take minutes
+    others = range(2, rows + 1)
+    file.executemany("INSERT INTO person (id, name) VALUES (?, ?)", ((i, f"person {i}") for i in others))
+    columns = "id, person, image, sha256, face, x1, y1, x2, y2, score, enrolled, embedding"
+    values = "?, ?, '', ?, 0, 0, 0, 0, 0, 0, '2026-01-01T00:00:00Z', ?"
+    embeddings = random.normal(size=(rows + 1, dim)).astype(np.float32)
+    file.executemany(f"INSERT INTO template ({columns}) VALUES ({values})", ((i, i, f"{i:064}", embeddings[i].tobytes()) for i in others))
+gallery = facenet.Gallery("g", threads=1)
+queries = random.normal(size=(60000 if sys.argv[2] == "search" else 1, dim)).astype(np.float32)
+sent = []
+def interrupt():
+    time.sleep(0.3)
+    sent.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    gallery.search(queries, k=k)
+    print("it ended")
+except KeyboardInterrupt:
+    print(time.perf_counter() - sent[0])
+print(len(gallery.search(queries[:1], k=k)[0]))
+"""
+
+
+@pytest.mark.parametrize("what", ["search", pytest.param("load", marks=pytest.mark.slow)])
+def test_ctrl_c_ends_a_search(what, tmp_path):
+    """While it searches, and while it reads the gallery; the next search reads it anew and is right."""
+    done = run_python(INTERRUPTED, pathlib.Path(__file__).parent, what, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    seconds, found = done.stdout.split()
+    assert float(seconds) < 0.1 and int(found) == (100 if what == "search" else 1)

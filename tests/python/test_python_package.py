@@ -709,6 +709,7 @@ def made_sdist(folder) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_wheel_that_an_sdist_makes(tmp_path, converted, mtcnn_file, embedder, crop):
     """An sdist is unpacked where nothing of ours is, becomes a wheel (all ISAs: 75 s on two cores), and runs in a new venv."""

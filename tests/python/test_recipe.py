@@ -83,6 +83,7 @@ def engine_agrees(folder: pathlib.Path) -> dict:
     return measured
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @needs_command
 def test_short_recipe(tmp_path: pathlib.Path) -> None:

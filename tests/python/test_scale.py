@@ -354,12 +354,13 @@ def gallery(tmp_path_factory) -> facenet.Gallery:
     made.add("person 0", embeddings[0], embedder=MadeUp())
     db = sqlite3.connect(path)
     db.execute("PRAGMA foreign_keys = ON")
-    row = db.execute("SELECT * FROM template").fetchone()
+    columns = "face, x1, y1, x2, y2, score, enrolled"
+    row = db.execute(f"SELECT {columns} FROM template").fetchone()
     for i in range(1, COUNT):
         person = i % (COUNT // 4)
         db.execute("INSERT OR IGNORE INTO person (id, name) VALUES (?, ?)", (person + 1, f"person {person}"))
-        values = (3 * i + 5, person + 1, f"é{i}.jpg", f"{i:064}", *row[4:11], embeddings[i].tobytes())
-        db.execute(f"INSERT INTO template VALUES ({','.join('?' * 12)})", values)
+        values = (3 * i + 5, person + 1, f"é{i}.jpg", f"{i:064}", *row, embeddings[i].tobytes())
+        db.execute(f"INSERT INTO template (id, person, image, sha256, {columns}, embedding) VALUES ({','.join('?' * 12)})", values)
     db.commit()
     db.close()
     return made

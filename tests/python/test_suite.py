@@ -120,6 +120,7 @@ def test_poisoned_weights_and_environment_change_nothing(tmp_path):
     assert '"crop":"five_point"' in told.stdout.replace(" ", "")
 
 
+@pytest.mark.long
 @needs_command
 @pytest.mark.slow
 @pytest.mark.skipif(not FACE_API.is_dir(), reason=f"{FACE_API} is not there: tools/bootstrap.sh gets it where npm is")

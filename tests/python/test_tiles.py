@@ -27,8 +27,8 @@ TILE(Half)
 """
 INTEGER_SOURCE = """#include "facenet/kernels/integer_gemm.hpp"
 namespace facenet { inline namespace FACENET_ABI { namespace kernels {
-template void integer_tile<std::size_t{simd::integer::tile_rows}, std::size_t{simd::integer::tile_vectors}>(
-    const Activation* const*, Runs, const std::int8_t*, const float*, float*, PrefetchCursor) noexcept;
+template void integer_tile<WAY, std::size_t{WAY::rows}, std::size_t{simd::integer::tile_vectors}>(
+    const Activation* const*, Runs, const std::int8_t*, const float*, std::int32_t*, PrefetchCursor) noexcept;
 }}}
 """
 # ISA: compiler, flags, the instruction of a product, a vector on the stack, products in the loop over k.
@@ -43,8 +43,10 @@ ISAS = {
 
 INTEGER_ISAS = {
     "sse2": ("g++", ["-msse2"], r"pmaddwd", X86_SPILL, 6 * 2),
-    "sse4": ("g++", ["-msse4.2"], r"pmaddwd", X86_SPILL, 6 * 2),
-    "avx2": ("g++", ["-mavx2", "-mfma", "-mf16c"], r"vpmaddwd", X86_SPILL, 6 * 2),
+    "sse4": ("g++", ["-msse4.2"], r"pmaddubsw", X86_SPILL, 5 * 2),
+    "sse4, any weights": ("g++", ["-msse4.2"], r"pmaddwd", X86_SPILL, 2 * 3 * 2),
+    "avx2": ("g++", ["-mavx2", "-mfma", "-mf16c"], r"vpmaddubsw", X86_SPILL, 5 * 2),
+    "avx2, any weights": ("g++", ["-mavx2", "-mfma", "-mf16c"], r"vpmaddwd", X86_SPILL, 2 * 3 * 2),
     "avxvnni": ("g++", ["-mavx2", "-mfma", "-mf16c", "-mavxvnni"], r"(\{vex\} )?vpdpbusd", X86_SPILL, 6 * 2),
     "avx512bw": ("g++", ["-march=x86-64-v4"], r"vpmaddwd", X86_SPILL, 10 * 2),
     "avx512vnni": ("g++", ["-march=x86-64-v4", "-mavx512vnni"], r"vpdpbusd", X86_SPILL, 10 * 2),
@@ -92,6 +94,7 @@ def test_no_vector_goes_through_the_stack(isa: str) -> None:
 @pytest.mark.parametrize("isa", INTEGER_ISAS)
 def test_no_integer_vector_goes_through_the_stack(isa: str) -> None:
     compiler, flags, product, spill, products = INTEGER_ISAS[isa]
-    tiles = tiles_of(INTEGER_SOURCE, compiler, flags, product, products)
+    way = "AnyWeights" if isa.endswith("any weights") else "FittingPairs"
+    tiles = tiles_of(INTEGER_SOURCE.replace("WAY", way), compiler, flags, product, products)
     assert len(tiles) == 1, "the loop over k is not where this test looks for it"
     assert not [line for line in tiles[0] if re.search(spill, line)]

@@ -565,7 +565,7 @@ def test_a_run_that_collapses_ends_with_status_1(crops: pathlib.Path, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["triplet", pytest.param("arcface", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("loss", ["triplet", pytest.param("arcface", marks=pytest.mark.long)])
 def test_resumes_to_the_bit_after_sigkill(loss: str, crops: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Killed between a checkpoint and the next, with steps logged that the checkpoint does not know."""
     call = ("--epochs", 4, "--loss", loss, "--save-every", 3, "--dropout", 0.3, "--mining", "batch_all")
@@ -652,6 +652,7 @@ def torchrun(crops: pathlib.Path, run: pathlib.Path, *call: object, processes: i
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("loss", losses.LOSSES)
 def test_two_processes_train_as_one(loss: str, crops: pathlib.Path, tmp_path: pathlib.Path) -> None:
     call = ("--epochs", 2, "--precision", "double", "--loss", loss, "--mining", "batch_all", "--warmup", 0)
@@ -671,6 +672,7 @@ def test_two_processes_train_as_one(loss: str, crops: pathlib.Path, tmp_path: pa
     assert torch.allclose(states[0][running], states[1][running], rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_worker_is_resumed(crops: pathlib.Path, tmp_path: pathlib.Path) -> None:
     call = ("--epochs", 4, "--save-every", 2, "--resume")

@@ -182,13 +182,92 @@ test('errors say what is wrong', async () => {
   const code = await noThreads.run(async () => (await import('/facenet/index.js')).FaceNet.load({weights: '/x', build: 'threads'}).catch((e) => e.code));
   assert.equal(code, 'unsupported');
   await noThreads.context.close();
-  await page.route('**/thread.js', (route) => route.abort());
-  const noThread = await run(async () => {
+  // No Worker at all, and one that never loads: one thread.
+  for (const how of ['none', 'refused']) {
+    const single = await run(async (how) => {
+      const {FaceNet} = await import('/facenet/index.js');
+      const Kind = globalThis.Worker;
+      if (how === 'none') delete globalThis.Worker;
+      else globalThis.Worker = function() { throw new DOMException('refused', 'SecurityError'); };
+      try {
+        const net = await FaceNet.load({weights: '/weights/small.safetensors', threads: 2});
+        const {info} = net;
+        net.dispose();
+        return info;
+      } finally {
+        globalThis.Worker = Kind;
+      }
+    }, how);
+    assert.equal(single.threads, 1, how);
+    assert.match(single.fallbacks.join(' '), /thread could not be started/);
+  }
+  await context.close();
+});
+
+test('a damaged copy is fetched anew, and the copy of an older file leaves the cache', async () => {
+  const {context, run} = await blankPage(isolated);
+  const sha256 = expected.sha256['small.safetensors'];
+  const got = await run(async (sha256) => {
     const {FaceNet} = await import('/facenet/index.js');
-    return FaceNet.load({weights: '/weights/small.safetensors', threads: 2}).then(() => ({}), (e) => ({code: e.code, message: e.message}));
+    const cache = await caches.open('facenet-weights'), weights = '/weights/small.safetensors';
+    const from = new URL(weights, location.href).href, old = `https://facenet.invalid/${'1'.repeat(64)}`, other = `https://facenet.invalid/${'2'.repeat(64)}`;
+    const bytes = new Uint8Array(await (await fetch(weights)).arrayBuffer());
+    bytes[bytes.length - 9] ^= 1;
+    await cache.put(`https://facenet.invalid/${sha256}`, new Response(bytes));
+    await cache.put(old, new Response('old', {headers: {'x-facenet-from': from}}));
+    await cache.put(other, new Response('other', {headers: {'x-facenet-from': `${from}.other`}}));
+    const net = await FaceNet.load({weights, build: 'simd', sha256});
+    const {info} = net;
+    net.dispose();
+    return {info, left: (await cache.keys()).map(({url}) => url.slice(-64)).sort()};
+  }, sha256);
+  assert.equal(got.info.cached, false);
+  assert.equal(got.info.kept, true);
+  assert.deepEqual(got.left, ['2'.repeat(64), sha256].sort());
+  await context.close();
+});
+
+test('large photographs by resize, and a video by track()', async () => {
+  const {context, run} = await blankPage(isolated);
+  const got = await run(async () => {
+    const {FaceNet, drawFaces} = await import('/facenet/index.js');
+    const net = await FaceNet.load({weights: '/weights/small.safetensors', build: 'simd'});
+    const bitmap = await createImageBitmap(await (await fetch('/fixtures/astronaut.png')).blob());
+    const usual = await net.detect(bitmap);
+    // Sixteen times the pixels, as JPEG: 2048 wide is four times smaller.
+    const by = 8192 / bitmap.width, large = new OffscreenCanvas(8192, Math.round(bitmap.height * by));
+    large.getContext('2d').drawImage(bitmap, 0, 0, large.width, large.height);
+    const file = await large.convertToBlob({type: 'image/jpeg', quality: 0.9});
+    const refused = await net.detect(file).then(() => 'taken', (e) => e.code);
+    const found = await net.detect(file, {resize: bitmap.width, minFace: Math.round(20 * by)});
+    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+    drawFaces(canvas, usual, {labels: ['Ada'], landmarks: true});
+    const [left, top] = usual[0].box.map(Math.round);
+    const drawn = canvas.getContext('2d').getImageData(left, top + 20, 1, 1).data[3];
+
+    const shown = document.createElement('canvas');
+    shown.width = bitmap.width;
+    shown.height = bitmap.height;
+    shown.getContext('2d').drawImage(bitmap, 0, 0);
+    const video = document.createElement('video');
+    video.srcObject = shown.captureStream(10);
+    video.muted = true;
+    const paint = setInterval(() => shown.getContext('2d').drawImage(bitmap, 0, 0), 50);
+    await video.play();
+    const frames = [];
+    const tracking = net.track(video, {fps: 20, onFaces: (faces) => frames.push(faces.length) >= 3 && tracking.stop()});
+    await tracking.finished;
+    clearInterval(paint);
+    net.dispose();
+    return {pixels: large.width * large.height, refused, by, usual, found, drawn, frames};
   });
-  assert.equal(noThread.code, 'threads', JSON.stringify(noThread));
-  assert.match(noThread.message, /thread\.js/);
+  assert.ok(got.pixels > 33_554_432);
+  assert.equal(got.refused, 'limit_exceeded');
+  assert.equal(got.found.length, got.usual.length);
+  // Enlarged, JPEG and made smaller again: within two of the small picture's pixels.
+  assert.ok(maxDifference(got.found[0].box, got.usual[0].box.map((x) => x * got.by)) <= 2 * got.by, JSON.stringify(got));
+  assert.ok(got.drawn > 0);
+  assert.equal(got.frames.length, 3);
   await context.close();
 });
 
@@ -217,7 +296,16 @@ test('threads: the same bits on one, two and three, in the page and in a worker,
     }), build);
     assert.deepEqual(inWorker, inPage[0]);
   }
-  const threads = () => page.workers().filter((w) => w.url().endsWith('/thread.js')).length;
+  // The page's own threads are made of a blob, without an address.
+  const threads = () => page.workers().filter((w) => !w.url().endsWith('/worker.test.js')).length;
+  const running = await run(async () => {
+    const {FaceNet} = await import('/facenet/index.js');
+    globalThis.net = await FaceNet.load({weights: '/weights/small.safetensors', build: 'threads', threads: 3});
+    return globalThis.net.info.threads;
+  });
+  assert.equal(running, 3);
+  assert.ok(threads() >= 2, 'the threads are among the workers that are counted');
+  await run(() => globalThis.net.dispose());
   for (let i = 0; i < 50 && threads() > 0; i++) await new Promise((done) => setTimeout(done, 100));
   assert.equal(threads(), 0);
   await context.close();
@@ -325,9 +413,34 @@ test('page: gallery, search, delete everything', small(async (server) => {
   await page.click('#tab-gallery');
   await page.waitForFunction(() => document.querySelectorAll('#people li').length === 2);
   assert.equal(await page.locator('#people input').nth(0).inputValue(), 'Eileen');
+  page.on('dialog', (dialog) => dialog.accept());
   await page.click('#forget');
   await page.waitForFunction(() => /deleted/.test(document.querySelector('#forgotten').textContent));
   assert.deepEqual(await page.evaluate(async () => [await caches.keys(), (await indexedDB.databases()).map((d) => d.name)]), [[], []]);
+  assert.deepEqual(faults, []);
+  await context.close();
+}));
+
+test('page: what one tab adds the other shows, and deleting in one empties both', small(async (server) => {
+  const {context, page, faults} = await openPage({}, server);
+  const other = await context.newPage();
+  other.on('pageerror', (e) => faults.push(String(e)));
+  await other.goto(url(server));
+  await other.waitForSelector('body[data-ready=true]', {timeout: 60_000});
+  for (const tab of [page, other]) await tab.click('#tab-gallery');
+  await page.locator('#enroll input').setInputFiles(file('astronaut'));
+  await other.waitForSelector('#people li');
+  await page.locator('#people input').fill('Eileen');
+  await page.keyboard.press('Tab');
+  await other.waitForFunction(() => document.querySelector('#people input')?.value === 'Eileen');
+  page.on('dialog', (dialog) => dialog.accept());
+  await page.click('#forget');
+  await page.waitForFunction(() => /are deleted/.test(document.querySelector('#forgotten').textContent));
+  await other.waitForFunction(() => /deleted in another tab/.test(document.querySelector('#forgotten').textContent));
+  assert.equal(await other.locator('#people li').count(), 0);
+  assert.deepEqual(await other.evaluate(async () => [await caches.keys(), (await indexedDB.databases()).map((d) => d.name)]), [[], []]);
+  await other.click('#again');
+  await other.waitForSelector('body[data-ready=true]', {timeout: 60_000});
   assert.deepEqual(faults, []);
   await context.close();
 }));

@@ -13,10 +13,13 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONVERT = ROOT / "tools/convert_weights.py"
+sys.path.append(str(ROOT / "tools"))
+from facenet_tools import pictures  # noqa: E402  (the folder must be known first)
 
 
 def native(command: pathlib.Path, *arguments: object) -> list[dict]:
@@ -24,6 +27,22 @@ def native(command: pathlib.Path, *arguments: object) -> list[dict]:
     if done.returncode == 2:
         sys.exit(f"{command} failed: {done.stderr}")
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def integers(command: pathlib.Path, weights: pathlib.Path, out: pathlib.Path) -> list[str]:
+    """20 face crops, integers.rgb, and the bits of their embeddings in int8 arithmetic: hexadecimal, little-endian floats."""
+    if not weights.exists():
+        subprocess.run([CONVERT, "--face-api", ROOT / ".deps/face-api", "--dtype", "i8", "--calibrate", "default", "-o", weights],
+                       check=True, stdout=subprocess.DEVNULL)
+    random, folder = np.random.default_rng(20), out / "integers"
+    folder.mkdir(exist_ok=True)
+    crops = [pictures.structured(random) for _ in range(20)]
+    (out / "integers.rgb").write_bytes(b"".join(crop.tobytes() for crop in crops))
+    files = [folder / f"{i}.png" for i in range(len(crops))]
+    for file, crop in zip(files, crops):
+        Image.fromarray(crop).save(file)
+    lines = native(command, "embed", "--aligned", "--json", "--arithmetic", "int8", "--weights", weights, *files)
+    return [np.array(line["embedding"], "<f4").tobytes().hex() for line in lines]
 
 
 def main() -> None:
@@ -43,9 +62,10 @@ def main() -> None:
 
     # PNG, since browsers decode JPEG by other arithmetic than stb. Two persons, and one of them twice.
     samples = ROOT / ".deps/samples"
-    pictures = {"astronaut": samples / "astronaut.png", "group": samples / "sample1.jpg", "other": samples / "sample2.jpg"}
+    photographs = {"astronaut": samples / "astronaut.png", "group": samples / "sample1.jpg", "other": samples / "sample2.jpg"}
     expected = {"sha256": {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in (facenet, small)}, "pictures": {}}
-    for name, source in pictures.items():
+    expected["integers"] = integers(arguments.command, weights / "integers.safetensors", out)
+    for name, source in photographs.items():
         if not source.exists():
             continue
         with Image.open(source) as image:

@@ -7,6 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import test from 'node:test';
 import {pathToFileURL} from 'node:url';
+import zlib from 'node:zlib';
 
 import {FaceNet, FaceNetError, features} from '../../examples/web/facenet/index.js';
 import * as pthreads from './pthreads.mjs';
@@ -55,9 +56,15 @@ for (const build of builds)
     assert.ok(size(`facenet-${build}.wasm`) <= 200_000, `${size(`facenet-${build}.wasm`)} bytes`));
 
 test('JavaScript is at most 30 KB before compression', (t) => {
-  assert.ok(size('../index.js', '../thread.js') <= 30_000);
-  if (!fs.existsSync(path.join(DIST, '../facenet.min.js'))) return t.skip('there was no terser when the package was built');
-  assert.ok(size('../facenet.min.js', '../thread.js') <= 30_000);
+  if (!fs.existsSync(path.join(DIST, '../facenet.min.js'))) return t.skip('there was no esbuild when the package was built');
+  assert.ok(size('../facenet.min.js', 'thread.js') <= 30_000);
+});
+
+test('every module has its script for bundlers, of the same bytes', async () => {
+  for (const build of builds) {
+    const {default: text} = await import(pathToFileURL(path.join(DIST, `facenet-${build}.js`)).href);
+    assert.deepEqual(zlib.inflateSync(Buffer.from(text, 'base64')), fs.readFileSync(path.join(DIST, `facenet-${build}.wasm`)), build);
+  }
 });
 
 for (const build of threaded)
@@ -94,16 +101,34 @@ test('dispose ends the workers, and a process that forgot it ends too', async ()
   assert.deepEqual(await run(`console.log(net.info.threads);`), [null, '3']);
 });
 
-test('a thread that cannot be started is an error that names its file', async () => {
+test('what does not start is done without, and info says so', async () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'facenet-'));
+  const copy = (...names) => names.forEach((name) => fs.copyFileSync(path.join(DIST, name), path.join(folder, name)));
   try {
-    fs.copyFileSync(path.join(DIST, '../index.js'), path.join(folder, 'index.mjs'));
-    const {FaceNet: Without} = await import(pathToFileURL(path.join(folder, 'index.mjs')).href);
-    const options = {weights: small, wasm: pathToFileURL(`${DIST}/`).href, build: 'threads'};
-    await assert.rejects(Without.load({...options, threads: 2}), code('threads', /thread\.js/));
-    (await Without.load({...options, threads: 1})).dispose();
-  } finally {
+    // The package without the worker's text: one thread of the same build.
+    fs.cpSync(path.join(DIST, '..'), folder, {recursive: true, filter: (name) => !name.endsWith('dist/thread.js')});
+    const {FaceNet: Without} = await import(pathToFileURL(path.join(folder, 'index.js')).href);
+    let net = await Without.load({weights: small, build: 'threads', threads: 3});
+    assert.equal(net.info.threads, 1);
+    assert.match(net.info.fallbacks.join(' '), /thread could not be started/);
+    const want = expected.pictures.group.small[0];
+    const got = await net.embed(picture('group'));
+    assert.ok(maxDifference(got, want) <= 1e-3);
+    net.dispose();
+
+    // A cut module and one that is a page: the next build.
     fs.rmSync(folder, {recursive: true});
+    fs.mkdirSync(folder);
+    copy('facenet-simd.wasm');
+    fs.writeFileSync(path.join(folder, 'facenet-threads.wasm'), fs.readFileSync(path.join(DIST, 'facenet-threads.wasm')).subarray(0, 1e5));
+    fs.writeFileSync(path.join(folder, 'facenet-relaxed.wasm'), '<!doctype html><p>app</p>');
+    net = await FaceNet.load({weights: small, wasm: folder, threads: 2});
+    assert.equal(net.info.build, 'simd');
+    assert.match(net.info.fallbacks.join(' '), /no whole WebAssembly module/);
+    net.dispose();
+    await assert.rejects(FaceNet.load({weights: small, wasm: folder, build: 'threads'}), code('corrupt', /no whole/));
+  } finally {
+    fs.rmSync(folder, {recursive: true, force: true});
   }
 });
 
@@ -161,7 +186,7 @@ test('RGBA, RGB and transparent pixels', async () => {
   assert.deepEqual(await embed(rgba), await embed(rgb));
   assert.deepEqual(await embed(clear), await embed(white));  // alpha goes over white, as in the command
   await assert.rejects(embed({...rgb, width: 161}), code('invalid_argument', /3 or 4 bytes/));
-  await assert.rejects(embed('no picture'), code('unsupported'));
+  await assert.rejects(embed('no picture'), code('invalid_argument'));
   await assert.rejects(net.embed(white), code('no_face'));
   await assert.rejects(net.detect({data: new Uint8Array(3 * 17000), width: 17000, height: 1}), code('limit_exceeded', /16384/));
   await assert.rejects(net.embed(rgb, {face: {box: [500, 500, 600, 600], score: 1, landmarks: []}}), code('invalid_argument'));
@@ -214,6 +239,24 @@ test('a server that is slow, breaks off, or answers with a page', async () => {
   await assert.rejects(FaceNet.load({weights: at('slow'), signal: abort.signal}), {name: 'AbortError'});
   server.closeAllConnections();
   server.close();
+});
+
+test('describe() is detect() and embed() in one, and describeAll() goes on after a picture that fails', async () => {
+  const net = await FaceNet.load({weights: small, build: 'simd'});
+  const group = picture('group'), faces = await net.detect(group), described = await net.describe(group);
+  assert.deepEqual(described.map(({embedding, ...face}) => face), faces);
+  for (const [i, face] of faces.entries()) assert.deepEqual(described[i].embedding, await net.embed(group, {face}));
+  const all = [];
+  for await (const one of net.describeAll([group, 'none', picture('astronaut_crop')])) all.push(one);
+  assert.deepEqual(all.map(({index}) => index), [0, 1, 2]);
+  assert.deepEqual(all[0].faces, described);
+  assert.equal(all[1].error.code, 'invalid_argument');
+  assert.equal(all[2].error, undefined);
+  // Each picture's own face, where one for both was taken before.
+  const shifted = {...group, data: group.data.slice(), width: group.width, height: group.height};
+  const verdict = await net.verify(group, shifted, {faces: [faces[0], faces.at(-1)]});
+  assert.equal(verdict.distance, (await net.verify(described[0].embedding, described.at(-1).embedding)).distance);
+  net.dispose();
 });
 
 test('out of memory is an error, and the engine goes on', async () => {

@@ -13,13 +13,13 @@ wasmtime = pytest.importorskip("wasmtime")
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIXTURES = pathlib.Path(os.environ.get("FACENET_FIXTURES", ROOT / "build/web/fixtures"))
-MODULE = ROOT / "build/wasi/examples/web/facenet-simd.wasm"
+MODULES = ROOT / "build/wasi/examples/web"
 
 
 class Engine:
     """The module's C interface: what examples/web/facenet/index.js does, in Python."""
 
-    def __init__(self) -> None:
+    def __init__(self, build: str = "simd") -> None:
         engine = wasmtime.Engine()
         self.store = wasmtime.Store(engine)
         self.store.set_wasi(wasmtime.WasiConfig())
@@ -28,7 +28,7 @@ class Engine:
         limits = wasmtime.Limits(16 << 4, 1 << 14)  # pages: 16 MB to 1 GB
         self.memory = wasmtime.Memory(self.store, wasmtime.MemoryType(limits))
         linker.define(self.store, "env", "memory", self.memory)
-        module = wasmtime.Module.from_file(engine, str(MODULE))
+        module = wasmtime.Module.from_file(engine, str(MODULES / f"facenet-{build}.wasm"))
         self.exports = linker.instantiate(self.store, module).exports(self.store)
         self("__wasm_call_ctors")
 
@@ -46,10 +46,10 @@ class Engine:
         pointer = self("facenet_text") & 0xFFFFFFFF
         return bytes(self.memory.read(self.store, pointer, pointer + 512)).split(b"\0")[0].decode()
 
-    def load(self, data: bytes) -> int:
+    def load(self, data: bytes, integers: int = 0) -> int:
         self.write(self("facenet_reserve", len(data)), data)
         self.write(self("facenet_text"), b"\0")
-        return self("facenet_load", len(data), 1)
+        return self("facenet_load", len(data), 1, integers)
 
     def picture(self, rgb: bytes, width: int, height: int) -> None:
         rgba = np.full((width * height, 4), 255, np.uint8)
@@ -68,7 +68,7 @@ def test_sizes_that_are_no_pictures_are_refused_before_anything_is_reserved() ->
         assert engine.text()
     assert engine.memory.data_len(engine.store) == before
     assert engine("facenet_face", 0) == 0
-    assert engine("facenet_load", 5, 1) == -1 and "reserved" in engine.text()
+    assert engine("facenet_load", 5, 1, 0) == -1 and "reserved" in engine.text()
 
 
 def test_embeddings_and_faces_are_the_native_commands() -> None:
@@ -88,6 +88,31 @@ def test_embeddings_and_faces_are_the_native_commands() -> None:
             found = engine.floats(engine("facenet_face", i), 15)
             # A hundredth of a pixel: twenty float32 roundings at 1024 pixels are 1e-3.
             assert np.abs(found[:4] - np.float32(face["box"])).max() <= 0.01
+
+
+def test_embeddings_in_integers_have_the_native_commands_bits() -> None:
+    expected = json.loads((FIXTURES / "expected.json").read_text())["integers"]
+    crops = np.fromfile(FIXTURES / "integers.rgb", np.uint8).reshape(-1, 160, 160, 3)
+    weights = (FIXTURES / "weights/integers.safetensors").read_bytes()
+    engine, floats = Engine("int8-simd"), Engine()
+    assert engine.load(weights, 1) == 0, engine.text()
+    assert floats.load(weights) == 0, floats.text()
+    assert len(crops) == len(expected) == 20
+    for crop, want in zip(crops, expected):
+        bits = []
+        for module in (engine, floats):
+            module.picture(crop.tobytes(), 160, 160)
+            bits.append(module.floats(module("facenet_embed", 1), 128).tobytes().hex())
+        assert bits[0] == want != bits[1]
+
+
+def test_integers_need_their_module_and_their_file() -> None:
+    engine = Engine()
+    assert engine.load((FIXTURES / "weights/integers.safetensors").read_bytes(), 1) == -1
+    assert "FACENET_NO_INTEGER" in engine.text()
+    engine = Engine("int8-simd")
+    assert engine.load((FIXTURES / "weights/facenet_i8.safetensors").read_bytes(), 1) == -1
+    assert engine.text()
 
 
 def test_a_damaged_file_is_an_error_and_no_trap() -> None:

@@ -27,6 +27,13 @@ struct FaceOptions {
   std::string select = "largest";  // also the order of the faces
 };
 
+/// What is asked of a face before it counts; 0 asks nothing.
+struct FaceLimits {
+  double score = 0;    // the detector's
+  double area = 0;     // a share of the area of the largest face whose score is enough
+  double quality = 0;  // engine/quality.hpp
+};
+
 /// How faces are cut out where no embedder is loaded: as its weight file says, unless an option says otherwise.
 struct CropOptions {
   std::string weights;  // "": $FACENET_WEIGHTS, else the default file if it is there, else box, 160, 0

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facenet_tools import checkpoint, integer_arithmetic, networks, pictures, rounding, weight_rounding
+from facenet_tools import checkpoint, integer_arithmetic, networks, pictures, weight_rounding
 from facenet_tools.cli import ToolError, listed, shown
 from facenet_tools.integer_arithmetic import IntegerLayer
 from facenet_tools.networks import Layers, Network
@@ -124,9 +124,9 @@ def _layer(op: networks.Op, layer: checkpoint.Folded, step: Tensor, means: tuple
     weight = layer.weight.clone()
     rows = weight.abs().flatten(1).amax(1) / 127
     weight[rows * float(step) * min(op.factor, 1) < LEAST_STEP] = 0
-    values, scale = rounding.quantise(weight)
+    scale = weight_rounding.scales(weight)
     bias = torch.where(layer.bias.abs() < LEAST_STEP, 0.0, layer.bias).float()
-    return IntegerLayer(torch.from_numpy(values), torch.from_numpy(scale), bias, step, means)
+    return IntegerLayer(weight_rounding.nearest(weight, scale), scale, bias, step, means)
 
 
 def mended(model: Model, integers: dict[str, IntegerLayer], faces: Faces, path: str) -> dict[str, IntegerLayer]:

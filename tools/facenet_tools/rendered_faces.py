@@ -166,7 +166,7 @@ def _rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     return (about_z @ about_x @ about_y).astype(np.float32)
 
 
-def _background(random: np.random.Generator) -> Image.Image:
+def background(random: np.random.Generator) -> Image.Image:
     """Smooth colour, then shapes of any colour, and shoulders in front of them."""
     picture = Image.fromarray(random.integers(0, 256, (2, 2, 3), dtype=np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(picture)
@@ -209,6 +209,13 @@ def _occluders(pen: ImageDraw.ImageDraw, random: np.random.Generator, centre: np
 def picture(person: dict[str, float], random: np.random.Generator) -> np.ndarray:
     """One photograph of that person: uint8 [SIDE, SIDE, 3]."""
     view = draw(VIEW, random)
+    return photograph(person, view, background(random), random)
+
+
+def photograph(
+    person: dict[str, float], view: dict[str, float], behind: Image.Image, random: np.random.Generator, occluded: bool = True
+) -> np.ndarray:
+    """The person in that view, before a background: uint8 [SIDE, SIDE, 3]. Clothes, noise and what may hide the face are random."""
     surface = head(person, view)
     rotation = _rotation(view["yaw"], view["pitch"], view["roll"])
     points, normals = surface.points @ rotation.T, surface.normals @ rotation.T
@@ -216,7 +223,7 @@ def picture(person: dict[str, float], random: np.random.Generator) -> np.ndarray
 
     large = SIDE * _OVERSAMPLING
     centre = np.array([SIDE / 2 + view["left"], SIDE / 2 + view["top"]])
-    canvas = _background(random)
+    canvas = behind.copy()
     shoulders = ImageDraw.Draw(canvas)
     size, cloth = view["size"], tuple(random.integers(0, 256, 3).tolist())
     neck = tuple(np.clip(255 * (0.6 * view["exposure"] * surface.colours[len(surface.colours) // 8]) ** (1 / 2.2), 0, 255).astype(int).tolist())
@@ -235,7 +242,8 @@ def picture(person: dict[str, float], random: np.random.Generator) -> np.ndarray
     pixels.reshape(-1, 3)[(large * row[order] + column[order])[:, None] + four] = shown[:, None]
 
     photo = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
-    _occluders(ImageDraw.Draw(photo), random, centre, size)
+    if occluded:
+        _occluders(ImageDraw.Draw(photo), random, centre, size)
     grey = np.asarray(photo, np.float32)
     grey = grey.mean(axis=2, keepdims=True) + view["saturation"] * (grey - grey.mean(axis=2, keepdims=True))
     photo = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(view["blur"]))

@@ -73,6 +73,9 @@ def _from_file(option: str, digest: str) -> Threshold:
         raise ToolError(f"--threshold {option}: does not say with which model it was measured; calibrate again.")
     rate = found.get("far_target")
     at = f" at FAR {rate:g}" if isinstance(rate, (int, float)) else ""
+    rate, size = found.get("fpir_target"), found.get("gallery_size")
+    if isinstance(rate, (int, float)) and isinstance(size, int):
+        at = f" at FPIR {rate:g} among {size} persons"
     return Threshold(_number(found, option), f"facenet calibrate{at}", found["model"])
 
 

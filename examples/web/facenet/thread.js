@@ -1,6 +1,6 @@
 // One more thread of the engine: an instance of the module over the same memory, which computes until it is ended.
-// index.js starts it; it has neither imports nor exports, so that it is a script and a module alike.
-const serve = (answer) => ({module, memory, stack, member}) => {
+// engine.js starts it; it has neither imports nor exports, so that it is a script and a module alike.
+globalThis.onmessage = ({data: {module, memory, stack, member}}) => {
   const cell = new Int32Array(new SharedArrayBuffer(4));
   const pause = () => Atomics.wait(cell, 0, 0, 0.05);
   const imports = {};
@@ -8,10 +8,6 @@ const serve = (answer) => ({module, memory, stack, member}) => {
     (imports[from] ??= {})[name] = kind === 'memory' ? memory : name === 'pause' ? pause : () => 52;
   const {exports} = new WebAssembly.Instance(module, imports);
   exports.__stack_pointer.value = stack;
-  answer('ready');
+  postMessage('ready');
   exports.facenet_serve(member);
 };
-
-if (typeof process === 'object' && process.versions?.node)
-  import('node:worker_threads').then(({parentPort}) => parentPort.once('message', serve((text) => parentPort.postMessage(text))));
-else globalThis.onmessage = ({data}) => serve(postMessage)(data);

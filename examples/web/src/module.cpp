@@ -81,7 +81,7 @@ facenet::ImageView picture() noexcept {
   return {m.bytes, m.width, m.height, std::ptrdiff_t{3} * m.width, facenet::ChannelOrder::rgb};
 }
 
-Status load(std::size_t bytes, int threads, const char* sha256) noexcept {
+Status load(std::size_t bytes, int threads, facenet::Arithmetic arithmetic, const char* sha256) noexcept {
   Module& m = module();
   facenet::ReadOptions read;
   read.expected_sha256 = *sha256 != 0 ? sha256 : nullptr;
@@ -95,6 +95,7 @@ Status load(std::size_t bytes, int threads, const char* sha256) noexcept {
 
   facenet::EmbedderOptions options;
   options.threads = threads;
+  options.arithmetic = arithmetic;
   auto embedder = facenet::Embedder::load(*reader, options);
   if (!embedder) return embedder.status();
   m.embedder = std::move(*embedder);
@@ -163,14 +164,15 @@ FACENET_EXPORT(facenet_release) void facenet_release() {
 }
 
 /// Loads the weight file in the first `bytes` of facenet_reserve()'s memory, whose SHA-256 must be that in
-/// facenet_text() unless that is "". 0, or -1 with the sentence in facenet_text().
-FACENET_EXPORT(facenet_load) int facenet_load(std::size_t bytes, int threads) {
+/// facenet_text() unless that is "". `integers`: int8 arithmetic, for modules that have it. 0, or -1 with the sentence
+/// in facenet_text().
+FACENET_EXPORT(facenet_load) int facenet_load(std::size_t bytes, int threads, int integers) {
   if (bytes == 0 || bytes > module().capacity)
     return keep({Errc::invalid_argument, "the weights do not fit the memory that was reserved for them"});
   char sha256[80];
   std::memcpy(sha256, module().text, sizeof sha256);
   sha256[sizeof sha256 - 1] = 0;
-  return keep(load(bytes, threads, sha256));
+  return keep(load(bytes, threads, integers != 0 ? facenet::Arithmetic::int8 : facenet::Arithmetic::floats, sha256));
 }
 
 /// Memory for width x height RGBA pixels, to be followed by facenet_opaque(). Null with the sentence in facenet_text().

@@ -66,6 +66,9 @@
 #  undef FACENET_ISA
 #  define FACENET_ISA avx512vnni
 #  define FACENET_VNNI 1
+#  if defined(FACENET_HAS_AMX)
+#    define FACENET_AMX 1
+#  endif
 #elif defined(FACENET_ISA_AVX2) && defined(__AVXVNNI__)
 #  undef FACENET_ISA
 #  define FACENET_ISA avxvnni

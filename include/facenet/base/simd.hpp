@@ -34,6 +34,7 @@
 #  else
 #    include "facenet/base/simd/integer_sse.hpp"
 #  endif
+#  include "facenet/base/simd/integer_amx.hpp"
 #endif
 
 FACENET_BEGIN
@@ -108,7 +109,11 @@ namespace integer {
 //   place(channel, k)               where a vector's `width * group` packed weights have channel's k-th of a group
 //   load_weights, broadcast         from any address
 //   dot(sum, a, w)                  sum[channel] + sum over k of a[k] * w[channel][k], exact while no sum leaves 32
-//                                   bits
+//                                   bits and the magnitudes of no two weights that lie at k = 2 i and 2 i + 1 of a
+//                                   channel sum to more than largest_pair
+//   largest_pair                    any_pair, or what fits 16 bits: 255 * 128
+//   exact::                         tile_rows, tile_extra, va, vw, load_weights, broadcast and dot for any weights, of
+//                                   the same memory. Where there is nothing else, these are the page's own
 //   with_offset(sum, p)             adds zero_point * the channels' sums of weights, 32-bit integers at p; where it is
 //                                   0, nothing
 //   to_float(vi)                    to nearest, ties to even
@@ -120,6 +125,10 @@ namespace integer {
 constexpr int panel = tile_vectors * width;
 static_assert(4 % group == 0, "packed depth is a multiple of 4");
 static_assert(tile_rows * tile_vectors + tile_vectors + tile_extra <= register_count, "the integer tile would spill");
+static_assert(exact::tile_rows * tile_vectors + tile_vectors + exact::tile_extra <= register_count,
+              "the exact integer tile would spill");
+// exact may be this namespace itself. NOLINTNEXTLINE(misc-redundant-expression)
+static_assert(exact::tile_rows <= tile_rows, "room for rows is made by the taller tile");
 
 /// The stored form of an activation 0…255.
 FACENET_INLINE Activation stored(int q) noexcept { return static_cast<Activation>(q - zero_point); }

@@ -36,7 +36,9 @@ struct IntegerPackShape {
   constexpr int run_length() const noexcept { return cin * taps_in_run; }
   /// A run's end is filled with weights of 0 up to a multiple of 4. What is read there may be anything.
   constexpr int padded_length() const noexcept { return (run_length() + 3) / 4 * 4; }
-  constexpr std::int64_t panel_bytes() const noexcept { return std::int64_t{runs()} * padded_length() * width; }
+  /// Of a window as it is multiplied.
+  constexpr std::int64_t depth() const noexcept { return std::int64_t{runs()} * padded_length(); }
+  constexpr std::int64_t panel_bytes() const noexcept { return depth() * width; }
 };
 
 namespace detail {
@@ -53,9 +55,11 @@ inline void place_group(const std::int8_t* channel, std::ptrdiff_t depth, int ch
     for (int j = 0; j < lanes; ++j, channel += depth) {
       if constexpr (together && place(0, group - 1) == group - 1) {
         std::memcpy(out + place(j, 0), channel + from[0], std::size_t{group});
-      } else {
+      } else if constexpr (whole > 0) {
         FACENET_UNROLL
-        for (int i = 0; i < (whole > 0 ? whole : some); ++i) out[place(j, i)] = channel[from[i]];
+        for (int i = 0; i < whole; ++i) out[place(j, i)] = channel[from[i]];
+      } else {
+        for (int i = 0; i < some; ++i) out[place(j, i)] = channel[from[i]];
       }
     }
   }
@@ -91,16 +95,54 @@ inline void pack_integer_panel(const std::int8_t* oihw, IntegerPackShape s, int 
   }
 }
 
+/// Whether the page's dot is exact for packed weights: their pairs lie side by side.
+inline bool pairs_fit(const std::int8_t* packed, std::int64_t bytes) noexcept {
+  if constexpr (simd::integer::largest_pair == simd::integer::any_pair) return true;
+  std::int16_t most = 0;
+  for (std::int64_t i = 0; i < bytes; i += 2) {
+    std::int16_t both;  // as words, or GCC 12 makes no vectors
+    std::memcpy(&both, packed + i, sizeof both);
+    // NOLINTNEXTLINE(bugprone-signed-char-misuse): its sign is meant
+    const auto low = static_cast<std::int16_t>(static_cast<std::int8_t>(both & 255)),
+               high = static_cast<std::int16_t>(both >> 8);
+    const auto sum = static_cast<std::int16_t>((low < 0 ? -low : low) + (high < 0 ? -high : high));
+    most = sum > most ? sum : most;
+  }
+  return most <= simd::integer::largest_pair;
+}
+
 // ---- The micro-kernel ---------------------------------------------------------------------------------------------
 
-/// sums[MR][NV*width] = A[MR x K] * B[K x NV*width], as floats. a[i]: pixel i's window, runs.length elements and
+/// The page's ways to multiply: where pairs fit, and for any weights.
+struct FittingPairs {
+  using va = simd::integer::va;
+  using vw = simd::integer::vw;
+  static constexpr int rows = simd::integer::tile_rows, extra = simd::integer::tile_extra;
+  static FACENET_INLINE va broadcast(const Activation* p) noexcept { return simd::integer::broadcast(p); }
+  static FACENET_INLINE vw load(const std::int8_t* p) noexcept { return simd::integer::load_weights(p); }
+  static FACENET_INLINE simd::integer::vi dot(simd::integer::vi sum, va a, vw w) noexcept {
+    return simd::integer::dot(sum, a, w);
+  }
+};
+struct AnyWeights {
+  using va = simd::integer::exact::va;
+  using vw = simd::integer::exact::vw;
+  static constexpr int rows = simd::integer::exact::tile_rows, extra = simd::integer::exact::tile_extra;
+  static FACENET_INLINE va broadcast(const Activation* p) noexcept { return simd::integer::exact::broadcast(p); }
+  static FACENET_INLINE vw load(const std::int8_t* p) noexcept { return simd::integer::exact::load_weights(p); }
+  static FACENET_INLINE simd::integer::vi dot(simd::integer::vi sum, va a, vw w) noexcept {
+    return simd::integer::exact::dot(sum, a, w);
+  }
+};
+
+/// sums[MR][NV*width] = A[MR x K] * B[K x NV*width]. a[i]: pixel i's window, runs.length elements and
 /// integer_overread more; b: one packed panel, which is prefetched into L1 as it is read; offset: NV*width 32-bit
 /// integers, zero_point * the sum of a channel's weights.
-template <std::size_t MR, std::size_t NV>
+template <class Way, std::size_t MR, std::size_t NV>
 FACENET_NOINLINE void integer_tile(const Activation* const* a, Runs runs, const std::int8_t* b, const float* offset,
-                                   float* sums, PrefetchCursor ahead = {}) noexcept {
+                                   std::int32_t* sums, PrefetchCursor ahead = {}) noexcept {
   using namespace simd::integer;
-  static_assert(MR * NV + NV + std::size_t{tile_extra} <= std::size_t{simd::register_count}, "the tile would spill");
+  static_assert(MR * NV + NV + std::size_t{Way::extra} <= std::size_t{simd::register_count}, "the tile would spill");
   constexpr std::size_t width = std::size_t{simd::width}, vector = width * std::size_t{group};
   // A panel of K > 1,500 leaves L1 between two tiles. Without the prefetch, 8 steps ahead, the layers of K = 1728 reach
   // 84% of the peak, with it 99% (Sapphire Rapids; 512 bytes ahead 96%).
@@ -119,9 +161,9 @@ FACENET_NOINLINE void integer_tile(const Activation* const* a, Runs runs, const 
     FACENET_UNROLL
     for (std::size_t i = 0; i < MR; ++i) row[i] = a[i] + at;
     for (std::ptrdiff_t k = 0; k < length; k += group) {
-      vw w[NV];
+      typename Way::vw w[NV];
       FACENET_UNROLL
-      for (std::size_t j = 0; j < NV; ++j) w[j] = load_weights(b + j * vector);
+      for (std::size_t j = 0; j < NV; ++j) w[j] = Way::load(b + j * vector);
       FACENET_UNROLL
       for (std::size_t line = 0; line < NV * vector; line += cache_line) {
         simd::prefetch_l1(b + near + line);
@@ -131,17 +173,19 @@ FACENET_NOINLINE void integer_tile(const Activation* const* a, Runs runs, const 
       b += NV * vector;
       FACENET_UNROLL
       for (std::size_t i = 0; i < MR; ++i) {
-        const va x = broadcast(row[i] + k);
+        const typename Way::va x = Way::broadcast(row[i] + k);
         FACENET_UNROLL
-        for (std::size_t j = 0; j < NV; ++j) acc[i][j] = dot(acc[i][j], x, w[j]);
+        for (std::size_t j = 0; j < NV; ++j) acc[i][j] = Way::dot(acc[i][j], x, w[j]);
       }
     }
   }
   FACENET_UNROLL
   for (std::size_t i = 0; i < MR; ++i) {
     FACENET_UNROLL
-    for (std::size_t j = 0; j < NV; ++j)
-      simd::store(sums + (i * NV + j) * width, to_float(with_offset(acc[i][j], offset + j * width)));
+    for (std::size_t j = 0; j < NV; ++j) {
+      const vi sum = with_offset(acc[i][j], offset + j * width);
+      std::memcpy(sums + (i * NV + j) * width, &sum, sizeof sum);
+    }
   }
 }
 
@@ -187,15 +231,17 @@ struct Finish {
         bias{simd::load(s.bias() + column), simd::load(s.bias() + column + width)},
         inverse{simd::load(s.inverse() + column), simd::load(s.inverse() + column + width)} {}
   /// The half's sums, finished; of activations before they are rounded, where what is below 0 becomes 0.
-  FACENET_INLINE vf half(int h, const float* sum, float* f) const noexcept {
-    vf x = plus(times(simd::load(sum + h * width), scale[h]), bias[h]);
+  FACENET_INLINE vf half(int h, const std::int32_t* sum, float* f) const noexcept {
+    simd::integer::vi sums;
+    std::memcpy(&sums, sum + h * width, sizeof sums);
+    vf x = plus(times(simd::integer::to_float(sums), scale[h]), bias[h]);
     if constexpr (residual) x = plus(simd::load(f + h * width), x);
     if constexpr (relu && floats) x = rectified(x);
     if constexpr (floats) simd::store(f + h * width, x);
     if constexpr (activations) x = bounded(x, inverse[h]);
     return x;
   }
-  FACENET_INLINE void operator()(const float* sum, float* f, Activation* q) const noexcept {
+  FACENET_INLINE void operator()(const std::int32_t* sum, float* f, Activation* q) const noexcept {
     const vf first = half(0, sum, f), second = half(1, sum, f);
     if constexpr (activations) simd::integer::store_rounded(q, first, second);
   }
@@ -213,12 +259,13 @@ namespace detail {
 
 /// `columns` < a panel stores only that many channels.
 template <bool residual, bool relu, bool floats, bool activations>
-FACENET_NOINLINE void finish_rows(const float* sums, int rows, IntegerScales s, IntegerRows out, int columns) noexcept {
+FACENET_NOINLINE void finish_rows(const std::int32_t* sums, int rows, IntegerScales s, IntegerRows out,
+                                  int columns) noexcept {
   constexpr int width = simd::width, panel = simd::integer::panel;
   static_assert(panel % (2 * width) == 0, "vectors are stored in pairs");
   for (int c = 0; c < columns; c += 2 * width) {
     const Finish<residual, relu, floats, activations> finish(s, c);
-    const float* sum = sums + c;
+    const std::int32_t* sum = sums + c;
     if (columns - c >= 2 * width) {
       for (int i = 0; i < rows; ++i, sum += panel)
         finish(sum, floats ? out.f[i] + c : nullptr, activations ? out.q[i] + c : nullptr);
@@ -241,7 +288,7 @@ FACENET_NOINLINE void finish_rows(const float* sums, int rows, IntegerScales s, 
 /// Applies an epilogue to a tile's sums. They come through L1: 1% of the time of the layer with the least depth, and a
 /// tile's code is there once instead of once an epilogue. Requires: floats with a residual, and activations of what a
 /// ReLU made.
-inline void finish_tile(const float* sums, int rows, IntegerEpilogue e, IntegerScales s, IntegerRows out,
+inline void finish_tile(const std::int32_t* sums, int rows, IntegerEpilogue e, IntegerScales s, IntegerRows out,
                         int columns) noexcept {
   using detail::finish_rows;
   if (e.residual && !e.relu) return finish_rows<true, false, true, false>(sums, rows, s, out, columns);

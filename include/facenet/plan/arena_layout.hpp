@@ -36,6 +36,13 @@ struct WindowRuns {
   int count = 0, length = 0;
 };
 
+/// An arena for `batch` images, and which of its lanes a thread works in. What lives while one image runs is there once
+/// a lane, so that threads can run an image each.
+struct ArenaPart {
+  float* data = nullptr;
+  int batch = 1, lanes = 1, lane = 0;
+};
+
 struct ArenaLayout {
   struct Slice {
     int block = -1, channel = 0;  // -1: there is none
@@ -44,7 +51,7 @@ struct ArenaLayout {
   Buffer<ArenaBlock> blocks;          // room for more than there are
   Buffer<WindowRuns> windows;         // by step
   Buffer<std::int32_t> offsets;       // of the runs, from a pixel's first float
-  std::int64_t single_size = 0;       // floats that all images share, one after the other
+  std::int64_t single_size = 0;       // floats of a lane, which its images share, one after the other
   std::int64_t per_batch_size = 0;    // floats for each image of the batch
 
   const ArenaBlock& block_of(int op) const noexcept {
@@ -54,37 +61,41 @@ struct ArenaLayout {
     const WindowRuns& w = windows[step];
     return {offsets.data() + w.first, w.count, w.length};
   }
-  /// Floats of an arena for `batch` images.
-  std::int64_t size(int batch) const noexcept { return single_size + per_batch_size * batch; }
-  /// Operator `op`'s output in an arena for `batch` images: `images` of them from `image` on. Without data where it is
-  /// not kept as floats.
-  TensorView view(const Network& n, float* arena, int batch, int op, int image, int images) const noexcept {
-    return view_of<float>(slices[op], n[op].out, arena, batch, image, images);
+  /// Floats of an arena.
+  std::int64_t size(int batch, int lanes) const noexcept { return single_size * lanes + per_batch_size * batch; }
+  /// Operator `op`'s output: `images` of them from `image` on. Without data where it is not kept as floats.
+  TensorView view(const Network& n, const ArenaPart& arena, int op, int image, int images) const noexcept {
+    return view_of<float>(slices[op], n[op].out, arena, image, images);
   }
   /// The same as bytes.
-  kernels::ActivationView bytes(const Network& n, float* arena, int batch, int op, int image,
+  kernels::ActivationView bytes(const Network& n, const ArenaPart& arena, int op, int image,
                                 int images) const noexcept {
     if (byte_slices.empty()) return {};
-    return view_of<kernels::Activation>(byte_slices[op], n[op].out, arena, batch, image, images);
+    return view_of<kernels::Activation>(byte_slices[op], n[op].out, arena, image, images);
   }
   /// Fills what holds bytes with the stored form of 0, which halos keep: not all ISAs store it as 0.
-  void clear_bytes(float* arena, int batch) const noexcept {
+  void clear_bytes(ArenaPart arena) const noexcept {
     for (const ArenaBlock& b : blocks)
-      for (int i = 0; simd::integer::zero_point != 0 && b.bytes && b.halo() && i < (b.per_batch ? batch : 1); ++i)
-        std::memset(arena + at(b, batch, i), -simd::integer::zero_point,
+      for (int i = 0;
+           simd::integer::zero_point != 0 && b.bytes && b.halo() && i < (b.per_batch ? arena.batch : arena.lanes);
+           ++i) {
+        arena.lane = b.per_batch ? 0 : i;
+        std::memset(arena.data + at(b, arena, i), -simd::integer::zero_point,
                     static_cast<std::size_t>(b.size()) * sizeof(float));
+      }
   }
-  /// Where a block lies in an arena for `batch` images.
-  std::int64_t at(const ArenaBlock& b, int batch, int image) const noexcept {
-    return b.per_batch ? single_size + b.offset * batch + image * b.size() : b.offset;
+  /// Where a block lies, in floats from the arena's first.
+  std::int64_t at(const ArenaBlock& b, const ArenaPart& arena, int image) const noexcept {
+    return b.per_batch ? single_size * arena.lanes + b.offset * arena.batch + image * b.size()
+                       : single_size * arena.lane + b.offset;
   }
 
  private:
   template <class T>
-  BasicTensorView<T> view_of(Slice s, Shape out, float* arena, int batch, int image, int images) const noexcept {
+  BasicTensorView<T> view_of(Slice s, Shape out, const ArenaPart& arena, int image, int images) const noexcept {
     if (s.block < 0) return {};
     const ArenaBlock& b = blocks[s.block];
-    T* const base = reinterpret_cast<T*>(arena + at(b, batch, image));
+    T* const base = reinterpret_cast<T*>(arena.data + at(b, arena, image));
     // From an image to the next, in elements: a cache line holds whole ones.
     constexpr std::int64_t line = 64, floats = line / 4, elements = line / static_cast<std::int64_t>(sizeof(T));
     const std::int64_t image_stride = b.size() / floats * elements;

@@ -117,12 +117,14 @@ constexpr ConvAlgorithm choose_conv(const ConvShape& s, ConvAlgorithm wanted) no
   return best;
 }
 
-/// Channels in one panel of packed weights: a single vector where a full tile's width would compute over a tenth more.
+/// Channels in one panel of packed weights: a single vector where a full tile's width would compute over a tenth more,
+/// with AVX-512 over a quarter (conv2d_3b of 80 channels: 32 is 6 to 13% faster than 16).
 constexpr int choose_panel(int channels, ConvAlgorithm algorithm, bool residual, bool half) noexcept {
   const int wide = kernels::panels(channels) * simd::panel;
   const int narrow = kernels::panels(channels, simd::width) * simd::width;
   const bool able = algorithm == ConvAlgorithm::direct && !residual && !half;
-  return able && 10 * wide > 11 * narrow ? simd::width : simd::panel;
+  constexpr int bound = simd::width == 16 ? 25 : 22;  // twentieths
+  return able && 20 * wide > bound * narrow ? simd::width : simd::panel;
 }
 
 /// How a convolution of `pixels` (or Winograd tiles) x `panels` is cut into chunks: blocks of at most `block` pixels
@@ -145,6 +147,18 @@ constexpr Chunking choose_chunks(int pixels, int block, int panels, int threads,
   if (panels >= threads) return {least, panels < 8 * threads ? panels : 8 * threads};
   return {pixels < threads ? pixels : up(least, threads), 1};
 }
+
+#if defined(FACENET_AMX)
+/// How a step is cut for a matrix unit. Each chunk gathers its windows, so panels are cut only where there are fewer
+/// groups of `rows` pixels than four a thread, and then into one part a thread.
+constexpr Chunking choose_matrix_chunks(int pixels, int block, int panels, int threads, int rows) noexcept {
+  const int least = (pixels + block - 1) / block, groups = (pixels + rows - 1) / rows;
+  if (threads == 1) return {least, 1};
+  if (groups < 4 * threads) return {least, panels < threads ? panels : threads};
+  const int wanted = groups < 16 * threads ? threads : 4 * threads;
+  return {((least > wanted ? least : wanted) + threads - 1) / threads * threads, 1};
+}
+#endif
 
 /// How Winograd tiles are cut. Each chunk transforms the input of its tiles, so panels are cut into one group a thread
 /// at the most, and only where a register tile or less would be left to each: Block17's 16 tiles share 655 KB of
@@ -179,12 +193,20 @@ constexpr Chunking choose_in_order_chunks(int panels, int threads) noexcept {
 /// In a batch, early operators run image by image (their activations stay in L2), and from this one on all images'
 /// pixels are merged (the weights are read once a batch): the first operator whose weights outweigh `worth` times the
 /// activations of one image. 4 in floats. In integers a weight is a byte while the trunk stays float, so eight images'
-/// Block17 would leave L2: 16 merges from Mixed_7a on, 5% faster a batch.
-constexpr int choose_merge(const Network& n, bool integers = false) noexcept {
-  const std::int64_t worth = integers ? 16 : 4;
+/// Block17 would leave L2: 16 merges from Mixed_7a on, 5% faster a batch. A matrix unit waits for weights more than for
+/// the trunk: 4 again, 5% faster.
+constexpr int choose_merge(const Network& n, bool integers = false, bool matrix_unit = false) noexcept {
+  const std::int64_t worth = integers && !matrix_unit ? 16 : 4;
   for (int i = 0; i < n.size(); ++i)
     if (has_weights(n[i]) && weight_count(n, n[i]) > worth * (n[n[i].inputs[0]].out.size() + n[i].out.size())) return i;
   return n.size();
+}
+
+/// How many threads run an image each where operators run image by image, in lanes of the arena: all, or one lane in
+/// which they share each image. In integers lanes take 0.91 of the time (8 images, 2 threads: nobody waits at the end
+/// of a step). In floats they gain nothing, since twice the activations leave L2.
+constexpr int choose_lanes(int batch, int threads, bool integers) noexcept {
+  return integers && threads > 1 && batch >= threads ? threads : 1;
 }
 
 FACENET_SETUP_END

@@ -33,7 +33,10 @@ void describe(const Network& n, const Steps& steps, const ArenaLayout& layout, c
     std::snprintf(layer, sizeof layer, s.segment_count > 1 ? "%s +%d" : "%s", op.name.text, s.segment_count - 1);
     std::snprintf(from, sizeof from, "%dx%dx%d", in.h, in.w, in.c);
     std::snprintf(to, sizeof to, "%dx%dx%d", op.out.h, op.out.w, s.is_conv() ? s.channels : op.out.c);
-    std::snprintf(text, sizeof text, "%-30s %-13s %-13s %-15s %9.2f %9lld %9lld %s", layer, from, to, step_name(n, s),
+    const char* const algorithm = s.matrix_unit          ? "integer, AMX"
+                                  : weights[i].pairs_fit ? step_name(n, s)
+                                                         : "integer, words";
+    std::snprintf(text, sizeof text, "%-30s %-13s %-13s %-15s %9.2f %9lld %9lld %s", layer, from, to, algorithm,
                   mac / 1e6, static_cast<long long>(weights[i].bytes),
                   static_cast<long long>(layout.block_of(s.op).offset * std::int64_t{sizeof(float)}),
                   s.per_batch ? "merged" : "by image");

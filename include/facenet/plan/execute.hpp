@@ -35,9 +35,11 @@ class Workspace {
 
  private:
   friend class Plan;
+  ArenaPart part(int lane = 0) noexcept { return {arena_.data(), batch_, lanes_, lane}; }
+
   Buffer<float> arena_, scratch_;
   OwnedTeam team_;
-  detail::Moved<int> batch_;
+  detail::Moved<int> batch_, lanes_;
   const std::atomic<bool>* cancel_ = nullptr;
   bool stop_[2] = {};  // what member 0 saw in this round, and in the one before
 };
@@ -51,21 +53,18 @@ struct StepRun {
   const Steps& steps;
   const ArenaLayout& layout;
   const PackedWeights& weights;
-  float* arena;
+  ArenaPart arena;
   float* scratch;  // this thread's
-  int batch;       // of the workspace
   const PlanInput* inputs;
   int index, image, images, members;
 
   const Step& step() const noexcept { return steps[index]; }
   const Op& op() const noexcept { return network[step().op]; }
-  TensorView view(int op, int first, int count) const noexcept {
-    return layout.view(network, arena, batch, op, first, count);
-  }
+  TensorView view(int op, int first, int count) const noexcept { return layout.view(network, arena, op, first, count); }
   TensorView out() const noexcept { return view(step().op, image, images); }
   TensorView in() const noexcept { return view(op().inputs[0], image, images); }
   kernels::ActivationView bytes(int op, int first, int count) const noexcept {
-    return layout.bytes(network, arena, batch, op, first, count);
+    return layout.bytes(network, arena, op, first, count);
   }
   kernels::ActivationView out_bytes() const noexcept { return bytes(step().op, image, images); }
   kernels::ActivationView in_bytes() const noexcept { return bytes(op().inputs[0], image, images); }
@@ -167,6 +166,9 @@ inline Chunking conv_chunking(const StepRun& r) noexcept {
   if (is_winograd(s.algorithm))
     return choose_winograd_chunks(units, kernels::winograd_block(winograd_points(s), in_channels(r.network, r.op())),
                                   panels, r.members);
+#if defined(FACENET_AMX)
+  if (s.matrix_unit) return choose_matrix_chunks(units, kernels::conv_block, panels, r.members, kernels::matrix_rows);
+#endif
   if (s.is_integer()) return choose_chunks(units, kernels::conv_block, panels, r.members, simd::integer::tile_rows);
   if (s.algorithm == ConvAlgorithm::in_order) return choose_in_order_chunks(panels, r.members);
   if (r.weights.keeps_int8()) return choose_expanded_chunks(units, kernels::conv_block, panels, r.members);
@@ -237,9 +239,12 @@ inline ConvPart conv_part(const StepRun& r, int chunk) noexcept {
   const int block = chunk / cut.groups, group = chunk % cut.groups, panels = kernels::panels(s.channels, s.panel);
   // Whole register tiles to each block where there are many, so that only the last one has short tiles; few pixels
   // are shared out evenly.
+  int tile_rows = s.is_integer() ? simd::integer::tile_rows : simd::tile_rows;
+#if defined(FACENET_AMX)
+  if (s.matrix_unit) tile_rows = kernels::matrix_rows;
+#endif
   const int units = conv_units(r.network, s, r.images),
-            tile_rows = s.is_integer() ? simd::integer::tile_rows : simd::tile_rows,
-            grain = units >= 8 * cut.blocks * tile_rows ? tile_rows : 1;
+            grain = s.matrix_unit || units >= 8 * cut.blocks * tile_rows ? tile_rows : 1;
   const int grains = (units + grain - 1) / grain, end = part(grains, cut.blocks, block + 1) * grain;
   return {part(grains, cut.blocks, block) * grain, end < units ? end : units, part(panels, cut.groups, group),
           part(panels, cut.groups, group + 1)};
@@ -268,6 +273,7 @@ inline void run_integer(const StepRun& r, const ConvPart& p) noexcept {
   g.out.c = s.channels;
   g.runs = r.layout.runs(r.index);
   g.weights = reinterpret_cast<const std::int8_t*>(r.weights.values.data()) + r.weights[r.index].weights;
+  g.pairs_fit = r.weights[r.index].pairs_fit;
   g.scales = r.weights.biases.data() + r.weights[r.index].bias;
   g.segment_count = s.segment_count;
   int channel = 0;
@@ -281,6 +287,10 @@ inline void run_integer(const StepRun& r, const ConvPart& p) noexcept {
                      {o.skip >= 0, o.act == relu, r.quantisation.floats(index), r.quantisation.bytes(index)}};
     channel += o.out.c;
   }
+#  if defined(FACENET_AMX)
+  g.gathered = reinterpret_cast<unsigned char*>(r.scratch);
+  if (s.matrix_unit) return kernels::integer_matrix_chunk(g, p.u0, p.u1, p.p0, p.p1);
+#  endif
   kernels::integer_conv_chunk(g, p.u0, p.u1, p.p0, p.p1);
 }
 /// Four pictures at once where there are four, so that a batch reads the weights once; else four panels.

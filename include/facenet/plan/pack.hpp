@@ -3,7 +3,7 @@
 
 #include "facenet/base/rounding.hpp"
 #include "facenet/kernels/int8.hpp"
-#include "facenet/kernels/integer_conv.hpp"
+#include "facenet/kernels/integer_matrix.hpp"
 #include "facenet/plan/step.hpp"
 #include "facenet/weights.hpp"
 
@@ -14,6 +14,7 @@ struct PackedStep {
   std::int64_t weights = 0;  // byte into PackedWeights::values
   std::int64_t bytes = 0;    // int8: bytes in the file
   std::int64_t bias = 0;     // float into PackedWeights::biases; integer steps: their IntegerScales
+  bool pairs_fit = true;     // integer steps: IntegerConvArgs::pairs_fit
 };
 
 struct PackedWeights {
@@ -83,7 +84,7 @@ class PackingTeam {
 class WeightPacker {
  public:
   WeightPacker(const Network& n, const Quantisation& q, const Steps& steps, const PlanOptions& options) noexcept
-      : n_(n), q_(q), steps_(steps), options_(options) {
+      : n_(n), q_(q), steps_(steps), int8_weights_(options.int8_weights) {
     packed_.half = options.half_weights && simd::half_in_memory;
   }
 
@@ -96,17 +97,19 @@ class WeightPacker {
       if (!s.is_conv()) continue;
       const Op& op = n_[s.op];
       PackedStep& at = packed_.steps[i];
-      at = {bytes, step_bytes(s), biases};
-      if (!options_.int8_weights)
-        bytes += static_cast<std::int64_t>(round_up(static_cast<std::size_t>(at.bytes), cache_line));
+      at = {bytes, step_bytes(s), biases, true};
+      if (!int8_weights_) bytes += static_cast<std::int64_t>(round_up(static_cast<std::size_t>(at.bytes), cache_line));
       const std::int64_t constants = s.is_integer() ? integer_constants * s.panel : bias_stride(op);
       biases += kernels::panels(s.channels, s.panel) * constants;
       if (const std::int64_t scratch = step_scratch(s); scratch > packed_.scratch) packed_.scratch = scratch;
     }
     packed_.scratch = static_cast<std::int64_t>(round_up(static_cast<std::size_t>(packed_.scratch), 16));
+#if defined(FACENET_AMX)
+    if (!q_.empty()) bytes += kernels::matrix_overread;
+#endif
     FACENET_TRY(allocate_bulk(packed_.values, static_cast<std::size_t>(bytes), false, memory));
     FACENET_TRY(allocate_bulk(packed_.biases, static_cast<std::size_t>(biases), true, memory));
-    return options_.int8_weights ? reserve_int8(int8_in_place, memory) : Status();
+    return int8_weights_ ? reserve_int8(int8_in_place, memory) : Status();
   }
 
   void pack_layer(int index, const float* oihw, const float* bias, PackingTeam& team) noexcept {
@@ -131,10 +134,12 @@ class WeightPacker {
     auto* const values = reinterpret_cast<std::int8_t*>(packed_.values.data()) + packed_[at.step].weights;
     float* const constants = packed_.biases.data() + packed_[at.step].bias;
     const int first = at.channel / s.panel;
-    std::atomic<bool> usable{true};
+    std::atomic<bool> usable{true}, fit{true};
     team.for_chunks(kernels::panels(op.out.c, s.panel), [&](int, int panel) {
       std::int32_t sums[simd::integer::panel];
-      kernels::pack_integer_panel(oihw, shape, panel, values + (first + panel) * shape.panel_bytes(), sums);
+      std::int8_t* const to = values + (first + panel) * shape.panel_bytes();
+      kernels::pack_integer_panel(oihw, shape, panel, to, sums);
+      if (!kernels::pairs_fit(to, shape.panel_bytes())) fit.store(false, std::memory_order_relaxed);
       float* const row = constants + std::int64_t{first + panel} * kernels::IntegerScales::rows * s.panel;
       for (int j = 0; j < s.panel && panel * s.panel + j < op.out.c; ++j) {
         const int c = panel * s.panel + j;
@@ -149,6 +154,7 @@ class WeightPacker {
           if (!is_usable(row[k * s.panel + j])) usable.store(false, std::memory_order_relaxed);
       }
     });
+    packed_.steps[at.step].pairs_fit = packed_[at.step].pairs_fit && fit.load(std::memory_order_relaxed);
     if (usable.load(std::memory_order_relaxed)) return {};
     return Status(Errc::corrupt, "a scale or a bias is outside 2^-100 ... 2^80: calibrate the weights again")
         .in(op.name.text);
@@ -169,7 +175,7 @@ class WeightPacker {
 #if !defined(FACENET_NO_INTEGER)
     if (s.is_integer()) return kernels::panels(s.channels, s.panel) * integer_shape(n_[s.op]).panel_bytes();
 #endif
-    if (options_.int8_weights)
+    if (int8_weights_)
       for (int k = 0; k < s.segment_count; ++k) bytes += weight_count(n_, n_[s.segment_ops[k]]);
     else
       bytes = kernels::panels(s.channels, s.panel) * panel_weights(n_, s) *
@@ -179,10 +185,12 @@ class WeightPacker {
   std::int64_t step_scratch(const Step& s) const noexcept {
     const Op& op = n_[s.op];
     const int cin = in_channels(n_, op);
-    if (!is_winograd(s.algorithm)) return options_.int8_weights ? panel_weights(n_, s) : 0;
+#if defined(FACENET_AMX)
+    if (s.matrix_unit) return kernels::gathered_bytes(integer_shape(op).depth()) / std::int64_t{sizeof(float)};
+#endif
+    if (!is_winograd(s.algorithm)) return int8_weights_ ? panel_weights(n_, s) : 0;
     const int points = winograd_points(s), taps = op.window.kh * op.window.kw;
-    return kernels::winograd_scratch(points, cin) +
-           (options_.int8_weights ? kernels::winograd_expanded(points, taps, cin) : 0);
+    return kernels::winograd_scratch(points, cin) + (int8_weights_ ? kernels::winograd_expanded(points, taps, cin) : 0);
   }
 
   Status reserve_int8(bool in_place, Memory memory) noexcept {
@@ -272,7 +280,7 @@ class WeightPacker {
   const Network& n_;
   [[maybe_unused]] const Quantisation& q_;
   const Steps& steps_;
-  const PlanOptions& options_;
+  const bool int8_weights_;
   PackedWeights packed_;
 };
 

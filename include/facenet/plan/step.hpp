@@ -2,6 +2,7 @@
 #pragma once
 
 #include "facenet/base/parallel.hpp"
+#include "facenet/kernels/integer_matrix.hpp"
 #include "facenet/plan/choose.hpp"
 #include "facenet/plan/quantisation.hpp"
 
@@ -16,6 +17,8 @@ struct PlanOptions {
   bool int8_weights = false;
   // Convolutions in integers where the file has scales for it (format 2). The bits are then the same on every ISA.
   Arithmetic arithmetic = Arithmetic::floats;
+  // In integers: AMX where the CPU has it and the system lends it. The bits are the same without.
+  bool matrix_unit = true;
   ConvAlgorithm conv = ConvAlgorithm::automatic;
   Arena* arena = nullptr;  // where plan and workspaces are made; null: malloc
   int threads = 1;         // that pack the weights; the bits do not depend on it
@@ -27,6 +30,7 @@ struct Step {
   ConvAlgorithm algorithm = ConvAlgorithm::direct;
   bool per_batch = false;                                 // runs once for all images of the batch
   bool quantise = false;                                  // makes bytes of the operator's floats
+  bool matrix_unit = false;                               // integers: runs in it
   int segment_ops[kernels::ConvArgs::max_segments] = {};  // convolutions: the operators of this step
   int segment_count = 0;                                  // 0: no convolution
   int channels = 0;                                       // of all segments together
@@ -65,7 +69,8 @@ inline bool share_input(const Network& n, const Quantisation& q, int a, int b) n
 }
 
 /// The step that begins with operator i. Marks the operators that it computes in `done`.
-inline Step make_step(const Network& n, const Quantisation& q, int i, const PlanOptions& options, bool* done) noexcept {
+inline Step make_step(const Network& n, const Quantisation& q, int i, const PlanOptions& options,
+                      [[maybe_unused]] bool matrix_unit, bool* done) noexcept {
   const Op& op = n[i];
   Step s;
   s.op = i;
@@ -87,6 +92,10 @@ inline Step make_step(const Network& n, const Quantisation& q, int i, const Plan
     s.channels += n[j].out.c;
   }
   s.panel = panel;
+#if defined(FACENET_AMX)
+  // The first layer, which is 27 deep, is not worth a step of 64.
+  s.matrix_unit = matrix_unit && s.is_integer() && weight_count(n, op) >= kernels::matrix_depth * op.out.c;
+#endif
   if (!s.is_integer()) s.panel = choose_panel(s.channels, s.algorithm, op.skip >= 0, options.half_weights);
   return s;
 }
@@ -98,7 +107,12 @@ inline Step make_step(const Network& n, const Quantisation& q, int i, const Plan
 /// and was made as floats is quantised by a step of its own. Error: out_of_memory.
 inline Result<Steps> make_steps(const Network& n, const Quantisation& q, const PlanOptions& options,
                                 Memory memory) noexcept {
-  const int merge_at = choose_merge(n, !q.empty());
+#if defined(FACENET_AMX)
+  const bool matrix_unit = options.matrix_unit && !q.empty() && simd::integer::amx::granted();
+#else
+  constexpr bool matrix_unit = false;
+#endif
+  const int merge_at = choose_merge(n, !q.empty(), matrix_unit);
   Steps steps;
   for (bool filled = false; !filled;) {  // count, then fill
     filled = !steps.list.empty();
@@ -111,7 +125,7 @@ inline Result<Steps> make_steps(const Network& n, const Quantisation& q, const P
     };
     for (int i = 0; i < n.size(); ++i) {
       if (done[i] || n[i].kind == OpKind::concat) continue;
-      const Step s = detail::make_step(n, q, i, options, done);
+      const Step s = detail::make_step(n, q, i, options, matrix_unit, done);
       add(s, i >= merge_at);
       if (s.is_integer()) continue;
       Step bytes;

@@ -10,7 +10,9 @@
   row(verify) \
   row(enroll) \
   row(identify) \
+  row(watch) \
   row(gallery) \
+  row(serve) \
   row(evaluate) \
   row(calibrate) \
   row(cluster) \

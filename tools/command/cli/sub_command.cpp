@@ -199,6 +199,14 @@ void OptionSet::threshold(std::string& threshold) {
 void OptionSet::aligned(bool& aligned) {
   flag("--aligned", aligned, "Each picture is a face crop already: no face is looked for, all of it is taken");
 }
+Option OptionSet::min_score(FaceLimits& limits, const char* help) {
+  return option("--min-score", "X", limits.score, help).number(0, 1, "0 to 1");
+}
+Option OptionSet::min_quality(FaceLimits& limits) {
+  return option("--min-quality", "X", limits.quality,
+                "Leave out faces whose quality (size, sharpness, pose, score: 0 to 1) is below X (default 0: none)")
+      .number(0, 1, "0 to 1");
+}
 Option OptionSet::one_face(FaceOptions& faces) {
   option("-d,--detector", "FILE", faces.detector, "The detector's weight file");
   app_->add_option_function<std::string>(
@@ -261,15 +269,19 @@ void OptionSet::folder_of_groups(FolderOptions& images) {
   model(images.model);
 }
 
+OptionSet::OptionSet(CLI::App* app, CommonFlags& flags, std::function<void()> chosen)
+    : app_(app), flags_(&flags), chosen_(std::move(chosen)) {
+  if (chosen_) app_->callback(chosen_);
+}
 OptionSet OptionSet::action(const char* name, const char* summary, std::function<void()> chosen) {
   app_->require_subcommand(1);
   CLI::App* action = app_->add_subcommand(name, summary);
   add_common(*action, *flags_);
-  action->callback(std::move(chosen));
-  return {action, *flags_};
+  return {action, *flags_, std::move(chosen)};
 }
 void OptionSet::check(std::function<std::string()> wrong) {
-  app_->callback([wrong = std::move(wrong)] {
+  app_->callback([chosen = chosen_, wrong = std::move(wrong)] {
+    if (chosen) chosen();
     const std::string text = wrong();
     if (!text.empty()) throw CLI::ValidationError(text);
   });

@@ -39,7 +39,8 @@ class Option {
 /// The options of a sub-command, or of one of its actions. Values are written where the references say.
 class OptionSet {
  public:
-  OptionSet(CLI::App* app, CommonFlags& flags) : app_(app), flags_(&flags) {}
+  /// `chosen`, if any, is called where the line names this action.
+  OptionSet(CLI::App* app, CommonFlags& flags, std::function<void()> chosen = {});
 
   Option positional(const char* name, std::string& value, const char* help);
   Option positional(const char* name, std::vector<std::string>& values, const char* help);
@@ -58,6 +59,8 @@ class OptionSet {
   void cache(std::string& cache, const char* otherwise);
   void threshold(std::string& threshold);
   void aligned(bool& aligned);
+  Option min_score(FaceLimits& limits, const char* help);
+  Option min_quality(FaceLimits& limits);
   Option faces(FaceOptions& faces);     // --select
   Option one_face(FaceOptions& faces);  // the same without --max-faces
   void crop(CropOptions& crop);
@@ -72,6 +75,7 @@ class OptionSet {
  private:
   CLI::App* app_;
   CommonFlags* flags_;
+  std::function<void()> chosen_;  // check() must call it too: an app has one callback
 };
 
 struct SubCommand {

@@ -178,7 +178,7 @@ EmbeddedPicture BulkEmbedder::embed(Worker& worker, const std::string& name) {
   for (std::size_t i = 0; status.ok() && i < faces.size(); ++i) {
     std::vector<float> embedding(static_cast<std::size_t>(worker.embedder.dim()));
     status = embed_crop(worker.embedder, faces[i].crop, embedding);
-    result.faces.push_back({faces[i].face, std::move(embedding)});
+    result.faces.push_back({faces[i].face, faces[i].quality, std::move(embedding)});
   }
   if (!status.ok()) {
     result.faces.clear();

@@ -19,12 +19,12 @@ namespace command {
 namespace {
 
 constexpr int application_id = 0x464e4543;  // "FNEC"
-constexpr int version = 2;                  // 1: without places
+constexpr int version = 3;                  // 1: without places; 2: without quality
 constexpr const char* schema = R"(
 CREATE TABLE faces (key BLOB PRIMARY KEY, data BLOB NOT NULL, picture BLOB NOT NULL, most INTEGER NOT NULL) STRICT;
 CREATE TABLE place (path BLOB PRIMARY KEY, picture BLOB NOT NULL) STRICT;
 )";
-constexpr std::size_t face_floats = 15, most_waiting = 64;
+constexpr std::size_t face_floats = 20, most_waiting = 64;
 constexpr std::int64_t pause_ms = 1000;
 
 std::int64_t now_ms() {
@@ -38,6 +38,8 @@ std::vector<float> pack(const std::vector<EmbeddedFace>& faces) {
     const facenet::Box& b = f.face.box;
     data.insert(data.end(), {b.x0, b.y0, b.x1, b.y1, f.face.score});
     for (const facenet::Point& p : f.face.landmarks) data.insert(data.end(), {p.x, p.y});
+    const FaceQuality& q = f.quality;
+    data.insert(data.end(), {q.value, q.size, q.sharpness, q.pose, q.score});
     data.insert(data.end(), f.embedding.begin(), f.embedding.end());
   }
   return data;
@@ -49,6 +51,7 @@ void unpack(const float* data, std::size_t count, std::size_t dim, std::vector<E
     f.face.box = {data[0], data[1], data[2], data[3]};
     f.face.score = data[4];
     for (int i = 0; i < 5; ++i) f.face.landmarks[i] = {data[5 + 2 * i], data[6 + 2 * i]};
+    f.quality = {data[15], data[16], data[17], data[18], data[19]};
     f.embedding.assign(data + face_floats, data + face_floats + dim);
     data += face_floats + dim;
   }

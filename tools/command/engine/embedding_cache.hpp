@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "command/engine/quality.hpp"
 #include "store/database.hpp"
 #include "facenet/detector/boxes.hpp"
 
@@ -17,6 +18,7 @@ namespace command {
 /// A face and its embedding. Where pictures are face crops already, the box is the picture and the score 0.
 struct EmbeddedFace {
   facenet::Face face;
+  FaceQuality quality{};  // 0 for a face crop
   std::vector<float> embedding;
 };
 
@@ -24,11 +26,11 @@ struct EmbeddedFace {
 using PictureDigest = std::array<std::uint8_t, 32>;
 
 /// Two tables. faces(key, data, picture, most): the key is the SHA-256 of the picture's digest and of all else that its
-/// embeddings depend on; the data are its faces as 15 floats each (box, score, landmarks) and the embedding, host
-/// order; `most` is 0 where these are all its faces, else how many were asked for. place(path, picture): where pictures
-/// lie. What is of no picture that still lies somewhere is dropped when the cache is closed. Several threads, and
-/// several processes, may use one file. What cannot be stored is only a loss of time: it is reported once, and the work
-/// goes on.
+/// embeddings depend on; the data are its faces as 20 floats each (box, score, landmarks, quality and its parts) and
+/// the embedding, host order; `most` is 0 where these are all its faces, else how many were asked for. place(path,
+/// picture): where pictures lie. What is of no picture that still lies somewhere is dropped when the cache is closed.
+/// Several threads, and several processes, may use one file. What cannot be stored is only a loss of time: it is
+/// reported once, and the work goes on.
 class EmbeddingCache {
  public:
   EmbeddingCache() = default;

@@ -34,11 +34,11 @@ std::string csv_field(const std::string& text) {
 }
 
 /// What JSON lines and the index say of a face, before and after the embedding.
-Json place(const std::string& picture, int number, const facenet::Face& face, bool aligned) {
+Json place(const std::string& picture, int number, const EmbeddedFace& face, bool aligned) {
   Json j;
   j["image"] = picture;
   j["face"] = number;
-  j.update(face_json(face, aligned));
+  j.update(face_json(face.face, face.quality, aligned));
   return j;
 }
 
@@ -81,7 +81,7 @@ class LineWriter : public EmbeddingWriter {
     return row;
   }
   std::string as_json(const std::string& picture, int number, const EmbeddedFace& face) const {
-    Json j = place(picture, number, face.face, aligned_);
+    Json j = place(picture, number, face, aligned_);
     j["embedding"] = face.embedding;
     j["model"] = info_.digest;
     j["trained"] = info_.trained;
@@ -116,7 +116,7 @@ class NumpyWriter : public EmbeddingWriter {
   }
 
   bool add(const std::string& picture, int number, const EmbeddedFace& face) override {
-    Json j = place(picture, number, face.face, aligned_);
+    Json j = place(picture, number, face, aligned_);
     j["model"] = info_.digest;
     const std::size_t bytes = face.embedding.size() * sizeof(float);
     hash_.update(face.embedding.data(), bytes);

@@ -124,6 +124,17 @@ std::string describe_crop(const facenet::ModelInfo& model) {
   return text;
 }
 
+FaceMeasures measures_of(const facenet::Face& face, const FaceQuality& quality) {
+  const double width = static_cast<double>(face.box.x1) - static_cast<double>(face.box.x0),
+               height = static_cast<double>(face.box.y1) - static_cast<double>(face.box.y0);
+  return {static_cast<double>(face.score), width * height, static_cast<double>(quality.value)};
+}
+std::vector<FaceMeasures> measures_of(const std::vector<CutFace>& faces) {
+  std::vector<FaceMeasures> all;
+  for (const CutFace& f : faces) all.push_back(measures_of(f.face, f.quality));
+  return all;
+}
+
 bool FaceSource::load(const FaceOptions& options, bool aligned, const ModelOptions& embedder,
                       const facenet::ModelInfo& info) {
   aligned_ = aligned;
@@ -152,7 +163,9 @@ facenet::Status FaceSource::cut(facenet::Image& picture, std::vector<CutFace>& f
   for (const facenet::Face& face : found_) {
     auto crop = facenet::crop_face(picture, face, info_);
     if (!crop) return crop.status();
-    faces.push_back({face, std::move(*crop)});
+    const auto quality = measure_quality(picture, face);
+    if (!quality) return quality.status();
+    faces.push_back({face, std::move(*crop), *quality});
   }
   return {};
 }

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "command/engine/face_choice.hpp"
+#include "command/engine/quality.hpp"
 #include "command/options.hpp"
 #include "facenet/align.hpp"
 #include "facenet/detector.hpp"
@@ -38,7 +40,12 @@ std::string describe_crop(const facenet::ModelInfo& model);
 struct CutFace {
   facenet::Face face;  // `aligned` below: its box is the picture, its score 0
   facenet::Image crop;
+  FaceQuality quality{};  // 0 where it is the picture: nothing was looked for
 };
+
+/// What limits are compared with.
+FaceMeasures measures_of(const facenet::Face& face, const FaceQuality& quality);
+std::vector<FaceMeasures> measures_of(const std::vector<CutFace>& faces);
 
 /// The faces of one picture after the other, for an embedder.
 class FaceSource {

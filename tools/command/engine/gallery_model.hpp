@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "facenet/base/hash.hpp"
+#include "facenet/detector/boxes.hpp"
 #include "facenet/embedder.hpp"
 #include "store/gallery_store.hpp"
 
@@ -21,6 +23,24 @@ inline GalleryModel gallery_model(const facenet::ModelInfo& info, const std::str
   m.margin = info.margin;
   m.detector = detector;
   return m;
+}
+
+/// What stands for a picture's file in a template, 64 hex digits.
+inline std::string picture_sha256(facenet::Span<const std::uint8_t> bytes) {
+  facenet::Sha256 hash;
+  std::uint8_t digest[facenet::Sha256::digest_size];
+  char digits[2 * sizeof digest + 1];
+  hash.update(bytes.data(), bytes.size());
+  hash.digest(digest);
+  facenet::to_hex({digest, sizeof digest}, digits);
+  return digits;
+}
+
+/// The box and the score of a template's face.
+inline void set_face(Template& t, const facenet::Face& face) {
+  const float box[] = {face.box.x0, face.box.y0, face.box.x1, face.box.y1};
+  for (int i = 0; i < 4; ++i) t.box[i] = static_cast<double>(box[i]);
+  t.score = static_cast<double>(face.score);
 }
 
 }  // namespace command

@@ -1,8 +1,10 @@
 #include "command/engine/threshold.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 
+#include "command/engine/decision.hpp"
 #include "command/options.hpp"
 #include "command/io/escape.hpp"
 #include "command/io/json.hpp"
@@ -39,7 +41,34 @@ std::string check(const Json& j, const facenet::ModelInfo& info) {
   return {};
 }
 
+/// j[key] and j[key + "_interval"], where both are there.
+Calibrated::Rate rate_of(const Json& j, const std::string& key) {
+  const auto value = j.find(key), interval = j.find(key + "_interval");
+  Calibrated::Rate rate;
+  if (value == j.end() || interval == j.end()) return rate;
+  rate.value = value->get<double>();
+  rate.interval = {interval->at(0).get<double>(), interval->at(1).get<double>()};
+  rate.known = true;
+  return rate;
+}
+
+bool is_share(const Calibrated::Rate& rate) {
+  return rate.value >= 0 && rate.value <= 1 && rate.interval.low >= 0 && rate.interval.low <= rate.interval.high &&
+         rate.interval.high <= 1;
+}
+
 }  // namespace
+
+Calibrated::Rate expected_fpir(const Calibrated& calibrated, std::size_t persons, std::size_t templates) {
+  const bool measured = calibrated.fpir.known;
+  Calibrated::Rate rate = measured ? calibrated.fpir : calibrated.far;
+  if (!rate.known || (measured && persons <= calibrated.gallery_size)) return rate;
+  const double times = measured ? static_cast<double>(persons) / static_cast<double>(calibrated.gallery_size)
+                                : static_cast<double>(templates);
+  rate.value = chance_of_any(rate.value, times);
+  rate.interval = {chance_of_any(rate.interval.low, times), chance_of_any(rate.interval.high, times)};
+  return rate;
+}
 
 bool parse_distance(const std::string& text, double& value) {
   char* end = nullptr;
@@ -58,7 +87,9 @@ std::string threshold_note(const std::string& option, const facenet::ModelInfo& 
   return by.empty() ? "" : ", measured by " + by;
 }
 
-bool resolve_threshold(const std::string& option, const facenet::ModelInfo& info, double& threshold) {
+bool resolve_threshold(const std::string& option, const facenet::ModelInfo& info, double& threshold,
+                       Calibrated* calibrated) {
+  if (calibrated != nullptr) *calibrated = {};
   threshold = info.threshold;
   if (option.empty() || parse_distance(option, threshold)) return true;
   std::ifstream file(option, std::ios::binary);
@@ -76,7 +107,18 @@ bool resolve_threshold(const std::string& option, const facenet::ModelInfo& info
     const std::string wrong = check(j, info);
     if (!wrong.empty()) return refuse(option, wrong);
     threshold = j["threshold"].get<double>();
-    return true;
+    if (calibrated == nullptr) return true;
+    calibrated->far = rate_of(j, "far");
+    calibrated->fpir = rate_of(j, "fpir");
+    if (calibrated->fpir.known)
+      calibrated->gallery_size =
+          static_cast<std::size_t>(std::max<std::int64_t>(0, j.at("gallery_size").get<std::int64_t>()));
+    if (is_share(calibrated->far) && is_share(calibrated->fpir) &&
+        (!calibrated->fpir.known || calibrated->gallery_size > 0))
+      return true;
+    return refuse(option,
+                  "this threshold file is damaged: a rate is not between 0 and 1, or nobody is in its gallery; "
+                  "calibrate again.");
   } catch (const Json::exception&) {
     return refuse(option,
                   "this threshold file is damaged: a key is missing or not what it should be; calibrate again.");

@@ -40,6 +40,7 @@ struct ClusterFace {
   std::size_t picture;
   int number;  // in its picture
   facenet::Face face;
+  FaceQuality quality;
 };
 
 class Clustering {
@@ -83,7 +84,7 @@ class Clustering {
       if (!picture.failure.empty()) failures_.add(pictures_[i], picture.failure);
       if (picture.failure.empty() && picture.faces.empty()) without_face_.push_back(pictures_[i]);
       for (std::size_t f = 0; f < picture.faces.size(); ++f) {
-        faces_.push_back({i, static_cast<int>(f), picture.faces[f].face});
+        faces_.push_back({i, static_cast<int>(f), picture.faces[f].face, picture.faces[f].quality});
         embeddings_.insert(embeddings_.end(), picture.faces[f].embedding.begin(), picture.faces[f].embedding.end());
       }
       progress.step();
@@ -130,7 +131,7 @@ class Clustering {
     Json j, faces = Json::array();
     for (const std::size_t i : groups_[group]) {
       Json face{{"image", pictures_[faces_[i].picture]}, {"face", faces_[i].number}};
-      face.update(face_json(faces_[i].face, options_.images.aligned));
+      face.update(face_json(faces_[i].face, faces_[i].quality, options_.images.aligned));
       faces.push_back(std::move(face));
     }
     j["cluster"] = number_of(group);

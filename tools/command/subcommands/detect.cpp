@@ -47,10 +47,11 @@ struct Written {
   std::string failure;             // the first
 };
 
-std::string as_json(const std::string& picture, const facenet::Faces& faces, const Written& written) {
+std::string as_json(const std::string& picture, const facenet::Faces& faces, const std::vector<FaceQuality>& quality,
+                    const Written& written) {
   Json j = faceless_picture(picture);
   for (int i = 0; i < faces.size(); ++i) {
-    Json face = face_json(faces[i], false);
+    Json face = face_json(faces[i], quality[static_cast<std::size_t>(i)], false);
     const std::string crop = written.crops.empty() ? "" : written.crops[static_cast<std::size_t>(i)];
     if (!crop.empty()) face["crop"] = crop;
     j["faces"].push_back(std::move(face));
@@ -84,6 +85,7 @@ class Detection {
     for (const std::string& name : options_.pictures) {
       facenet::Status status = read_picture(name, picture_);
       if (status.ok()) status = find_faces(detector_, picture_, faces_);
+      if (status.ok()) status = measure();
       progress.clear();
       if (!(status.ok() ? report(name, picture_) : report_failure(name, sentence(status, name, Subject::picture))))
         return failed;
@@ -140,6 +142,16 @@ class Detection {
     return !options_.json || out_.line(line(failed_picture(name, failure)));
   }
 
+  facenet::Status measure() {
+    quality_.clear();
+    for (int i = 0; options_.json && i < faces_.size(); ++i) {
+      const auto quality = measure_quality(picture_, faces_[i]);
+      if (!quality) return quality.status();
+      quality_.push_back(*quality);
+    }
+    return {};
+  }
+
   /// Prints and writes what was found in one picture.
   bool report(const std::string& name, facenet::Image& picture) {
     found_ = found_ || !faces_.empty();
@@ -147,7 +159,7 @@ class Detection {
     Written written;
     if (!options_.crops.empty()) write_crops(name, short_one, picture, written);
     if (!options_.draw.empty()) write_drawing(drawing(short_one), picture, written);
-    if (options_.json) return out_.line(as_json(name, faces_, written));
+    if (options_.json) return out_.line(as_json(name, faces_, quality_, written));
     for (int i = 0; i < faces_.size(); ++i)
       if (!out_.row(as_fields(name, faces_[i], i))) return false;
     if (faces_.empty()) note(shown(name) + ": no face was found.");
@@ -182,6 +194,7 @@ class Detection {
   facenet::Detector detector_;
   facenet::Image picture_;
   facenet::Faces faces_;
+  std::vector<FaceQuality> quality_;  // of each, with --json
   facenet::ModelInfo crop_{};
   std::set<std::string> taken_;
   Output out_;

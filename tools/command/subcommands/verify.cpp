@@ -28,6 +28,7 @@ struct Options {
 struct Compared {
   std::string picture;
   facenet::Face face{};
+  FaceQuality quality{};
   std::vector<float> embedding{};
   std::string line{};  // of JSON, where there is nothing to compare
 };
@@ -51,6 +52,7 @@ ExitStatus embed_one(facenet::Embedder& embedder, FaceSource& source, Compared& 
     return failed;
   }
   one.face = faces[0].face;
+  one.quality = faces[0].quality;
   if (faces.size() > 1) {
     char text[160];
     const facenet::Box& b = faces[0].face.box;
@@ -100,7 +102,7 @@ int verify(const Options& options) {
     j["faces"] = Json::array();
     for (const Compared* one : {&a, &b}) {
       Json face{{"image", one->picture}};
-      face.update(face_json(one->face, options.aligned));
+      face.update(face_json(one->face, one->quality, options.aligned));
       j["faces"].push_back(std::move(face));
     }
     printed = out.line(line(j));

@@ -58,6 +58,8 @@ FACENET_INLINE vw load_weights(const std::int8_t* p) noexcept {
 }
 FACENET_INLINE vi dot(vi sum, va a, vw w) noexcept { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, w)); }
 #endif
+constexpr int largest_pair = any_pair;
+namespace exact = integer;
 constexpr int place(int channel, int k) noexcept { return channel * group + k; }
 
 FACENET_INLINE vi with_offset(vi sum, const float*) noexcept { return sum; }

@@ -64,6 +64,8 @@ FACENET_INLINE vi dot(vi sum, va a, vw w) noexcept {
 constexpr int place(int channel, int k) noexcept { return k / 2 * 8 + channel * 2 + k % 2; }
 #endif
 
+constexpr int largest_pair = any_pair;
+namespace exact = integer;
 FACENET_INLINE vi with_offset(vi sum, const float* p) noexcept {
   if constexpr (zero_point == 0) return sum;
   return vaddq_s32(sum, vreinterpretq_s32_f32(vld1q_f32(p)));

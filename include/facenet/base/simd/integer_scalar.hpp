@@ -23,6 +23,8 @@ FACENET_INLINE vw load_weights(const std::int8_t* p) noexcept { return p; }
 FACENET_INLINE vi dot(vi sum, va a, vw w) noexcept {
   return sum + (a[0] * w[0] + a[1] * w[1]) + (a[2] * w[2] + a[3] * w[3]);
 }
+constexpr int largest_pair = any_pair;
+namespace exact = integer;
 constexpr int place(int, int k) noexcept { return k; }
 
 /// Through memory, which also ends x87's longer mantissa.

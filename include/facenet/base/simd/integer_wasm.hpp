@@ -1,5 +1,5 @@
 // WebAssembly SIMD: i32x4.dot_i16x8_s, two exact products a lane; relaxed SIMD's the same. Its dot of bytes takes
-// activations of 7 bits: 8 bits take three of them (255 is no sum of two numbers below 128), which is slower.
+// activations of 7 bits. 8 bits take two of them (255 = 2 * 127 + 1) and twice the sums, so no multiplication is saved.
 #pragma once
 
 #include <wasm_simd128.h>
@@ -24,14 +24,16 @@ FACENET_INLINE vi zero() noexcept { return wasm_i32x4_splat(0); }
 FACENET_INLINE va broadcast(const Activation* p) noexcept { return wasm_v128_load32_splat(p); }
 FACENET_INLINE vw load_weights(const std::int8_t* p) noexcept { return wasm_i16x8_load8x8(p); }
 FACENET_INLINE vi dot(vi sum, va a, vw w) noexcept { return wasm_i32x4_add(sum, wasm_i32x4_dot_i16x8(a, w)); }
+constexpr int largest_pair = any_pair;
+namespace exact = integer;
 constexpr int place(int channel, int k) noexcept { return channel * group + k; }
 
 FACENET_INLINE vi with_offset(vi sum, const float*) noexcept { return sum; }
 FACENET_INLINE v128_t to_float(vi x) noexcept { return wasm_f32x4_convert_i32x4(x); }
 FACENET_INLINE v128_t rounded(v128_t x) noexcept {  // relaxed SIMD has an FMA
-  v128_t v = x;
-  __asm__("" : "+r"(v));
-  return v;
+  int zero = 0;  // which the compiler does not know; clang 19 takes no vector in assembly
+  __asm__("" : "+r"(zero));
+  return wasm_v128_or(x, wasm_i32x4_splat(zero));
 }
 FACENET_INLINE void store_rounded(Activation* p, v128_t x) noexcept {
   const v128_t q = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(x));

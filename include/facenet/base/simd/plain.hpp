@@ -7,6 +7,13 @@
 FACENET_BEGIN
 
 namespace simd {
+namespace integer {
+
+/// No two weights have larger magnitudes together.
+constexpr int any_pair = 256;
+
+}  // namespace integer
+
 namespace plain {
 
 template <class V, std::size_t Width>

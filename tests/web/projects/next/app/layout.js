@@ -1,0 +1,4 @@
+export const metadata = {title: 'facenet-web'};
+export default function Layout({children}) {
+  return <html lang="en"><head><link rel="icon" href="data:," /></head><body>{children}</body></html>;
+}
