@@ -140,6 +140,9 @@ def _one(models: set[str], path: pathlib.Path) -> str | None:
 @contextlib.contextmanager
 def _new(*outputs: str) -> Generator[list[str], None, None]:
     """Files that appear when they are whole; only their owner may read them."""
+    for path in outputs:
+        if os.path.exists(path) and not os.path.isfile(path):  # renaming over a device would take it from everybody
+            raise error("io_error", f"{path}: this is not a regular file; choose another output name.")
     made = [f"{path}.{uuid.uuid4().hex}" for path in outputs]
     try:
         for path in made:

@@ -443,6 +443,9 @@ def test_faiss_finds_the_same(gallery, nearest, tmp_path):
     export.to_faiss(templates, tmp_path / "ivf", "IVF16,Flat")  # has to be trained
     assert "IVF" in said(lambda: export.to_faiss(templates, tmp_path / "no", "IVFx,Nonsense"))
     assert str(tmp_path / "absent/x") in said(lambda: export.to_faiss(templates, tmp_path / "absent/x"), OSError)
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in said(lambda: export.to_faiss(templates, tmp_path / "pipe"), OSError)
+    assert (tmp_path / "pipe").is_fifo()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["flat", "flat.jsonl", "hnsw", "hnsw.jsonl", "ivf", "ivf.jsonl"]
 
 
