@@ -104,6 +104,13 @@ std::int8_t weight(Weights kind, std::int64_t channel, Random& random) {
   }
 }
 
+// Which weights have a fast tile: all, or those within the bound. With relaxed SIMD the engine that runs this decides.
+#if defined(FACENET_RELAXED_DOT)
+const bool any_fits = integer::wide::is_exact(), some_fit = any_fits || integer::pair_dot_takes_bytes();
+#else
+constexpr bool any_fits = integer::largest_pair == integer::any_pair, some_fit = true;
+#endif
+
 /// Weights of one layer, packed, and its constants.
 struct Layer {
   std::vector<std::int8_t> oihw, packed;
@@ -134,7 +141,7 @@ struct Layer {
         at[j] = scale[z(p * panel + j)];
         at[panel + j] = bias[z(p * panel + j)];
         at[2 * panel + j] = inverse[z(p * panel + j)];
-        const std::int32_t offset = integer::zero_point * sums[j];
+        const std::int32_t offset = kernels::zero_point() * sums[j];
         std::memcpy(at + 3 * panel + j, &offset, sizeof offset);
       }
     }
@@ -164,8 +171,7 @@ void check(const Case& c, unsigned seed) {
   const bool whole_rows = c.in_extra == 0;
   const kernels::IntegerPackShape shape{c.cout, c.cin, w.taps(), whole_rows ? w.kw : 1};
   const Layer layer(shape, random, c.weights);
-  constexpr bool any_fits = integer::largest_pair == integer::any_pair;
-  if (c.weights == Weights::fitting || c.weights == Weights::at_bound) CHECK(layer.pairs_fit);
+  if (c.weights == Weights::fitting || c.weights == Weights::at_bound) CHECK(layer.pairs_fit == some_fit);
   if (c.weights == Weights::largest || c.weights == Weights::past_bound) CHECK(layer.pairs_fit == any_fits);
   std::vector<std::int32_t> offsets;
   for (int ky = 0; ky < w.kh; ++ky)
@@ -302,7 +308,6 @@ TEST_CASE("pairs of weights at the bound of 16 bits, and past it") {
 }
 
 TEST_CASE("whether pairs fit") {
-  constexpr bool any_fits = integer::largest_pair == integer::any_pair;
   for (int place = 0; place < 256; place += 2)
     for (int order = 0; order < 2; ++order)
       for (int signs = 0; signs < 4; ++signs)
@@ -310,7 +315,7 @@ TEST_CASE("whether pairs fit") {
           std::vector<std::int8_t> packed(256, 64);
           packed[z(place + order)] = static_cast<std::int8_t>(signs % 2 != 0 ? -127 : 127);
           packed[z(place + 1 - order)] = static_cast<std::int8_t>(signs / 2 != 0 ? -small : small);
-          CHECK(kernels::pairs_fit(packed.data(), 256) == (any_fits || small <= 1));
+          CHECK(kernels::pairs_fit(packed.data(), 256) == (any_fits || (some_fit && small <= 1)));
         }
 }
 
@@ -332,14 +337,17 @@ TEST_CASE("the largest depth does not leave 32 bits") {
   kernels::pack_integer_panel(oihw.data(), shape, 0, packed.data(), sums);
   std::vector<float> constants(z(panel * kernels::IntegerScales::rows), 0.0f);
   for (int j = 0; j < 2; ++j) {
-    const std::int32_t offset = integer::zero_point * sums[j];
+    const std::int32_t offset = kernels::zero_point() * sums[j];
     std::memcpy(&constants[z(3 * panel + j)], &offset, sizeof offset);
   }
   std::int32_t out[panel];
   const Activation* a = in.data();
   const std::int32_t zero = 0;
-  kernels::integer_tile<kernels::AnyWeights, 1, std::size_t{integer::tile_vectors}>(
-      &a, {&zero, 1, depth}, packed.data(), constants.data() + 3 * panel, out);
+  auto* tile = kernels::integer_tile<kernels::AnyWeights, 1, std::size_t{integer::tile_vectors}>;
+#if defined(FACENET_RELAXED_DOT)
+  if (any_fits) tile = kernels::integer_tile<kernels::WideDot, 1, std::size_t{integer::tile_vectors}>;
+#endif
+  tile(&a, {&zero, 1, depth}, packed.data(), constants.data() + 3 * panel, out, {});
   const std::int64_t sum = std::int64_t{depth} * 255 * 127;
   CHECK(sum <= 2147483647);
   CHECK(out[0] == sum);

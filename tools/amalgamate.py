@@ -154,8 +154,8 @@ def resolved(lines: Iterator[str], known: dict[str, bool]) -> Iterator[str]:
 
 
 def known_macros(options: Options) -> dict[str, bool]:
-    """AMX is for servers, which compile the headers: 9 KB less of the one file."""
-    return {"FACENET_AMX": False, "FACENET_HAS_AMX": False, **({} if options.int8 else {"FACENET_NO_INTEGER": True})}
+    """AMX is for servers and the relaxed dot for our modules, which compile the headers: 10 KB less of the one file."""
+    return {"FACENET_AMX": False, "FACENET_HAS_AMX": False, "FACENET_RELAXED_DOT": False, **({} if options.int8 else {"FACENET_NO_INTEGER": True})}
 
 
 def body(include: pathlib.Path, name: str, seen: set[str], options: Options) -> Iterator[str]:

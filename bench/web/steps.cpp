@@ -54,10 +54,41 @@ double tile_ms(int depth, int calls) noexcept {
   return best;
 }
 
+// The plan with random weights; of integers none is above 64, as the converter makes nearly all.
+Result<Plan> network_plan(bool int8) noexcept {
+  const auto floats = [](int, Span<float> weight, Span<float> bias) {
+    fill(weight.data(), weight.size(), -0.05f, 0.05f);
+    fill(bias.data(), bias.size(), -0.1f, 0.1f);
+  };
+  if (!int8) return compile_with(network, {}, floats);
+  static std::int8_t weights[1 << 21];  // more than any integer layer has
+  static float scales[2048], biases[2048];
+  std::uint32_t state = 1;
+  for (std::int8_t& w : weights) {
+    state = state * 1664525u + 1013904223u;
+    w = static_cast<std::int8_t>(static_cast<int>(state >> 24) / 2 - 64);
+  }
+  fill(scales, std::size(scales), 1e-4f, 1e-3f);
+  fill(biases, std::size(biases), -0.1f, 0.1f);
+  return compile_integer_with(
+      network, {}, {},
+      [](int op, Span<float> room, std::size_t& count) -> Status {
+        room[0] = network[op].inputs[0] == 0 ? InputBytes{}.factor : 0.02f;
+        count = 1;
+        return {};
+      },
+      [](int op, const std::int8_t*& at, Span<const float>& s, Span<const float>& b) {
+        at = weights;
+        s = {scales, static_cast<std::size_t>(network[op].out.c)};
+        b = {biases, static_cast<std::size_t>(network[op].out.c)};
+      },
+      floats);
+}
+
 }  // namespace
 
 /// Runs the whole network `runs` times with random weights; the number of rows, or -1.
-EXPORT(measure) int measure(int runs, int threads) {
+EXPORT(measure) int measure(int runs, int threads, int int8) {
   int count = 0;
   for (const int depth : {128, 512}) {
     Row& r = rows[count++];
@@ -68,17 +99,18 @@ EXPORT(measure) int measure(int runs, int threads) {
     r.bytes = 4.0 * (simd::tile_rows * (depth + simd::panel) + simd::panel * depth);
   }
   const int first = count;
-  auto plan = compile_with(network, {}, [](int, Span<float> weight, Span<float> bias) {
-    fill(weight.data(), weight.size(), -0.05f, 0.05f);
-    fill(bias.data(), bias.size(), -0.1f, 0.1f);
-  });
+  auto plan = network_plan(int8 != 0);
   if (!plan) return -1;
   auto workspace = plan->workspace(1, threads);
-  auto pixels = Buffer<float>::make(static_cast<std::size_t>(network[0].out.size()));
-  if (!workspace || !pixels) return -1;
-  fill(pixels->data(), pixels->size(), -1, 1);
+  const std::size_t size = static_cast<std::size_t>(network[0].out.size());
+  auto pixels = Buffer<float>::make(size);
+  auto bytes = Buffer<std::uint8_t>::make(size);
+  if (!workspace || !pixels || !bytes) return -1;
+  fill(pixels->data(), size, 0, 255);
+  for (std::size_t i = 0; i < size; ++i) bytes->data()[i] = static_cast<std::uint8_t>((*pixels)[i]);
   PlanInput input;
-  input.nhwc = pixels->data();
+  input.rgb = bytes->data();
+  input.stride = 3 * network[0].out.w;
   for (const Step& s : plan->steps()) {
     const bench::StepCost cost = bench::step_cost(*plan, s);
     Row& r = rows[count++];

@@ -1,14 +1,14 @@
 #!/usr/bin/env node
-// Times each step of the network inside WebAssembly modules: node bench/web/steps.mjs [--runs N] [--group] MODULE...
+// Times each step of the network inside WebAssembly modules: node bench/web/steps.mjs [--runs N] [--group] [--int8] MODULE...
 import fs from 'node:fs';
 import path from 'node:path';
 
 const files = process.argv.slice(2).filter((a, i, all) => !a.startsWith('--') && all[i - 1] !== '--runs');
 const at = process.argv.indexOf('--runs');
 const runs = at < 0 ? 40 : Number(process.argv[at + 1]);
-const group = process.argv.includes('--group');
+const group = process.argv.includes('--group'), int8 = process.argv.includes('--int8');
 if (!files.length || !(runs > 0)) {
-  console.error('usage: node bench/web/steps.mjs [--runs N] [--group] MODULE...   (--group: one line a stage)');
+  console.error('usage: node bench/web/steps.mjs [--runs N] [--group] [--int8] MODULE...   (--group: one line a stage)');
   process.exit(2);
 }
 
@@ -18,7 +18,7 @@ for (const file of files) {
   const module = new WebAssembly.Module(fs.readFileSync(file));
   const e = new WebAssembly.Instance(module, {env, wasi_snapshot_preview1: nothing}).exports;
   (e._initialize ?? e.__wasm_call_ctors)?.();
-  const count = e.measure(runs, 1);
+  const count = e.measure(runs, 1, Number(int8));
   if (count < 0) throw new Error(`${file}: there is not enough memory`);
   const text = (p) => {
     const bytes = new Uint8Array(e.memory.buffer, p, 64);

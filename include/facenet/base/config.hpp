@@ -49,6 +49,7 @@
 #elif defined(__wasm_simd128__)
 #  if defined(__wasm_relaxed_simd__)
 #    define FACENET_ISA relaxed_wasm
+#    define FACENET_RELAXED_DOT 1
 #  else
 #    define FACENET_ISA wasm
 #  endif

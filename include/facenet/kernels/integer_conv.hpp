@@ -124,7 +124,13 @@ inline void integer_conv_chunk(const IntegerConvArgs& g, int m0, int m1, int p0,
   std::int64_t f[conv_block], q[conv_block];
   const int pixels = m1 - m0;
   detail::window_starts(g, m0, pixels, a);
+#  if defined(FACENET_RELAXED_DOT)
+  const bool wide = simd::integer::wide::is_exact();
+#  endif
   detail::for_panels(g, m0, pixels, p0, p1, f, q, [&](int p, const IntegerSegment& s) {
+#  if defined(FACENET_RELAXED_DOT)
+    if (wide) return detail::integer_panel<WideDot>(g, a, f, q, pixels, p, s);
+#  endif
     if constexpr (simd::integer::largest_pair != simd::integer::any_pair)
       if (!g.pairs_fit) return detail::integer_panel<AnyWeights>(g, a, f, q, pixels, p, s);
     detail::integer_panel<FittingPairs>(g, a, f, q, pixels, p, s);

@@ -95,9 +95,13 @@ inline void pack_integer_panel(const std::int8_t* oihw, IntegerPackShape s, int 
   }
 }
 
-/// Whether the page's dot is exact for packed weights: their pairs lie side by side.
+/// Whether the page's dot is exact for packed weights, whose pairs lie side by side.
 inline bool pairs_fit(const std::int8_t* packed, std::int64_t bytes) noexcept {
   if constexpr (simd::integer::largest_pair == simd::integer::any_pair) return true;
+#  if defined(FACENET_RELAXED_DOT)
+  if (simd::integer::wide::is_exact()) return true;
+  if (!simd::integer::pair_dot_takes_bytes()) return false;
+#  endif
   std::int16_t most = 0;
   for (std::int64_t i = 0; i < bytes; i += 2) {
     std::int16_t both;  // as words, or GCC 12 makes no vectors
@@ -112,6 +116,15 @@ inline bool pairs_fit(const std::int8_t* packed, std::int64_t bytes) noexcept {
 }
 
 // ---- The micro-kernel ---------------------------------------------------------------------------------------------
+
+/// What a channel's sum of weights is multiplied by, for the tile to add it.
+inline int zero_point() noexcept {
+#  if defined(FACENET_RELAXED_DOT)
+  return simd::integer::wide::is_exact() ? simd::integer::wide::zero_point() : 0;
+#  else
+  return simd::integer::zero_point;
+#  endif
+}
 
 /// The page's ways to multiply: where pairs fit, and for any weights.
 struct FittingPairs {
@@ -134,10 +147,23 @@ struct AnyWeights {
     return simd::integer::exact::dot(sum, a, w);
   }
 };
+#  if defined(FACENET_RELAXED_DOT)
+/// For any weights, where the engine has it.
+struct WideDot {
+  using va = simd::integer::wide::va;
+  using vw = simd::integer::wide::vw;
+  static constexpr int rows = simd::integer::wide::tile_rows, extra = simd::integer::wide::tile_extra;
+  static FACENET_INLINE va broadcast(const Activation* p) noexcept { return simd::integer::wide::broadcast(p); }
+  static FACENET_INLINE vw load(const std::int8_t* p) noexcept { return simd::integer::wide::load_weights(p); }
+  static FACENET_INLINE simd::integer::vi dot(simd::integer::vi sum, va a, vw w) noexcept {
+    return simd::integer::wide::dot(sum, a, w);
+  }
+};
+#  endif
 
 /// sums[MR][NV*width] = A[MR x K] * B[K x NV*width]. a[i]: pixel i's window, runs.length elements and
 /// integer_overread more; b: one packed panel, which is prefetched into L1 as it is read; offset: NV*width 32-bit
-/// integers, zero_point * the sum of a channel's weights.
+/// integers, zero_point() * the sum of a channel's weights.
 template <class Way, std::size_t MR, std::size_t NV>
 FACENET_NOINLINE void integer_tile(const Activation* const* a, Runs runs, const std::int8_t* b, const float* offset,
                                    std::int32_t* sums, PrefetchCursor ahead = {}) noexcept {

@@ -148,7 +148,7 @@ class WeightPacker {
         row[j] = scales[place] * input * op.scale;
         row[s.panel + j] = input_bias(op, oihw, c, scales[place], bias[place]) * op.scale;
         row[2 * s.panel + j] = q_.bytes(index) ? 1.0f / q_.scale(index, c) : 0;
-        const std::int32_t offset = simd::integer::zero_point * sums[j];
+        const std::int32_t offset = kernels::zero_point() * sums[j];
         std::memcpy(row + 3 * s.panel + j, &offset, sizeof offset);
         for (int k = 0; k < 3; ++k)
           if (!is_usable(row[k * s.panel + j])) usable.store(false, std::memory_order_relaxed);
