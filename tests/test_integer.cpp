@@ -134,7 +134,7 @@ struct Layer {
         at[j] = scale[z(p * panel + j)];
         at[panel + j] = bias[z(p * panel + j)];
         at[2 * panel + j] = inverse[z(p * panel + j)];
-        const std::int32_t offset = integer::zero_point * sums[j];
+        const std::int32_t offset = integer::weight_offset() * sums[j];
         std::memcpy(at + 3 * panel + j, &offset, sizeof offset);
       }
     }
@@ -165,7 +165,8 @@ void check(const Case& c, unsigned seed) {
   const kernels::IntegerPackShape shape{c.cout, c.cin, w.taps(), whole_rows ? w.kw : 1};
   const Layer layer(shape, random, c.weights);
   constexpr bool any_fits = integer::largest_pair == integer::any_pair;
-  if (c.weights == Weights::fitting || c.weights == Weights::at_bound) CHECK(layer.pairs_fit);
+  if (c.weights == Weights::fitting || c.weights == Weights::at_bound)
+    CHECK(layer.pairs_fit == integer::host_takes_bytes());
   if (c.weights == Weights::largest || c.weights == Weights::past_bound) CHECK(layer.pairs_fit == any_fits);
   std::vector<std::int32_t> offsets;
   for (int ky = 0; ky < w.kh; ++ky)
@@ -332,7 +333,7 @@ TEST_CASE("the largest depth does not leave 32 bits") {
   kernels::pack_integer_panel(oihw.data(), shape, 0, packed.data(), sums);
   std::vector<float> constants(z(panel * kernels::IntegerScales::rows), 0.0f);
   for (int j = 0; j < 2; ++j) {
-    const std::int32_t offset = integer::zero_point * sums[j];
+    const std::int32_t offset = integer::weight_offset() * sums[j];
     std::memcpy(&constants[z(3 * panel + j)], &offset, sizeof offset);
   }
   std::int32_t out[panel];

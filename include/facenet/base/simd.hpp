@@ -29,6 +29,8 @@
 #    include "facenet/base/simd/integer_avx2.hpp"
 #  elif defined(FACENET_ISA_NEON64)
 #    include "facenet/base/simd/integer_neon64.hpp"
+#  elif defined(FACENET_RELAXED_DOT)
+#    include "facenet/base/simd/integer_relaxed_wasm.hpp"
 #  elif defined(FACENET_ISA_WASM)
 #    include "facenet/base/simd/integer_wasm.hpp"
 #  else
@@ -133,6 +135,16 @@ static_assert(exact::tile_rows <= tile_rows, "room for rows is made by the talle
 /// The stored form of an activation 0…255.
 FACENET_INLINE Activation stored(int q) noexcept { return static_cast<Activation>(q - zero_point); }
 FACENET_INLINE int activation_of(Activation a) noexcept { return int{a} + zero_point; }
+
+/// What a tile adds of a channel's sum of weights; and whether dot() is exact where pairs fit. With relaxed WebAssembly
+/// SIMD the host decides.
+#  if defined(FACENET_RELAXED_DOT)
+inline int weight_offset() noexcept { return host() == Bytes::negative ? 128 : 0; }
+inline bool host_takes_bytes() noexcept { return host() == Bytes::as_they_are; }
+#  else
+constexpr int weight_offset() noexcept { return zero_point; }
+constexpr bool host_takes_bytes() noexcept { return true; }
+#  endif
 
 }  // namespace integer
 

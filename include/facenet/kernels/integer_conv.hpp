@@ -125,6 +125,10 @@ inline void integer_conv_chunk(const IntegerConvArgs& g, int m0, int m1, int p0,
   const int pixels = m1 - m0;
   detail::window_starts(g, m0, pixels, a);
   detail::for_panels(g, m0, pixels, p0, p1, f, q, [&](int p, const IntegerSegment& s) {
+#  if defined(FACENET_RELAXED_DOT)
+    if (simd::integer::host() == simd::integer::Bytes::negative)
+      return detail::integer_panel<FlippedBytes>(g, a, f, q, pixels, p, s);
+#  endif
     if constexpr (simd::integer::largest_pair != simd::integer::any_pair)
       if (!g.pairs_fit) return detail::integer_panel<AnyWeights>(g, a, f, q, pixels, p, s);
     detail::integer_panel<FittingPairs>(g, a, f, q, pixels, p, s);

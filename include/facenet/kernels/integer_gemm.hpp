@@ -98,6 +98,7 @@ inline void pack_integer_panel(const std::int8_t* oihw, IntegerPackShape s, int 
 /// Whether the page's dot is exact for packed weights: their pairs lie side by side.
 inline bool pairs_fit(const std::int8_t* packed, std::int64_t bytes) noexcept {
   if constexpr (simd::integer::largest_pair == simd::integer::any_pair) return true;
+  if (!simd::integer::host_takes_bytes()) return false;
   std::int16_t most = 0;
   for (std::int64_t i = 0; i < bytes; i += 2) {
     std::int16_t both;  // as words, or GCC 12 makes no vectors
@@ -124,6 +125,12 @@ struct FittingPairs {
     return simd::integer::dot(sum, a, w);
   }
 };
+#  if defined(FACENET_RELAXED_DOT)
+/// For any weights too, where the host's bytes have a sign.
+struct FlippedBytes : FittingPairs {
+  static FACENET_INLINE va broadcast(const Activation* p) noexcept { return simd::integer::broadcast_flipped(p); }
+};
+#  endif
 struct AnyWeights {
   using va = simd::integer::exact::va;
   using vw = simd::integer::exact::vw;
@@ -137,7 +144,7 @@ struct AnyWeights {
 
 /// sums[MR][NV*width] = A[MR x K] * B[K x NV*width]. a[i]: pixel i's window, runs.length elements and
 /// integer_overread more; b: one packed panel, which is prefetched into L1 as it is read; offset: NV*width 32-bit
-/// integers, zero_point * the sum of a channel's weights.
+/// integers, weight_offset() * the sum of a channel's weights.
 template <class Way, std::size_t MR, std::size_t NV>
 FACENET_NOINLINE void integer_tile(const Activation* const* a, Runs runs, const std::int8_t* b, const float* offset,
                                    std::int32_t* sums, PrefetchCursor ahead = {}) noexcept {

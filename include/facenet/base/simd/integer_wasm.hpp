@@ -1,5 +1,5 @@
-// WebAssembly SIMD: i32x4.dot_i16x8_s, two exact products a lane; relaxed SIMD's the same. Its dot of bytes takes
-// activations of 7 bits. 8 bits take two of them (255 = 2 * 127 + 1) and twice the sums, so no multiplication is saved.
+// WebAssembly SIMD: i32x4.dot_i16x8_s, two exact products a lane. Relaxed SIMD multiplies bytes
+// (integer_relaxed_wasm.hpp).
 #pragma once
 
 #include <wasm_simd128.h>
