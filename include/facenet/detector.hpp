@@ -163,9 +163,9 @@ class Detector {
     // A Faces that comes again brings the list that it was given for the picture before; another detector's is given
     // back.
     if (faces.list_.memory().arena != workspace_->memory.arena) faces.list_ = {};
-    if (faces.list_.capacity() > workspace_->faces.capacity()) std::swap(faces.list_, workspace_->faces);
+    if (faces.list_.capacity() > workspace_->faces.capacity()) faces.list_.swap(workspace_->faces);
     const Status status = find(picture);
-    std::swap(faces.list_, workspace_->faces);
+    faces.list_.swap(workspace_->faces);
     if (!status.ok()) faces.list_.clear();
     return status;
   }
@@ -480,12 +480,12 @@ class Detector {
     for (const ThreadWorkspace& m : d.members)
       for (const detail::FaceCandidate& w : m.found) FACENET_TRY(d.candidates.push(w));
     // Which thread found a window leaves no trace: row by row among equal scores, as the reference lists them.
-    std::sort(d.candidates.begin(), d.candidates.end(),
-              [](const detail::FaceCandidate& a, const detail::FaceCandidate& b) {
-                if (a.level != b.level) return a.level < b.level;
-                if (a.score != b.score) return a.score > b.score;
-                return a.y != b.y ? a.y < b.y : a.x < b.x;
-              });
+    detail::sort(d.candidates.begin(), d.candidates.end(),
+                 [](const detail::FaceCandidate& a, const detail::FaceCandidate& b) {
+                   if (a.level != b.level) return a.level < b.level;
+                   if (a.score != b.score) return a.score > b.score;
+                   return a.y != b.y ? a.y < b.y : a.x < b.x;
+                 });
     const std::size_t count = d.candidates.size();
     FACENET_TRY(d.boxes.resize(count));
     for (std::size_t i = 0; i < count; ++i) {
@@ -506,7 +506,7 @@ class Detector {
       const auto k = static_cast<std::size_t>(d.indices[i]);
       d.staged[i] = detail::square(detail::regress(d.boxes[k], d.candidates[k].offset, 0));
     }
-    std::swap(d.boxes, d.staged);
+    d.boxes.swap(d.staged);
     return {};
   }
 
@@ -516,8 +516,8 @@ class Detector {
     FACENET_TRY(d.order.resize(count));
     for (std::size_t i = 0; i < count; ++i) d.order[i] = static_cast<int>(i);
     const auto score = [&](int i) { return d.scores[static_cast<std::size_t>(d.indices[i])]; };
-    std::sort(d.order.begin(), d.order.end(),
-              [&](int a, int b) { return score(a) != score(b) ? score(a) > score(b) : a < b; });
+    detail::sort(d.order.begin(), d.order.end(),
+                 [&](int a, int b) { return score(a) != score(b) ? score(a) > score(b) : a < b; });
     FACENET_TRY(d.staged.resize(count));
     for (std::size_t i = 0; i < count; ++i) {
       int& k = d.order[i];
@@ -585,7 +585,7 @@ class Detector {
       const float* offset = d.outputs.data() + k * static_cast<std::size_t>(outputs) + 2;
       d.staged[i] = detail::square(detail::regress(d.boxes[k], offset, 1));
     }
-    std::swap(d.boxes, d.staged);
+    d.boxes.swap(d.staged);
     return {};
   }
 
@@ -594,7 +594,7 @@ class Detector {
     FACENET_TRY(run_on_boxes(d, picture, model_->onet, &ThreadWorkspace::onet, DetectorPart::onet));
     FACENET_TRY(accept(d, outputs, d.options.thresholds[2]));
     // numpy's argsort, read from its end: of equal scores the last comes first.
-    std::sort(d.indices.begin(), d.indices.end(), [&](int a, int b) {
+    detail::sort(d.indices.begin(), d.indices.end(), [&](int a, int b) {
       const float x = d.scores[a], y = d.scores[b];
       return x != y ? x > y : a > b;
     });

@@ -142,32 +142,32 @@ class Network {
   constexpr bool ok() const noexcept { return ok_; }
 
   /// Convolution, batch norm and ReLU: facenet-pytorch's BasicConv2d.
-  constexpr Ref conv(Name at, Ref x, int cout, Window w) noexcept {
+  FACENET_NOINLINE constexpr Ref conv(Name at, Ref x, int cout, Window w) noexcept {
     Op op = windowed(OpKind::conv, at, x, scaled(cout), w);
     op.act = relu;
     op.params = Params::conv_bn;
     return add(op);
   }
   /// Convolution with bias, and nothing after it.
-  constexpr Ref conv_bias(Name at, Ref x, int cout, Window w) noexcept {
+  FACENET_NOINLINE constexpr Ref conv_bias(Name at, Ref x, int cout, Window w) noexcept {
     return add(windowed(OpKind::conv, at, x, cout, w));
   }
   /// Convolution with bias and PReLU: MTCNN's layers.
-  constexpr Ref conv_prelu(Name at, Ref x, int cout, Window w) noexcept {
+  FACENET_NOINLINE constexpr Ref conv_prelu(Name at, Ref x, int cout, Window w) noexcept {
     Op op = windowed(OpKind::conv, at, x, cout, w);
     op.act = Act::prelu;
     op.params = Params::bias_slope;
     return add(op);
   }
   /// Convolution with dlib's affine layer after it, and ReLU.
-  constexpr Ref conv_affine(Name at, Ref x, int cout, Window w) noexcept {
+  FACENET_NOINLINE constexpr Ref conv_affine(Name at, Ref x, int cout, Window w) noexcept {
     Op op = windowed(OpKind::conv, at, x, scaled(cout), w);
     op.act = relu;
     op.params = Params::affine;
     return add(op);
   }
   /// act(skip + scale * (1x1 convolution of x, with bias)): the end of an Inception-ResNet block.
-  constexpr Ref residual(Name at, Ref x, Ref skip, float scale, Act act) noexcept {
+  FACENET_NOINLINE constexpr Ref residual(Name at, Ref x, Ref skip, float scale, Act act) noexcept {
     Op op = windowed(OpKind::conv, at, x, shape(skip).c, k(1));
     op.skip = skip.op;
     op.scale = scale;
@@ -177,7 +177,7 @@ class Network {
   }
   /// relu(skip + convolution with dlib's affine layer): the end of a dlib block. A convolution with fewer rows and
   /// columns than skip is added at its top left; the rest of skip stays as it is.
-  constexpr Ref residual_affine(Name at, Ref x, Ref skip, Window w) noexcept {
+  FACENET_NOINLINE constexpr Ref residual_affine(Name at, Ref x, Ref skip, Window w) noexcept {
     Op op = windowed(OpKind::conv, at, x, shape(skip).c, w);
     op.skip = skip.op;
     op.act = relu;
@@ -186,21 +186,21 @@ class Network {
     op.out = shape(skip);
     return add(op);
   }
-  constexpr Ref max_pool(Name at, Ref x, Window w) noexcept {
+  FACENET_NOINLINE constexpr Ref max_pool(Name at, Ref x, Window w) noexcept {
     return add(windowed(OpKind::max_pool, at, x, shape(x).c, w));
   }
   /// `channels` may be more than x's: ResNet's shortcut without weights, whose new channels are zeros. 0: as x.
-  constexpr Ref avg_pool(Name at, Ref x, Window w, int channels = 0) noexcept {
+  FACENET_NOINLINE constexpr Ref avg_pool(Name at, Ref x, Window w, int channels = 0) noexcept {
     channels = channels == 0 ? shape(x).c : scaled(channels);
     if (channels < shape(x).c) ok_ = false;
     return add(windowed(OpKind::avg_pool, at, x, channels, w));
   }
-  constexpr Ref global_avg_pool(Name at, Ref x) noexcept {
+  FACENET_NOINLINE constexpr Ref global_avg_pool(Name at, Ref x) noexcept {
     Op op = simple(OpKind::global_avg_pool, at, x);
     op.out = {1, 1, shape(x).c};
     return add(op);
   }
-  constexpr Ref concat(Name at, Ref a, Ref b, Ref c = {}, Ref d = {}) noexcept {
+  FACENET_NOINLINE constexpr Ref concat(Name at, Ref a, Ref b, Ref c = {}, Ref d = {}) noexcept {
     Op op = simple(OpKind::concat, at, a);
     for (Ref r : {b, c, d}) {
       if (r.op < 0) continue;
@@ -212,14 +212,16 @@ class Network {
   }
   /// A linear layer over the flattened input, with the batch norm that follows it.
   constexpr Ref linear_bn(Name at, Ref x, int cout) noexcept { return linear(at, x, cout, Params::linear_bn); }
-  constexpr Ref linear(Name at, Ref x, int cout, Params params) noexcept {
+  FACENET_NOINLINE constexpr Ref linear(Name at, Ref x, int cout, Params params) noexcept {
     Op op = simple(OpKind::linear, at, x);
     op.params = params;
     op.out = {1, 1, cout};
     return add(op);
   }
-  constexpr Ref softmax(Name at, Ref x) noexcept { return add(simple(OpKind::softmax, at, x)); }
-  constexpr Ref l2_normalise(Name at, Ref x) noexcept { return add(simple(OpKind::l2_normalise, at, x)); }
+  FACENET_NOINLINE constexpr Ref softmax(Name at, Ref x) noexcept { return add(simple(OpKind::softmax, at, x)); }
+  FACENET_NOINLINE constexpr Ref l2_normalise(Name at, Ref x) noexcept {
+    return add(simple(OpKind::l2_normalise, at, x));
+  }
 
  private:
   constexpr int scaled(int channels) noexcept {

@@ -58,6 +58,8 @@ class Plan {
   static Result<Plan> compile_packed(const Network& network, const PlanOptions& options, Pack&& pack,
                                      Scales&& scales = nullptr) noexcept {
     if (!network.ok()) return {Errc::invalid_argument, "the network description has a mistake"};
+    if (!kernels::may_keep_int8 && options.int8_weights)
+      return {Errc::unsupported, "this build keeps no int8 weights: FACENET_NO_INT8_WEIGHTS is set"};
     if (options.half_weights && options.int8_weights)
       return {Errc::invalid_argument, "weights can be kept in half precision or as int8, not both"};
     const simd::FlushDenormals mode;

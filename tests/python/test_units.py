@@ -22,7 +22,7 @@ V4 = "-march=x86-64-v4"
 CONFIGURATIONS = {
     "sse2": "", "sse4": "-msse4.2", "avx": "-mavx", "avx2": "-mavx2 -mfma", "f16c": "-mavx2 -mfma -mf16c", "avx512": V4,
     "vnni": f"{V4} -mavx512vnni", "scalar": "-DFACENET_SCALAR", "no_stdio": "-DFACENET_NO_STDIO",
-    "no_integer": "-DFACENET_NO_INTEGER", "no_exceptions": "-fno-exceptions", "own_malloc": "-DUNIT_MALLOC", "fast_math": "-ffast-math", "finite_math": "-ffinite-math-only",
+    "no_integer": "-DFACENET_NO_INTEGER", "no_winograd": "-DFACENET_NO_WINOGRAD", "no_int8_weights": "-DFACENET_NO_INT8_WEIGHTS", "no_exceptions": "-fno-exceptions", "own_malloc": "-DUNIT_MALLOC", "fast_math": "-ffast-math", "finite_math": "-ffinite-math-only",
     "serial": "-DFACENET_PARALLEL_SERIAL", "openmp": "-fopenmp", "debug": "-Og -DFACENET_TAG=debug", "tagged": "-DFACENET_TAG=mine",
 }
 

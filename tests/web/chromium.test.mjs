@@ -16,7 +16,7 @@ const SHOTS = path.join(ROOT, 'build/web/screenshots');
 let browser, isolated, open;
 const blank = (request, response, name) => {
   if (name.startsWith('/fixtures/')) {
-    response.setHeader('Content-Type', 'image/png');
+    response.setHeader('Content-Type', name.endsWith('.png') ? 'image/png' : 'application/octet-stream');
     fs.createReadStream(path.join(FIXTURES, path.basename(name))).pipe(response);
   } else if (name === '/blank.html') response.setHeader('Content-Type', 'text/html').end('<!doctype html><title>test</title>');
   else if (name === '/worker.test.js') response.setHeader('Content-Type', 'text/javascript').end(`
@@ -96,6 +96,25 @@ for (const [build, which] of builds)
     }
     await context.close();
   });
+
+test('integers have the native command\'s bits', async () => {
+  const {context, run} = await blankPage(isolated);
+  for (const build of ['simd', 'threads', 'relaxed', 'relaxed-threads'].filter((name) => built(`int8-${name}`))) {
+    const got = await run(async (build) => {
+      const {FaceNet} = await import('/facenet/index.js');
+      const net = await FaceNet.load({weights: '/weights/integers.safetensors', build, arithmetic: 'int8', threads: build.endsWith('threads') ? 2 : 1});
+      const crops = new Uint8Array(await (await fetch('/fixtures/integers.rgb')).arrayBuffer()), all = [];
+      for (let at = 0; at < crops.length; at += 3 * 160 * 160) {
+        const e = await net.embed({data: crops.subarray(at, at + 3 * 160 * 160), width: 160, height: 160}, {aligned: true});
+        all.push([...new Uint8Array(e.buffer)].map((x) => x.toString(16).padStart(2, '0')).join(''));
+      }
+      net.dispose();
+      return all;
+    }, build);
+    assert.deepEqual(got, expected.integers, build);
+  }
+  await context.close();
+});
 
 test('the best build is chosen, with and without isolation, and in a module worker', async () => {
   for (const [server, wanted] of [[isolated, built('relaxed-threads') ? 'relaxed-threads' : 'threads'], [open, built('relaxed') ? 'relaxed' : 'simd']]) {
@@ -443,6 +462,114 @@ test('page: what one tab adds the other shows, and deleting in one empties both'
   await other.waitForSelector('body[data-ready=true]', {timeout: 60_000});
   assert.deepEqual(faults, []);
   await context.close();
+}));
+
+// What a browser may lack, before any script of the page runs.
+const LACKS = {
+  'IndexedDB': () => { delete globalThis.indexedDB; Object.defineProperty(globalThis, 'indexedDB', {value: undefined}); },
+  'a store that opens': () => { IDBFactory.prototype.open = () => { throw new DOMException('refused', 'SecurityError'); }; },
+  'room': () => { IDBObjectStore.prototype.add = IDBObjectStore.prototype.put = () => { throw new DOMException('full', 'QuotaExceededError'); }; },
+  'the Cache API': () => { delete globalThis.caches; Object.defineProperty(globalThis, 'caches', {value: undefined}); },
+  'service workers and BroadcastChannel': () => { delete Navigator.prototype.serviceWorker; delete globalThis.BroadcastChannel; },
+};
+for (const [what, take] of Object.entries(LACKS))
+  test(`page: without ${what} the rest works, and it is said`, small(async (server) => {
+    const {context, page, faults} = await openPage({}, server, false);
+    await page.addInitScript(take);
+    await page.reload();
+    await page.waitForSelector('body[data-ready=true]', {timeout: 60_000});
+    await page.click('#tab-gallery');
+    await page.locator('#enroll input').setInputFiles(file('astronaut'));
+    await page.waitForSelector('#people li', {timeout: 30_000});
+    await page.locator('#people input').fill('Eileen');
+    await page.keyboard.press('Tab');
+    await page.locator('#search input').setInputFiles(file('astronaut'));
+    await page.waitForFunction(() => /^Eileen \(distance 0\.000\)/.test(document.querySelector('#found li span')?.textContent));
+    const said = await page.locator('#storage').isVisible() ? await page.textContent('#storage') : '';
+    if (/IndexedDB|store/.test(what)) assert.match(said, /names last until the page is closed/);
+    if (what === 'room') assert.match(said, /full/);
+    page.on('dialog', (dialog) => dialog.accept());
+    await page.click('#forget');
+    await page.waitForFunction(() => /deleted/i.test(document.querySelector('#forgotten').textContent), null, {timeout: 20_000});
+    assert.equal(await page.locator('#people li').count(), 0);
+    assert.deepEqual(faults, []);
+    await context.close();
+  }));
+
+test('page: the camera stops when it is no longer wanted, whenever its permission comes', small(async (server) => {
+  const {context, page, faults} = await openPage({}, server);
+  await page.evaluate(() => {
+    globalThis.given = [];
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (wanted) => {
+      await new Promise((resolve) => { globalThis.allow = resolve; });
+      const stream = await ask(wanted);
+      globalThis.given.push(...stream.getTracks());
+      return stream;
+    };
+  });
+  const live = () => page.evaluate(() => globalThis.given.map((track) => track.readyState));
+  const granted = async (count) => {
+    await page.evaluate(() => globalThis.allow());
+    await page.waitForFunction((n) => globalThis.given.length === n, count);
+    await page.waitForTimeout(200);
+  };
+  await page.click('#tab-camera');
+  await page.click('#camera-toggle');
+  await page.click('#tab-compare');  // while the question is open
+  await granted(1);
+  assert.deepEqual(await live(), ['ended']);
+  await page.click('#tab-camera');
+  await page.dblclick('#camera-toggle');  // on and off at once
+  await granted(2);
+  assert.deepEqual(await live(), ['ended', 'ended']);
+  await page.click('#camera-toggle');
+  await granted(3);
+  await page.waitForFunction(() => /pictures a second/.test(document.querySelector('#camera-text').textContent), null, {timeout: 30_000});
+  assert.equal((await live())[2], 'live');
+  page.on('dialog', (dialog) => dialog.accept());
+  await page.click('#forget');
+  await page.waitForFunction(() => globalThis.given[2].readyState === 'ended');
+  assert.deepEqual(faults, []);
+  await context.close();
+}));
+
+test('page: a deletion that is not confirmed deletes nothing, and a photograph chosen early waits', small(async (server) => {
+  const {context, page} = await openPage({}, server, false);
+  await page.locator('#compare input[type=file]').nth(0).setInputFiles(file('astronaut'));
+  await page.waitForSelector('[data-slot="0"] [role=radio]', {timeout: 60_000});
+  page.on('dialog', (dialog) => dialog.dismiss());
+  await page.click('#forget');
+  assert.equal(await page.locator('[data-slot="0"] [role=radio]').count(), 1);
+  assert.equal(await page.getAttribute('body', 'data-ready'), 'true');
+  await context.close();
+}));
+
+const AXE = path.join(ROOT, 'build/web/node_modules/axe-core/axe.min.js');
+test('page: axe finds nothing to say, in each tab, light and dark', {skip: !fs.existsSync(AXE) && 'axe-core is not installed (tools/bootstrap.sh --all)'}, small(async (server) => {
+  for (const colorScheme of ['light', 'dark']) {
+    const {context, page} = await openPage({colorScheme, bypassCSP: true}, server);
+    await page.addScriptTag({path: AXE});
+    const check = async (where) => {
+      const {violations, passes} = await page.evaluate(() => globalThis.axe.run());
+      assert.deepEqual(violations.map(({id, nodes}) => [id, nodes.map(({target}) => target.join(' '))]), [], `${where}, ${colorScheme}`);
+      assert.ok(passes.length > 15);
+    };
+    await page.locator('#compare input[type=file]').nth(0).setInputFiles(file('astronaut'));
+    await page.locator('#compare input[type=file]').nth(1).setInputFiles(file('group'));
+    await page.waitForSelector('#verdict:not([hidden])', {timeout: 60_000});
+    await check('two photographs');
+    await page.click('#tab-gallery');
+    await page.locator('#enroll input').setInputFiles(file('other'));
+    await page.waitForSelector('#people li', {timeout: 30_000});
+    await page.locator('#search input').setInputFiles(file('other'));
+    await page.waitForSelector('#found li', {timeout: 30_000});
+    await check('gallery');
+    await page.screenshot({path: path.join(SHOTS, `gallery-${colorScheme}.png`), fullPage: true});
+    await page.click('#tab-camera');
+    await check('camera');
+    await context.close();
+  }
 }));
 
 test('page: offline after the first load', small(async (server) => {

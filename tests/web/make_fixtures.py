@@ -32,7 +32,7 @@ def native(command: pathlib.Path, *arguments: object) -> list[dict]:
 def integers(command: pathlib.Path, weights: pathlib.Path, out: pathlib.Path) -> list[str]:
     """20 face crops, integers.rgb, and the bits of their embeddings in int8 arithmetic: hexadecimal, little-endian floats."""
     if not weights.exists():
-        subprocess.run([CONVERT, "--face-api", ROOT / ".deps/face-api", "--dtype", "i8", "--calibrate", "default", "-o", weights],
+        subprocess.run([CONVERT, "--face-api", ROOT / ".deps/face-api", "--dtype", "i8", "--calibrate", "default", "--with-mtcnn", "-o", weights],
                        check=True, stdout=subprocess.DEVNULL)
     random, folder = np.random.default_rng(20), out / "integers"
     folder.mkdir(exist_ok=True)

@@ -7,8 +7,12 @@ const BUILDS = {
   relaxed: [() => new URL('./dist/facenet-relaxed.wasm', import.meta.url), () => import('./dist/facenet-relaxed.js')],
   simd: [() => new URL('./dist/facenet-simd.wasm', import.meta.url), () => import('./dist/facenet-simd.js')],
   scalar: [() => new URL('./dist/facenet-scalar.wasm', import.meta.url), () => import('./dist/facenet-scalar.js')],
+  'int8-relaxed-threads': [() => new URL('./dist/facenet-int8-relaxed-threads.wasm', import.meta.url), () => import('./dist/facenet-int8-relaxed-threads.js')],
+  'int8-threads': [() => new URL('./dist/facenet-int8-threads.wasm', import.meta.url), () => import('./dist/facenet-int8-threads.js')],
+  'int8-relaxed': [() => new URL('./dist/facenet-int8-relaxed.wasm', import.meta.url), () => import('./dist/facenet-int8-relaxed.js')],
+  'int8-simd': [() => new URL('./dist/facenet-int8-simd.wasm', import.meta.url), () => import('./dist/facenet-int8-simd.js')],
 };
-export const NAMES = Object.keys(BUILDS);
+export const NAMES = Object.keys(BUILDS).filter((name) => !name.startsWith('int8'));
 export const threaded = (build) => build.endsWith('threads');
 
 /** The file of a build, or undefined where a bundler moved this script and left the file behind. */
@@ -36,8 +40,9 @@ export async function scriptOf(build) {
 export const threadText = async () => (await import('./dist/thread.js')).default;
 export const threadFile = () => new Worker(new URL('./thread.js', import.meta.url));
 
-/** Builds to try, the best first. */
-export function candidates(can, threads, wanted) {
+/** Modules to try, the best first. Integers have modules of their own, and none without SIMD. */
+export function candidates(can, threads, wanted, integers) {
+  if (integers) return candidates(can, threads, wanted).filter((name) => name !== 'scalar').map((name) => `int8-${name}`);
   if (wanted !== undefined) return [wanted];
   if (!can.simd) return ['scalar'];
   const relaxed = can.relaxed ? ['relaxed'] : [], all = [...relaxed, 'simd', 'scalar'];

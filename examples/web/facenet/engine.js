@@ -25,7 +25,7 @@ async function compileFile(url, signal) {
   const bytes = new Uint8Array(await response.arrayBuffer());
   if (isPage(bytes))
     throw new FaceNetError('html', `Instead of a WebAssembly module ${plain(url)} is a web page: serve the package's dist folder there, or give its address as "wasm".`);
-  if (!isModule(bytes)) throw new FaceNetError('corrupt', `${plain(url)} is not a WebAssembly module: copy the package's dist folder again.`);
+  if (!isModule(bytes)) throw broken(plain(url));
   return WebAssembly.compile(bytes).catch((e) => {
     throw broken(plain(url), e);
   });
@@ -69,9 +69,9 @@ export class Engine {
   fallbacks = [];
 
   /** The first of the builds that starts. */
-  static async choose(can, threads, {build, base, memoryLimit, signal}) {
-    const fallbacks = [];
-    for (const name of candidates(can, threads, build)) {
+  static async choose(can, threads, {build, base, memoryLimit, integers, signal}) {
+    const fallbacks = [], names = candidates(can, threads, build, integers);
+    for (const name of names) {
       try {
         const engine = await Engine.start(name, base, threads, memoryLimit, signal);
         engine.fallbacks.unshift(...fallbacks);
@@ -79,7 +79,7 @@ export class Engine {
       } catch (e) {
         signal?.throwIfAborted();
         const error = e instanceof FaceNetError ? e : broken(`The build "${name}"`, e);
-        if (build !== undefined || name === 'scalar') throw error;
+        if (name === names.at(-1)) throw error;
         fallbacks.push(error.message);
       }
     }
@@ -88,7 +88,7 @@ export class Engine {
   static async start(build, base, threads, memoryLimit, signal) {
     const module = await compile(build, base, signal);
     const engine = new Engine();
-    engine.build = build;
+    engine.build = build.replace('int8-', '');
     engine.threads = threaded(build) ? threads : 1;
     engine.memory = makeMemory(memoryLimit, threaded(build));
     engine.#instantiate(module);

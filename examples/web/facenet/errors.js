@@ -16,6 +16,11 @@ export function expect(right, sentence, ...value) {
   if (!right) throw new FaceNetError('invalid_argument', value.length ? `${sentence}, not ${kind(value[0])}.` : sentence);
 }
 
+/** Throws unless `value` is a whole number from `least` to `most`. */
+export function expectWhole(value, name, least, most, what = '') {
+  expect(Number.isInteger(value) && value >= least && value <= most, `${name} must be a whole number ${what}from ${least} to ${most}`, value);
+}
+
 /** What an argument is, for a sentence. */
 export function kind(value) {
   if (value === null || value === undefined) return String(value);

@@ -55,14 +55,16 @@ export const isPage = (bytes) => /^\s*<(!doctype|html|head|body|\?xml)/i.test(ne
 
 /** Throws where the first bytes are those of a page, of Git LFS or of JSON instead of weights. */
 function checkStart(bytes, name) {
-  if (isPage(bytes))
-    throw new FaceNetError('html', `Instead of weights ${name} is a web page: is the address right, and does the server have the file?`);
+  const instead = (code, what) => {
+    throw new FaceNetError(code, `Instead of weights ${name} is ${what}`);
+  };
+  if (isPage(bytes)) instead('html', 'a web page: is the address right, and does the server have the file?');
   const text = new TextDecoder().decode(bytes.subarray(0, 40));
   if (text.startsWith('version https://git-lfs'))
-    throw new FaceNetError('corrupt', `Instead of weights ${name} is a pointer of Git LFS: run "git lfs pull" where the server has its files.`);
+    instead('corrupt', 'a pointer of Git LFS: run "git lfs pull" where the server has its files.');
   // A weight file begins with a length in eight bytes, the last of which are 0.
   if (/^\s*[{[]["\s{[\]}]/.test(text) && bytes[7] !== 0)
-    throw new FaceNetError('corrupt', `Instead of weights ${name} is JSON, perhaps the server's own error message: is the address right?`);
+    instead('corrupt', 'JSON, perhaps the server\'s own error message: is the address right?');
 }
 
 /** Streams `response` into the engine's memory; the number of bytes. */

@@ -3,7 +3,7 @@
 import {NAMES, threaded} from './builds.js';
 import {distance, embeddingOf, looksLikeEmbedding, similarity} from './embeddings.js';
 import {Engine, MAXIMUM_MEMORY} from './engine.js';
-import {FaceNetError, checkOptions, expect} from './errors.js';
+import {FaceNetError, checkOptions, expect, expectWhole} from './errors.js';
 import {address, clearCache, keep, openCache, openWeights, receive} from './files.js';
 import {features, processors} from './host.js';
 import {pixels} from './pixels.js';
@@ -13,16 +13,17 @@ export {drawFaces} from './draw.js';
 export {Matcher} from './matcher.js';
 export {FaceNetError, distance, features, similarity};
 
-const isWhole = (x, least, most) => Number.isInteger(x) && x >= least && x <= most;
+const ISOLATION = 'COOP and COEP headers (README.md)';
 const finite = (list, length) => Array.isArray(list) && list.length === length && list.every((x) => Number.isFinite(x));
 
 function checkLoad(options) {
-  const {weights, wasm, threads, build, sha256, cache, memoryLimit, onProgress} = checkOptions(options, 'load()');
+  const {weights, wasm, threads, build, arithmetic, sha256, cache, memoryLimit, onProgress} = checkOptions(options, 'load()');
   expect(weights !== undefined && weights !== null, 'load() needs the weights: their address, a Response, a Blob or bytes.');
   expect(wasm === undefined || (typeof wasm === 'string' && wasm !== '') || wasm instanceof URL, 'wasm must be the address of the folder with the modules', wasm);
   expect(sha256 === undefined || (typeof sha256 === 'string' && /^[0-9a-f]{64}$/.test(sha256)), 'sha256 must be 64 lowercase hex digits', sha256);
-  expect(threads === undefined || isWhole(threads, 1, 64), 'threads must be a whole number from 1 to 64', threads);
+  if (threads !== undefined) expectWhole(threads, 'threads', 1, 64);
   expect(build === undefined || NAMES.includes(build), `build must be one of ${NAMES.join(', ')}`, build);
+  expect(arithmetic === undefined || arithmetic === 'float' || arithmetic === 'int8', 'arithmetic must be "float" or "int8"', arithmetic);
   expect(cache === undefined || typeof cache === 'boolean', 'cache must be true or false', cache);
   expect(memoryLimit === undefined || (Number.isFinite(memoryLimit) && memoryLimit >= 1 << 24 && memoryLimit <= MAXIMUM_MEMORY),
     'memoryLimit must be a number of bytes, 16 MB to 1 GB', memoryLimit);
@@ -58,12 +59,15 @@ export class FaceNet {
   /** Loads the engine and a weight file. See index.d.ts for the options. */
   static async load(options = {}) {
     checkLoad(options);
-    const {weights, wasm, threads, build, sha256, cache: useCache = true, memoryLimit = MAXIMUM_MEMORY, onProgress} = options;
+    const {weights, wasm, threads, build, arithmetic = 'float', sha256, cache: useCache = true, memoryLimit = MAXIMUM_MEMORY, onProgress} = options;
     const can = features();
     if (build !== undefined && threaded(build) && !can.threads)
-      throw new FaceNetError('unsupported', 'Threads need a page that is isolated from other origins: serve it with COOP and COEP headers (README.md).');
+      throw new FaceNetError('unsupported', `Threads need an isolated page: ${ISOLATION}.`);
     if (build !== undefined && build !== 'scalar' && !can.simd)
-      throw new FaceNetError('unsupported', 'This browser has no WebAssembly SIMD: leave "build" out, or say "scalar".');
+      throw new FaceNetError('unsupported', 'There is no WebAssembly SIMD here: leave "build" out.');
+    const integers = arithmetic === 'int8';
+    if (integers && (build === 'scalar' || !can.simd))
+      throw new FaceNetError('unsupported', 'Integer arithmetic needs WebAssembly SIMD: leave "arithmetic" out.');
     const base = wasm === undefined ? undefined : address(String(wasm).replace(/\/?$/, '/'), 'wasm');
 
     // Whatever fails ends the downloads of the others.
@@ -75,16 +79,16 @@ export class FaceNet {
       const wanted = can.threads ? threads ?? Math.min(4, await processors()) : 1;
       const cache = useCache ? await openCache() : undefined;
       const opening = openWeights(weights, sha256, cache, signal);
-      const starting = Engine.choose(can, wanted, {build, base, memoryLimit, signal}).then((it) => (engine = it));
+      const starting = Engine.choose(can, wanted, {build, base, memoryLimit, integers, signal}).then((it) => (engine = it));
       await Promise.all([opening, starting]);  // the first that fails is reported at once
-      if (threads > 1 && !can.threads) engine.fallbacks.push('There is one thread: this page is not isolated (COOP and COEP, README.md).');
+      if (threads > 1 && !can.threads) engine.fallbacks.push(`There is one thread: this page is not isolated. Threads need ${ISOLATION}.`);
 
       let from = await opening, size;
       for (;;) {
         try {
           size = await receive(engine, from, signal, onProgress);
           await engine.ready;
-          FaceNet.#read(engine, size, from, sha256);
+          FaceNet.#read(engine, size, from, sha256, integers);
           break;
         } catch (e) {
           signal.throwIfAborted();
@@ -100,7 +104,7 @@ export class FaceNet {
       if (from.key && cache && !kept) kept = await keep(cache, from, engine.bytes(engine.exports.facenet_reserve(0), size).slice());
       signal.throwIfAborted();
       engine.exports.facenet_release();
-      return new FaceNet(engine, {cached: from.cached === true, kept});
+      return new FaceNet(engine, {arithmetic, cached: from.cached === true, kept});
     } catch (e) {
       const error = known(e, options.signal, 'The weights could not be loaded');
       ending.abort(error);
@@ -111,12 +115,12 @@ export class FaceNet {
     }
   }
 
-  static #read(engine, size, {name, cached}, sha256) {
+  static #read(engine, size, {name, cached}, sha256, integers) {
     const e = engine.exports;
     // What is cached by digest was checked before it was put there; its tensors' own hashes tell damage since.
     const check = !cached && sha256 ? sha256 : '';
     engine.bytes(e.facenet_text(), 65).set(new TextEncoder().encode(`${check}\0`.slice(0, 65)));
-    if (e.facenet_load(size, engine.threads) === 0) return;
+    if (e.facenet_load(size, engine.threads, Number(integers)) === 0) return;
     const error = engine.error(`${name}: `);
     if (check && /SHA-256/.test(error.message)) error.code = 'digest';
     throw error;
@@ -188,8 +192,8 @@ export class FaceNet {
   }
 
   #find(engine, {scale}, {minFace = 20, maxFaces = 0}) {
-    expect(isWhole(minFace, 1, 16384), 'minFace must be a whole number of pixels from 1 to 16384', minFace);
-    expect(isWhole(maxFaces, 0, 1e6), 'maxFaces must be a whole number, 0 for all', maxFaces);
+    expectWhole(minFace, 'minFace', 1, 16384, 'of pixels ');
+    expectWhole(maxFaces, 'maxFaces', 0, 1e6);
     const count = engine.exports.facenet_detect(Math.max(1, Math.round(minFace / scale)), maxFaces);
     if (count < 0) throw engine.error('Finding faces: ');
     return Array.from({length: count}, (_, i) => {

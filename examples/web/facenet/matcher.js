@@ -1,6 +1,6 @@
 // Who a face is: a list of names with embeddings, searched by distance.
 import {distance, embeddingOf, similarity} from './embeddings.js';
-import {FaceNetError, checkOptions, expect} from './errors.js';
+import {FaceNetError, checkOptions, expect, expectWhole} from './errors.js';
 
 export class Matcher {
   #people = new Map();
@@ -42,7 +42,7 @@ export class Matcher {
 
   /** The people nearest to an embedding, each by the nearest of their own. */
   nearest(embedding, count = 5) {
-    expect(Number.isInteger(count) && count > 0, 'count must be a whole number above 0', count);
+    expectWhole(count, 'count', 1, 1e6);
     const wanted = embeddingOf(embedding, this.#length);
     const found = [...this.#people].map(([name, list]) => {
       const distances = list.map((one) => distance(wanted, one)), least = Math.min(...distances);

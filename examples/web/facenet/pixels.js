@@ -1,7 +1,9 @@
 // Pictures of every kind become {data, width, height} with three or four bytes a pixel.
-import {FaceNetError, expect, kind} from './errors.js';
+import {FaceNetError, expect, expectWhole, kind} from './errors.js';
 
 export const MAXIMUM_PIXELS = 33_554_432; // facenet::max_image_pixels
+
+const TAKEN = 'give ImageData, an ImageBitmap, a canvas, an <img>, a <video>, a Blob or {data, width, height}.';
 
 let canvas;  // kept: a new one for each frame of a camera is garbage
 
@@ -62,12 +64,11 @@ async function decode(blob, longest) {
  * side it may have.
  */
 export async function pixels(picture, {resize, signal} = {}) {
-  expect(resize === undefined || (Number.isInteger(resize) && resize >= 160 && resize <= 16384),
-    'resize must be a whole number of pixels from 160 to 16384', resize);
+  if (resize !== undefined) expectWhole(resize, 'resize', 160, 16384, 'of pixels ');
   expect(picture !== null && typeof picture === 'object' && !(ArrayBuffer.isView(picture) || Array.isArray(picture)),
     ArrayBuffer.isView(picture) || Array.isArray(picture)
       ? 'These are numbers without a width and height: give pixels as {data, width, height}, and embeddings to verify() or a Matcher.'
-      : `This is no picture but ${kind(picture)}: give ImageData, an ImageBitmap, a canvas, an <img>, a <video>, a Blob or {data, width, height}.`);
+      : `This is no picture but ${kind(picture)}: ${TAKEN}`);
   const held = 'data' in picture && !('close' in picture);
   if (held && !resize) return checkPixels(picture);
   const draws = typeof OffscreenCanvas === 'function' || typeof document === 'object';
@@ -90,7 +91,7 @@ export async function pixels(picture, {resize, signal} = {}) {
     let width = number(source.naturalWidth ?? source.videoWidth ?? source.displayWidth ?? source.width);
     let height = number(source.naturalHeight ?? source.videoHeight ?? source.displayHeight ?? source.height);
     expect(width > 0 && height > 0, typeof source.videoWidth === 'number' ? 'The <video> shows no picture yet: wait for its "loadeddata".'
-      : 'This is no picture, or an empty one: give ImageData, an ImageBitmap, a canvas, an <img>, a <video>, a Blob or {data, width, height}.');
+      : `This is no picture, or an empty one: ${TAKEN}`);
     if (resize && Math.max(width, height) > resize) {
       const share = resize / Math.max(width, height);
       scale *= 1 / share;

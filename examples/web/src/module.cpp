@@ -1,38 +1,71 @@
 // The engine as a WebAssembly module: a C interface of plain numbers and pointers for the package's JavaScript.
 // One module holds one embedder, one detector and one picture; an instance is thrown away to free them.
+#include <cstdlib>
 #include <new>
 
+#if defined(__wasi__)
+#  include "heap.hpp"
+#else
+namespace heap {  // Emscripten's own is as small
+
+inline void* allocate(std::size_t bytes) noexcept { return std::malloc(bytes); }
+inline void* resize(void* memory, std::size_t bytes) noexcept { return std::realloc(memory, bytes); }
+inline void release(void* memory) noexcept { std::free(memory); }
+
+}  // namespace heap
+#endif
 #if defined(FACENET_PARALLEL_HOST)
 #  include <atomic>
-#  include <cstdlib>
-// WASI's malloc knows of no threads, and each thread of the detector has lists that grow.
-static void* malloc_in_turn(std::size_t bytes) noexcept;
-static void free_in_turn(void* memory) noexcept;
-#  define FACENET_MALLOC(bytes) malloc_in_turn(bytes)
-#  define FACENET_FREE(memory) free_in_turn(memory)
+
+// The heap knows of no threads, and each thread of the detector has lists that grow.
+static std::atomic_flag allocating = ATOMIC_FLAG_INIT;
+struct Turn {
+  Turn() noexcept {
+    while (allocating.test_and_set(std::memory_order_acquire)) {
+    }
+  }
+  ~Turn() { allocating.clear(std::memory_order_release); }
+};
+#else
+struct Turn {};
 #endif
+static void* allocate_in_turn(std::size_t bytes) noexcept {
+  [[maybe_unused]] const Turn turn;
+  return heap::allocate(bytes);
+}
+static void release_in_turn(void* memory) noexcept {
+  [[maybe_unused]] const Turn turn;
+  heap::release(memory);
+}
+#define FACENET_MALLOC(bytes) allocate_in_turn(bytes)
+#define FACENET_FREE(pointer) release_in_turn(pointer)
+
+// Kernels are compiled as the target says; all else, which runs once a step, a picture or a file, for size.
+#if defined(__clang__)
+#  define FOR_SIZE _Pragma("clang attribute push(__attribute__((minsize)), apply_to = function)")
+#  define AS_SAID _Pragma("clang attribute pop")
+#else
+#  define FOR_SIZE
+#  define AS_SAID
+#endif
+FOR_SIZE
+#include "facenet/base/owned.hpp"
+#include "facenet/base/parallel.hpp"
+#include "facenet/base/preprocessing.hpp"
+#include "facenet/base/rounding.hpp"
+#include "facenet/base/simd.hpp"
+#include "facenet/base/tensor.hpp"
+AS_SAID
+#include "facenet/kernels/integer_conv.hpp"
+#include "facenet/kernels/score.hpp"
+#include "facenet/kernels/stem.hpp"
+#include "facenet/kernels/winograd.hpp"
+FOR_SIZE
 #include "facenet/align.hpp"
 #include "facenet/detector.hpp"
 #include "facenet/image/scan.hpp"
 
 #define FACENET_EXPORT(name) extern "C" __attribute__((export_name(#name), visibility("default")))
-
-#if defined(FACENET_PARALLEL_HOST)
-static std::atomic_flag allocating = ATOMIC_FLAG_INIT;
-static void* malloc_in_turn(std::size_t bytes) noexcept {
-  while (allocating.test_and_set(std::memory_order_acquire)) {
-  }
-  void* memory = std::malloc(bytes);
-  allocating.clear(std::memory_order_release);
-  return memory;
-}
-static void free_in_turn(void* memory) noexcept {
-  while (allocating.test_and_set(std::memory_order_acquire)) {
-  }
-  std::free(memory);
-  allocating.clear(std::memory_order_release);
-}
-#endif
 
 namespace {
 
@@ -56,9 +89,12 @@ struct Module {
   Errc code = Errc::ok;
 };
 
+/// Never destroyed, and made without a guard, whose failure would bring printf along.
 Module& module() noexcept {
-  static Module m;
-  return m;
+  alignas(Module) static unsigned char room[sizeof(Module)];
+  static Module* m = nullptr;
+  if (m == nullptr) m = ::new (room) Module;
+  return *m;
 }
 
 /// Keeps the sentence for facenet_text(); 0 for ok, -1 for an error.
@@ -88,10 +124,12 @@ Status load(std::size_t bytes, int threads, facenet::Arithmetic arithmetic, cons
   auto reader = facenet::WeightsReader::from_memory({m.bytes, bytes}, read);
   if (!reader) return reader.status();
 
-  // Memory that grows in a hundred steps takes 80 ms: once is enough for 4.4 bytes a weight, activations and detector.
+  // Memory that grows in a hundred steps takes 80 ms: once is enough for 4.4 bytes a weight (1.1 in integers),
+  // activations and detector.
   std::int64_t weights = 0;
   for (int i = 0; i < reader->size(); ++i) weights += facenet::elements(reader->tensor(i));
-  std::free(std::malloc(static_cast<std::size_t>(weights) * 9 / 2 + (std::size_t{12} << 20)));
+  const std::size_t eighths = arithmetic == facenet::Arithmetic::int8 ? 9 : 36;
+  heap::release(heap::allocate(static_cast<std::size_t>(weights) * eighths / 8 + (std::size_t{12} << 20)));
 
   facenet::EmbedderOptions options;
   options.threads = threads;
@@ -144,7 +182,7 @@ FACENET_EXPORT(facenet_stop) void facenet_stop() { facenet::HostThreads::get().s
 FACENET_EXPORT(facenet_reserve) void* facenet_reserve(std::size_t bytes) {
   Module& m = module();
   if (bytes <= m.capacity) return m.bytes;
-  void* grown = std::realloc(m.bytes, bytes);
+  void* grown = heap::resize(m.bytes, bytes);
   if (grown == nullptr) {
     keep({Errc::out_of_memory, "there is not enough memory"});
     return nullptr;
@@ -157,7 +195,7 @@ FACENET_EXPORT(facenet_reserve) void* facenet_reserve(std::size_t bytes) {
 /// Frees the memory of facenet_reserve().
 FACENET_EXPORT(facenet_release) void facenet_release() {
   Module& m = module();
-  std::free(m.bytes);
+  heap::release(m.bytes);
   m.bytes = nullptr;
   m.capacity = 0;
   m.width = m.height = 0;
@@ -262,3 +300,5 @@ FACENET_EXPORT(facenet_word) const char* facenet_word(int which) {
                          facenet::parallel_name};
   return which >= 0 && which < static_cast<int>(sizeof words / sizeof *words) ? words[which] : "";
 }
+
+AS_SAID

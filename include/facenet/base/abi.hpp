@@ -106,6 +106,16 @@
 #else
 #  define FACENET_IS_NO_INTEGER
 #endif
+#if defined(FACENET_NO_WINOGRAD)
+#  define FACENET_IS_NO_WINOGRAD W
+#else
+#  define FACENET_IS_NO_WINOGRAD
+#endif
+#if defined(FACENET_NO_INT8_WEIGHTS)
+#  define FACENET_IS_NO_INT8_WEIGHTS K
+#else
+#  define FACENET_IS_NO_INT8_WEIGHTS
+#endif
 // AMX is no ISA of its own: it is asked for when weights are loaded. As assembly, which old compilers' assemblers lack.
 #if !defined(FACENET_NO_INTEGER) && defined(__AVX512VNNI__) && defined(__x86_64__) && defined(__linux__) && \
     (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 11))
@@ -136,4 +146,5 @@
 #endif
 #define FACENET_SWITCHES \
   FACENET_JOIN8(FACENET_IS_NO_STDIO, FACENET_IS_MALLOC, FACENET_IS_NOEXCEPT, FACENET_IS_DEBUG, FACENET_TAG, \
-                FACENET_IS_NO_INTEGER, FACENET_IS_AMX, )
+                FACENET_IS_NO_INTEGER, FACENET_IS_AMX, \
+                FACENET_JOIN8(FACENET_IS_NO_WINOGRAD, FACENET_IS_NO_INT8_WEIGHTS, , , , , , ))

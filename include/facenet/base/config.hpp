@@ -7,6 +7,10 @@
 //   FACENET_PARALLEL_HOST     WebAssembly without <thread>: workers that the program around the module starts
 //                             (HostThreads)
 //   FACENET_NO_INTEGER        no integer arithmetic: 30 KB less of each program
+//   FACENET_NO_WINOGRAD       no Winograd forms: 50 KB less, and floats take longer. For who multiplies integers
+//   FACENET_NO_INT8_WEIGHTS   int8 weights become floats when a file is loaded: PlanOptions::int8_weights is refused.
+//   10 KB
+//                             less
 //   FACENET_NO_STDIO          no files and no <cstdio>: weights and pictures from memory, no Plan::describe
 //   FACENET_MALLOC(bytes), FACENET_FREE(pointer)   where memory comes from; Embedder also takes an Arena
 //   FACENET_ALLOW_DEBUG       no message where the compiler does not optimise
@@ -49,7 +53,9 @@
 #elif defined(__wasm_simd128__)
 #  if defined(__wasm_relaxed_simd__)
 #    define FACENET_ISA relaxed_wasm
-#    define FACENET_RELAXED_DOT 1
+#    if defined(__clang_major__) && __clang_major__ >= 19  // older headers lack its dot
+#      define FACENET_RELAXED_DOT 1
+#    endif
 #  else
 #    define FACENET_ISA wasm
 #  endif

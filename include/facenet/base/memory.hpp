@@ -360,71 +360,106 @@ auto make_in_one_block(Arena* arena, Make&& make) noexcept -> decltype(make(Memo
 
 }  // namespace detail
 
+namespace detail {
+
+/// What all Buffers are, whatever their elements: `size` elements in a block of `bytes`.
+struct RawBlock {
+  void* data = nullptr;
+  std::size_t size = 0, bytes = 0;
+  Memory from;
+
+  RawBlock() noexcept = default;
+  RawBlock(RawBlock&& other) noexcept { swap(other); }
+  RawBlock& operator=(RawBlock&& other) noexcept {
+    RawBlock moved(std::move(other));  // which leaves `other` empty
+    swap(moved);
+    return *this;
+  }
+  ~RawBlock() { from.give(data, bytes); }
+  void swap(RawBlock& other) noexcept {
+    std::swap(data, other.data);
+    std::swap(size, other.size);
+    std::swap(bytes, other.bytes);
+    std::swap(from, other.from);
+  }
+
+  /// A new block instead; `bulk`: memory that measures only counts it, and data is null then. Error: out_of_memory.
+  Status renew(std::size_t count, std::size_t element, bool zero, bool bulk, Memory memory) noexcept {
+    RawBlock b;
+    bulk = bulk && memory.measuring();
+    if (count > SIZE_MAX / element || (bulk && !memory.arena->count(count * element, memory.end)))
+      return {Errc::out_of_memory, "the buffer would not fit the address space"};
+    if (!bulk) b.data = memory.take(count * element);
+    if (!bulk && b.data == nullptr) return memory.refusal();
+    b.size = count;
+    b.bytes = count * element;
+    b.from = memory;
+    if (zero && !bulk) std::memset(b.data, 0, b.bytes);
+    swap(b);
+    return {};
+  }
+  /// The same with more room, its first `kept` bytes as they were. Error: out_of_memory.
+  Status grow(std::size_t count, std::size_t element, std::size_t kept, Memory memory) noexcept {
+    RawBlock b;
+    FACENET_TRY(b.renew(count, element, false, false, memory));
+    if (kept != 0) std::memcpy(b.data, data, kept);
+    swap(b);
+    return {};
+  }
+};
+
+}  // namespace detail
+
 /// An owning, fixed-size, 64-byte aligned array of trivial T. Move-only.
 template <class T>
 class Buffer {
   static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>, "raw memory only");
 
  public:
-  Buffer() noexcept = default;
-  Buffer(Buffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)),
-        size_(std::exchange(other.size_, 0)),
-        from_(std::exchange(other.from_, {})) {}
-  Buffer& operator=(Buffer&& other) noexcept {
-    Buffer moved(std::move(other));  // which leaves `other` empty
-    std::swap(data_, moved.data_);
-    std::swap(size_, moved.size_);
-    std::swap(from_, moved.from_);
-    return *this;
-  }
-  ~Buffer() { from_.give(data_, size_ * sizeof(T)); }
-
   /// `size` elements, zero-filled unless `zero` is false. Error: out_of_memory.
   static Result<Buffer> make(std::size_t size, bool zero = true, Memory from = {}) noexcept {
     Buffer b;
-    if (size > SIZE_MAX / sizeof(T)) return {Errc::out_of_memory, "the buffer would not fit the address space"};
-    b.data_ = static_cast<T*>(from.take(size * sizeof(T)));
-    if (b.data_ == nullptr) return from.refusal();
-    b.size_ = size;
-    b.from_ = from;
-    if (zero) std::memset(static_cast<void*>(b.data_), 0, size * sizeof(T));
+    FACENET_TRY(b.renew(size, zero, from));
     return b;
   }
   /// Makes a large block. An arena that measures only counts it: data() is null then.
   static Result<Buffer> make_bulk(std::size_t size, bool zero, Memory from) noexcept {
-    if (!from.measuring()) return make(size, zero, from);
     Buffer b;
-    if (size > SIZE_MAX / sizeof(T) || !from.arena->count(size * sizeof(T), from.end))
-      return {Errc::out_of_memory, "the buffer would not fit the address space"};
-    b.size_ = size;
-    b.from_ = from;
+    FACENET_TRY(b.renew(size, zero, from, true));
     return b;
   }
+  /// Becomes a new array; stays what it was where there is no memory for that.
+  Status renew(std::size_t size, bool zero, Memory from, bool bulk = false) noexcept {
+    return block_.renew(size, sizeof(T), zero, bulk, from);
+  }
 
-  T* data() noexcept { return data_; }
-  const T* data() const noexcept { return data_; }
-  std::size_t size() const noexcept { return size_; }
-  bool empty() const noexcept { return size_ == 0; }
+  /// More room: the first `kept` elements stay. Error: out_of_memory.
+  Status grow(std::size_t size, std::size_t kept, Memory from) noexcept {
+    return block_.grow(size, sizeof(T), kept * sizeof(T), from);
+  }
+  void swap(Buffer& other) noexcept { block_.swap(other.block_); }
+
+  T* data() noexcept { return static_cast<T*>(block_.data); }
+  const T* data() const noexcept { return static_cast<const T*>(block_.data); }
+  std::size_t size() const noexcept { return block_.size; }
+  bool empty() const noexcept { return block_.size == 0; }
   template <class I>
   T& operator[](I i) noexcept {
-    return data_[i];
+    return data()[i];
   }
   template <class I>
   const T& operator[](I i) const noexcept {
-    return data_[i];
+    return data()[i];
   }
-  T* begin() noexcept { return data_; }
-  T* end() noexcept { return data_ + size_; }
-  const T* begin() const noexcept { return data_; }
-  const T* end() const noexcept { return data_ + size_; }
-  Span<T> span() noexcept { return {data_, size_}; }
-  Span<const T> span() const noexcept { return {data_, size_}; }
+  T* begin() noexcept { return data(); }
+  T* end() noexcept { return data() + size(); }
+  const T* begin() const noexcept { return data(); }
+  const T* end() const noexcept { return data() + size(); }
+  Span<T> span() noexcept { return {data(), size()}; }
+  Span<const T> span() const noexcept { return {data(), size()}; }
 
  private:
-  T* data_ = nullptr;
-  std::size_t size_ = 0;
-  Memory from_;
+  detail::RawBlock block_;
 };
 
 namespace detail {
@@ -432,18 +467,12 @@ namespace detail {
 /// Gives `into` a new array of `size` elements. Error: out_of_memory.
 template <class T>
 Status allocate(Buffer<T>& into, std::size_t size, bool zero = false, Memory from = {}) noexcept {
-  auto made = Buffer<T>::make(size, zero, from);
-  if (!made.ok()) return made.status();
-  into = std::move(*made);
-  return {};
+  return into.renew(size, zero, from);
 }
 /// Gives `into` a new array by Buffer::make_bulk. Error: out_of_memory.
 template <class T>
 Status allocate_bulk(Buffer<T>& into, std::size_t size, bool zero, Memory from) noexcept {
-  auto made = Buffer<T>::make_bulk(size, zero, from);
-  if (!made.ok()) return made.status();
-  into = std::move(*made);
-  return {};
+  return into.renew(size, zero, from, true);
 }
 
 }  // namespace detail

@@ -8,6 +8,7 @@
 
 #include "facenet/base/owned.hpp"
 #include "facenet/base/rounding.hpp"
+#include "facenet/base/sort.hpp"
 #include "facenet/image.hpp"
 
 FACENET_DATA_BEGIN
@@ -67,11 +68,12 @@ class List {
   Status reserve(std::size_t count) noexcept {
     if (count <= items_.size()) return {};
     const std::size_t doubled = 2 * items_.size();
-    Buffer<T> grown;
-    FACENET_TRY(allocate(grown, count > doubled ? count : doubled, false, memory_));
-    if (size_ != 0) std::memcpy(static_cast<void*>(grown.data()), items_.data(), size_ * sizeof(T));
-    items_ = std::move(grown);
-    return {};
+    return items_.grow(count > doubled ? count : doubled, size_, memory_);
+  }
+  void swap(List& other) noexcept {
+    items_.swap(other.items_);
+    std::swap(size_, other.size_);
+    std::swap(memory_, other.memory_);
   }
   /// Room for `count` items, before there are any.
   Status reserve_bulk(std::size_t count) noexcept { return allocate_bulk(items_, count, false, memory_); }
@@ -213,7 +215,7 @@ inline Status nms(const Box* boxes, std::size_t count, float threshold, NmsScrat
     s.by_left[i] = static_cast<int>(i);
     s.dead[i] = 0;
   }
-  std::sort(s.by_left.begin(), s.by_left.end(), [&](int a, int b) { return boxes[a].x0 < boxes[b].x0; });
+  sort(s.by_left.begin(), s.by_left.end(), [&](int a, int b) { return boxes[a].x0 < boxes[b].x0; });
   for (std::size_t i = 0; i < count; ++i) {
     if (s.dead[i] != 0) continue;
     const auto index = static_cast<int>(i);

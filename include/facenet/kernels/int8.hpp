@@ -10,6 +10,13 @@ FACENET_BEGIN
 
 namespace kernels {
 
+/// Whether int8 weights may stay what they are in the file.
+#if defined(FACENET_NO_INT8_WEIGHTS)
+constexpr bool may_keep_int8 = false;
+#else
+constexpr bool may_keep_int8 = true;
+#endif
+
 struct Int8Weights {
   const std::int8_t* at = nullptr;  // [n][cin][taps]
   const float* scale = nullptr;     // [n]

@@ -242,7 +242,8 @@ constexpr std::int64_t winograd_expanded(int points, int taps, int cin) noexcept
 
 /// A weight of each output channel of a panel: side by side, so that loops over them are vectors.
 using Lanes = Array<double, simd::panel>;
-constexpr int most_winograd_taps = 9;  // 3x3
+constexpr int most_winograd_taps = 9;     // 3x3
+constexpr int most_winograd_points = 64;  // F(6x6, 3x3)
 
 /// G of both axes, row by row: what winograd_weights() knows of a form, so that all share its code.
 struct WinogradFactors {
@@ -339,6 +340,13 @@ inline void expand_winograd(const Int8Weights& w, int panel, float* floats, floa
 
 namespace detail {
 
+// The rows and columns of a tile: 12 KB of a WebAssembly module, where the values between them are in memory anyway.
+#if defined(FACENET_ISA_WASM)
+#  define FACENET_UNROLL_ROWS _Pragma("clang loop unroll(disable)")
+#else
+#  define FACENET_UNROLL_ROWS FACENET_UNROLL
+#endif
+
 /// V = Bt d B of one tile, `stride` floats from a point to the next.
 template <class T>
 inline void winograd_input(const float* const* pixel, int cin, float* v, std::int64_t stride) noexcept {
@@ -346,7 +354,7 @@ inline void winograd_input(const float* const* pixel, int cin, float* v, std::in
   using X = typename T::Columns;
   for (int c = 0; c < cin; c += simd::width) {
     Array<Array<vf, X::points>, Y::points> t;
-    FACENET_UNROLL
+    FACENET_UNROLL_ROWS
     for (int x = 0; x < X::points; ++x) {
       Array<vf, Y::points> d, r;
       FACENET_UNROLL
@@ -355,7 +363,7 @@ inline void winograd_input(const float* const* pixel, int cin, float* v, std::in
       FACENET_UNROLL
       for (int y = 0; y < Y::points; ++y) t[y][x] = r[y];
     }
-    FACENET_UNROLL
+    FACENET_UNROLL_ROWS
     for (int y = 0; y < Y::points; ++y) {
       Array<vf, X::points> r;
       X::bt(t[y], r);
@@ -372,7 +380,7 @@ inline void winograd_output(const float* m, std::int64_t stride, const float* bi
   using Y = typename T::Rows;
   using X = typename T::Columns;
   Array<Array<vf, X::points>, Y::outputs> t;
-  FACENET_UNROLL
+  FACENET_UNROLL_ROWS
   for (int x = 0; x < X::points; ++x) {
     Array<vf, Y::points> d;
     Array<vf, Y::outputs> r;
@@ -390,40 +398,83 @@ inline void winograd_output(const float* m, std::int64_t stride, const float* bi
   }
 }
 
-template <class T, class W>
-inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1, float* scratch) noexcept {
+#undef FACENET_UNROLL_ROWS
+
+/// What a chunk knows of a form, so that all share its code.
+struct WinogradForm {
+  struct Axis {
+    int outputs, points, stride;
+  };
+  Axis y, x;
+  void (*input)(const float* const*, int, float*, std::int64_t) noexcept;
+  void (*relu)(const float*, std::int64_t, const float*, float*, std::int64_t, std::int64_t, int, int) noexcept;
+  decltype(relu) prelu;  // null: the form has none
+  void (*expand)(const Int8Weights&, int, float*, float*) noexcept;
+
+  constexpr int points() const noexcept { return y.points * x.points; }
+};
+template <class T>
+FACENET_HIDDEN inline const WinogradForm& winograd_form() noexcept {
   using Y = typename T::Rows;
   using X = typename T::Columns;
+  constexpr auto prelu = [] {
+    if constexpr (T::prelu)
+      return &winograd_output<T, BiasPRelu>;
+    else
+      return nullptr;
+  };
+  constexpr auto expand = [] {
+    if constexpr (may_keep_int8)
+      return &expand_winograd<T>;
+    else
+      return nullptr;
+  };
+  static constexpr WinogradForm form{{Y::outputs, Y::points, Y::stride},
+                                     {X::outputs, X::points, X::stride},
+                                     winograd_input<T>,
+                                     winograd_output<T, BiasRelu>,
+                                     prelu(),
+                                     expand()};
+  return form;
+}
+
+template <class W>
+inline void winograd_chunk(const WinogradForm& form, const WinogradArgs& g, int t0, int t1, int p0, int p1,
+                           float* scratch) noexcept {
+  const WinogradForm::Axis y_axis = form.y, x_axis = form.x;
+  const int points = form.points();
   const int cin = g.in.shape.c, tiles = t1 - t0;
-  const Shape grid{(g.out.shape.h + Y::outputs - 1) / Y::outputs, (g.out.shape.w + X::outputs - 1) / X::outputs, 1};
+  const Shape grid{(g.out.shape.h + y_axis.outputs - 1) / y_axis.outputs,
+                   (g.out.shape.w + x_axis.outputs - 1) / x_axis.outputs, 1};
   float* zeros = scratch;
   float* v = scratch + round_up(static_cast<std::size_t>(cin), 16);
-  float* m = v + std::int64_t{T::points} * tiles * cin;
-  float* expanded = scratch + winograd_scratch(T::points, cin);
+  float* m = v + std::int64_t{points} * tiles * cin;
+  float* expanded = scratch + winograd_scratch(points, cin);
   std::memset(zeros, 0, static_cast<std::size_t>(cin) * sizeof(float));
 
   PixelWalk at(t0, grid);
   for (int t = 0; t < tiles; ++t, at.next()) {
-    Array<const float*, T::points> pixel;
-    for (int y = 0; y < Y::points; ++y)
-      for (int x = 0; x < X::points; ++x) {
-        const int yy = Y::stride * Y::outputs * at.y + y - g.pad_h, xx = X::stride * X::outputs * at.x + x - g.pad_w;
+    Array<const float*, most_winograd_points> pixel;
+    for (int y = 0; y < y_axis.points; ++y)
+      for (int x = 0; x < x_axis.points; ++x) {
+        const int yy = y_axis.stride * y_axis.outputs * at.y + y - g.pad_h,
+                  xx = x_axis.stride * x_axis.outputs * at.x + x - g.pad_w;
         const bool inside = yy >= 0 && xx >= 0 && yy < g.in.shape.h && xx < g.in.shape.w;
-        pixel[X::points * y + x] = inside ? g.in.pixel(at.image, yy, xx) : zeros;
+        pixel[x_axis.points * y + x] = inside ? g.in.pixel(at.image, yy, xx) : zeros;
       }
-    winograd_input<T>(pixel, cin, v + std::int64_t{t} * cin, std::int64_t{tiles} * cin);
+    form.input(pixel, cin, v + std::int64_t{t} * cin, std::int64_t{tiles} * cin);
   }
 
   const std::int32_t no_offset = 0;
   const Runs runs{&no_offset, 1, cin};
   for (int p = p0; p < p1; ++p) {
-    const W* u = static_cast<const W*>(g.weights) + std::int64_t{p} * T::points * cin * simd::panel;
+    const W* u = static_cast<const W*>(g.weights) + std::int64_t{p} * points * cin * simd::panel;
     if constexpr (std::is_same_v<W, float>)
-      if (g.int8.at != nullptr) {
-        expand_winograd<T>(g.int8, p, expanded, expanded + g.int8.taps * std::int64_t{cin} * simd::panel);
+      if (may_keep_int8 && g.int8.at != nullptr) {
+        form.expand(g.int8, p, expanded, expanded + g.int8.taps * std::int64_t{cin} * simd::panel);
         u = expanded + g.int8.taps * std::int64_t{cin} * simd::panel;
       }
-    for (int i = 0; i < T::points; ++i, u += std::int64_t{cin} * simd::panel) {
+    for (int i = 0; i < points; ++i, u += std::int64_t{cin} * simd::panel) {
       PrefetchCursor ahead = prefetch_next_panel(u, std::int64_t{cin} * simd::panel, tiles, simd::panel);
       balanced_tiles(tiles, [&](int first, int rows) {
         const float* a[simd::tile_rows];
@@ -439,14 +490,13 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
     const int channel = p * simd::panel, left = g.out.shape.c - channel;
     PixelWalk to(t0, grid);
     for (int t = 0; t < tiles; ++t, to.next()) {
-      const int y = Y::outputs * to.y, x = X::outputs * to.x, rows = g.out.shape.h - y, columns = g.out.shape.w - x;
+      const int y = y_axis.outputs * to.y, x = x_axis.outputs * to.x, rows = g.out.shape.h - y,
+                columns = g.out.shape.w - x;
       for (int j = 0; j < simd::panel && j < left; j += simd::width) {
-        auto output = winograd_output<T, BiasRelu>;
-        if constexpr (T::prelu)
-          if (g.epilogue == EpilogueKind::bias_prelu) output = winograd_output<T, BiasPRelu>;
+        const auto output = g.epilogue == EpilogueKind::bias_prelu ? form.prelu : form.relu;
         output(m + std::int64_t{t} * simd::panel + j, std::int64_t{tiles} * simd::panel, g.bias + p * g.bias_stride + j,
                g.out.pixel(to.image, y, x) + channel + j, g.out.row_stride, g.out.pixel_stride,
-               rows < Y::outputs ? rows : Y::outputs, columns < X::outputs ? columns : X::outputs);
+               rows < y_axis.outputs ? rows : y_axis.outputs, columns < x_axis.outputs ? columns : x_axis.outputs);
       }
     }
   }
@@ -459,8 +509,8 @@ inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1
 template <class T>
 inline void winograd_chunk(const WinogradArgs& g, int t0, int t1, int p0, int p1, float* scratch) noexcept {
   if constexpr (simd::half_in_memory)
-    if (g.half) return detail::winograd_chunk<T, Half>(g, t0, t1, p0, p1, scratch);
-  return detail::winograd_chunk<T, float>(g, t0, t1, p0, p1, scratch);
+    if (g.half) return detail::winograd_chunk<Half>(detail::winograd_form<T>(), g, t0, t1, p0, p1, scratch);
+  return detail::winograd_chunk<float>(detail::winograd_form<T>(), g, t0, t1, p0, p1, scratch);
 }
 
 }  // namespace kernels

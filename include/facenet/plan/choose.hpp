@@ -73,7 +73,11 @@ constexpr auto with_transform(ConvAlgorithm a, F&& f) noexcept {
       return f(kernels::F4x4_3x3{});
   }
 }
+#if defined(FACENET_NO_WINOGRAD)
+constexpr bool is_winograd(ConvAlgorithm) noexcept { return false; }
+#else
 constexpr bool is_winograd(ConvAlgorithm a) noexcept { return a > ConvAlgorithm::in_order; }
+#endif
 
 /// Whether a Winograd form can compute this convolution.
 constexpr bool can_run(ConvAlgorithm a, const ConvShape& s) noexcept {
@@ -92,6 +96,9 @@ constexpr bool can_run(ConvAlgorithm a, const ConvShape& s) noexcept {
 /// this network's layers the 25 tiles of F(4x4, 3x3) over 17x17 win, the 4 over 8x8 do not; none lies between.
 constexpr ConvAlgorithm choose_conv(const ConvShape& s, ConvAlgorithm wanted) noexcept {
   using A = ConvAlgorithm;
+#if defined(FACENET_NO_WINOGRAD)
+  return (void)s, (void)wanted, A::direct;
+#else
   if (wanted != A::automatic) return is_winograd(wanted) && can_run(wanted, s) ? wanted : A::direct;
   struct Form {
     A algorithm;
@@ -115,6 +122,7 @@ constexpr ConvAlgorithm choose_conv(const ConvShape& s, ConvAlgorithm wanted) no
     fewest = products;
   }
   return best;
+#endif
 }
 
 /// Channels in one panel of packed weights: a single vector where a full tile's width would compute over a tenth more,

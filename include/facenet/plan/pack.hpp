@@ -32,7 +32,7 @@ struct PackedWeights {
   bool half = false;
 
   const PackedStep& operator[](int step) const noexcept { return steps[step]; }
-  bool keeps_int8() const noexcept { return !int8.empty(); }
+  bool keeps_int8() const noexcept { return kernels::may_keep_int8 && !int8.empty(); }
   kernels::Int8Weights int8_weights(const Network& n, int op) const noexcept {
     const Int8Layer& layer = int8[op];
     return {layer.at, scales.data() + layer.scales, n[op].out.c, in_channels(n, n[op]),
@@ -84,7 +84,7 @@ class PackingTeam {
 class WeightPacker {
  public:
   WeightPacker(const Network& n, const Quantisation& q, const Steps& steps, const PlanOptions& options) noexcept
-      : n_(n), q_(q), steps_(steps), int8_weights_(options.int8_weights) {
+      : n_(n), q_(q), steps_(steps), int8_weights_(kernels::may_keep_int8 && options.int8_weights) {
     packed_.half = options.half_weights && simd::half_in_memory;
   }
 
@@ -109,7 +109,7 @@ class WeightPacker {
 #endif
     FACENET_TRY(allocate_bulk(packed_.values, static_cast<std::size_t>(bytes), false, memory));
     FACENET_TRY(allocate_bulk(packed_.biases, static_cast<std::size_t>(biases), true, memory));
-    return int8_weights_ ? reserve_int8(int8_in_place, memory) : Status();
+    return kernels::may_keep_int8 && int8_weights_ ? reserve_int8(int8_in_place, memory) : Status();
   }
 
   void pack_layer(int index, const float* oihw, const float* bias, PackingTeam& team) noexcept {
@@ -300,7 +300,7 @@ inline Result<PackedWeights> pack_weights(const Network& n, const Quantisation& 
   };
   if (memory.measuring()) {
     FACENET_TRY(reader.measure_layers(n, options.int8_weights));
-  } else if (options.int8_weights) {
+  } else if (kernels::may_keep_int8 && options.int8_weights) {
     FACENET_TRY(reader.for_each_int8_layer(
         n, [&](int op) { return packer.room(op); },
         [&](int op, const std::int8_t* weight, Span<const float> scale, Span<const float> bias) -> Status {
