@@ -111,6 +111,7 @@ def test_comments_go_and_what_looks_like_one_stays():
     assert list(amalgamate.without_comments(text, False)) == ['a="// no /* no";', "char c='\"';", "b;", "", "d;"]
     assert list(amalgamate.without_comments("{\n    int a;\n}\n", False)) == ["{", "int a;", "}"]
     assert list(amalgamate.without_comments("template <class T, only<T> = 0>\nint a[2] = {1, 2};", False)) == ["template <class T,only<T> = 0>", "int a[2]={1,2};"]
+    assert list(amalgamate.without_comments("int f() noexcept {\n  if (x) { y(); }\n}\n#define A {", False)) == ["int f() noexcept{", "if(x){ y(); }", "}", "#define A {"]
     assert TOKEN.findall("a<b> = 0") != TOKEN.findall("a<b>=0") and TOKEN.findall("a = b") == TOKEN.findall("a=b")
     assert list(amalgamate.without_comments(text, True)) == ['a="// no /* no";', "char c='\"';", "/// doc", "b;", "", "d;"]
 
