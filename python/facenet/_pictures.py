@@ -44,7 +44,8 @@ _MOST_PIXELS, _MOST_SIDE = 64 << 20, 16384
 def _by_pillow(source: str | os.PathLike[str] | bytes | bytearray | memoryview, refusal: FacenetError) -> Pixels | None:
     """None where the engine's own sentence is the one to show: no such library, or it does not know the file either."""
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        Image: Any = importlib.import_module("PIL.Image")
+        ImageOps: Any = importlib.import_module("PIL.ImageOps")
     except ImportError:
         return None
     for plug_in in ("pillow_heif", "pillow_jxl"):
@@ -56,9 +57,11 @@ def _by_pillow(source: str | os.PathLike[str] | bytes | bytearray | memoryview, 
             if hasattr(module, name):
                 getattr(module, name)()
     Image.init()
-    is_bytes = isinstance(source, (bytes, bytearray, memoryview))
-    file: Any = io.BytesIO(source) if is_bytes else _files.absolute(cast("str", source))
-    name = "the picture" if is_bytes else os.fspath(cast("str", source))
+    file: Any
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        file, name = io.BytesIO(source), "the picture"
+    else:
+        file, name = _files.absolute(source), os.fspath(source)
     try:
         with Image.open(file, formats=[f for f in _FOREIGN if f in Image.OPEN]) as image:
             width, height = image.size
@@ -66,14 +69,15 @@ def _by_pillow(source: str | os.PathLike[str] | bytes | bytearray | memoryview, 
                 raise error("limit_exceeded", f"{name}: the picture has over 64 M pixels, or over {_MOST_SIDE} in one direction: make it smaller first.")
             image.load()
             return from_pil(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError:
+    except importlib.import_module("PIL").UnidentifiedImageError:
         return None
     except FacenetError:
         raise
     except (Image.DecompressionBombError, MemoryError) as e:
         raise error("limit_exceeded", f"{name}: the picture is too large: make it smaller first ({e}).") from e
     except Exception as e:  # plug-ins raise what they like
-        raise error("corrupt", f"{name}: the picture cannot be read through Pillow ({e}): get the file again from where it came.") from refusal
+        why = " ".join(str(e).split())
+        raise error("corrupt", f"{name}: the picture cannot be read through Pillow ({why}): get the file again from where it came.") from refusal
 
 
 def pixels(picture: Any, channels: str) -> tuple[Any, str]:

@@ -5,6 +5,7 @@ The makers are other people's libraries: Pillow, pillow-heif, pillow-jxl-plugin,
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import pathlib
@@ -17,8 +18,9 @@ import zlib
 
 import numpy as np
 import pytest
-from detection import SAMPLES, open_picture
-from PIL import Image, PngImagePlugin
+from detection import PHOTOS, SAMPLES, open_picture
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from python_package import needs_package
 from test_command import COMMAND, SANITIZED, assert_sentence, facenet, lines
 from test_command import weights  # noqa: F401 (fixtures)
 from test_detector import weight_file  # noqa: F401 (fixtures)
@@ -414,3 +416,187 @@ def test_bombs(detector, tmp_path):
 
 def test_a_format_that_is_never_read(detector, tmp_path):
     assert_sentence(facenet("detect", *detector, written(tmp_path, "a.psd", b"8BPS\0\1" + bytes(30))), "a.psd", "PSD", "convert it")
+
+
+# ---- on its side -----------------------------------------------------------------------------------------------------
+
+
+def overlap(a: list[float], b: list[float]) -> float:
+    both = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def turned_back(box: list[float], angle: int, width: int, height: int) -> list[float]:
+    """The box of a picture that was turned clockwise by `angle`, in the one before; its size is given."""
+    x0, y0, x1, y1 = box
+    return {0: box, 90: [y0, height - x1, y1, height - x0], 180: [width - x1, height - y1, width - x0, height - y0],
+            270: [width - y1, x0, width - y0, x1]}[angle]
+
+
+@pytest.mark.parametrize("mode", ["retry", "all"])
+@pytest.mark.parametrize("angle", [90, 180, 270])
+def test_turned_pictures_have_the_same_faces(scene, expected, detector, tmp_path, mode, angle):
+    path = tmp_path / "turned.png"
+    scene.rotate(-angle, expand=True).save(path)
+    assert not [f for f in detect_or_none(detector, path) if f["score"] > 0.995]
+    (faces,) = detect(detector, path, options=["--rotations", mode, "--crops", tmp_path / "crops", "--draw", tmp_path / "drawn.png"])
+    assert len(faces) == 1 and faces[0]["score"] == expected[0]["score"] and faces[0]["quality"] == expected[0]["quality"]
+    assert np.allclose(turned_back(faces[0]["box"], angle, *scene.size), expected[0]["box"], atol=1e-3)
+    # The crop is what the embedder sees: upright.
+    scene.save(tmp_path / "upright.png")
+    detect(detector, tmp_path / "upright.png", options=["--crops", tmp_path / "crops"])
+    assert (tmp_path / "crops/turned_0.png").read_bytes() == (tmp_path / "crops/upright_0.png").read_bytes()
+    (written_,) = lines(facenet("align", "--json", *detector, "--rotations", mode, tmp_path, tmp_path / "aligned", "--exclude", "crops", "--exclude", "drawn.png"))
+    assert written_["written"] == 2
+    assert (tmp_path / "aligned/turned.png").read_bytes() == (tmp_path / "aligned/upright.png").read_bytes()
+
+
+def test_a_page_shows_turned_faces_upright(scene, detector, weights, tmp_path):  # noqa: F811
+    """evaluate, calibrate and cluster cut faces out again for their pages."""
+    people = tmp_path / "people"
+    people.mkdir()
+    for angle in (0, 90):
+        scene.rotate(-angle, expand=True).save(people / f"{angle}.png")
+    page = tmp_path / "page.html"
+    result = facenet("cluster", "--weights", weights, *detector, "--rotations", "retry", people, "--html", page, "--cache", "none", "--threshold", "2")
+    assert result.returncode == 0, result.stderr
+    images = re.findall(r'src="(data:image/[^"]+)"', page.read_text())
+    assert len(images) == 2 and images[0] == images[1]
+
+
+def photographs() -> list[pathlib.Path]:
+    return sorted([*PHOTOS.glob("*.jpg"), *PHOTOS.glob("*.png")])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="../shared/photos is not there")
+@pytest.mark.parametrize("mode", ["retry", "all"])
+def test_the_photographs_turned(detector, tmp_path, mode):
+    """All faces that are found upright but one at the most."""
+    wanted = detect(detector, *photographs(), options=["--rotations", "off"])
+    assert sum(map(len, wanted)) == 18
+    for angle in (90, 180, 270):
+        paths, sizes = [], []
+        for photograph in photographs():
+            with Image.open(photograph) as image:
+                upright = ImageOps.exif_transpose(image).convert("RGB")
+            sizes.append(upright.size)
+            paths.append(tmp_path / f"{photograph.stem}.png")
+            upright.rotate(-angle, expand=True).save(paths[-1], compress_level=1)
+        got = detect(detector, *paths, options=["--rotations", mode])
+        again = sum(any(overlap(turned_back(g["box"], angle, *size), w["box"]) > 0.5 for g in found) for found, want, size in zip(got, wanted, sizes) for w in want)
+        assert again >= 17, (mode, angle)
+        assert sum(map(len, got)) <= 18 + 2
+
+
+def test_no_face_says_what_to_try(detector, tmp_path):
+    Image.new("RGB", (99, 99)).save(tmp_path / "none.png")
+    said = facenet("detect", *detector, tmp_path / "none.png").stderr
+    assert "--min-face" in said and "--rotations retry" in said and "--thresholds" in said
+    assert "--rotations" not in facenet("detect", *detector, "--rotations", "retry", tmp_path / "none.png").stderr
+
+
+# ---- large -----------------------------------------------------------------------------------------------------------
+
+
+def tiled(face: Image.Image, width: int, height: int) -> Image.Image:
+    whole = Image.new("RGB", (width, height), (90, 110, 130))
+    side = min(width, height) * 3 // 4
+    whole.paste(face.resize((side, side * face.height // face.width), Image.Resampling.BICUBIC).crop((0, 0, side, side)), (width // 8, height // 8))
+    return whole
+
+
+@pytest.mark.parametrize("end", ["jpg", "progressive.jpg", "png", "tif", "webp"])
+def test_a_picture_larger_than_its_memory_is_shrunk(scene, detector, tmp_path, end):
+    """Boxes are told in the picture's own pixels, and differ by less than a hundredth of the face."""
+    makers = {"jpg": by_pillow("JPEG", quality=85), "progressive.jpg": by_pillow("JPEG", quality=85, progressive=True), "png": by_pillow("PNG", compress_level=1),
+              "tif": by_pillow("TIFF", compression="tiff_lzw"), "webp": by_pillow("WEBP", quality=80, method=0)}
+    large = tiled(scene.crop((10, 20, 210, 240)), 5000, 4000)
+    path = written(tmp_path, f"large.{end}", makers[end](large))
+    options = ["--min-face", "500"]
+    (whole,) = detect(detector, path, options=options)
+    (shrunk,) = detect(detector, path, options=[*options, "--memory", "64M"])
+    assert len(whole) == len(shrunk) == 1 and whole != shrunk
+    side = whole[0]["box"][2] - whole[0]["box"][0]
+    assert near(whole[0], shrunk[0], 0.05 * side)
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers need memory of their own")
+def test_what_does_not_fit_says_so(scene, detector, tmp_path):
+    path = written(tmp_path, "large.jxl", by_pillow("JXL", effort=1)(tiled(scene, 5000, 4000)))
+    assert_sentence(facenet("detect", *detector, "--memory", "64M", path), "large.jxl", "JPEG XL", "--memory")
+
+
+def test_memory_is_a_size(detector, tmp_path):
+    for wrong in ("", "5", "-1G", "10M", "1T", "two"):
+        assert_sentence(facenet("detect", *detector, f"--memory={wrong}", tmp_path / "x.png"), "memory" if wrong else "empty")
+
+
+# ---- Python ----------------------------------------------------------------------------------------------------------
+
+
+@needs_package
+def test_python_asks_pillow(scene, tmp_path):
+    read_image = importlib.import_module("facenet").read_image
+    upright = np.asarray(scene)
+    for name, data in {"a.webp": LOSSLESS["webp"](stored(scene, 6), exif_of(6)), "a.tif": LOSSLESS["tif"](scene), "a.bmp": LOSSLESS["bmp"](scene)}.items():
+        path = written(tmp_path, name, data)
+        assert np.array_equal(read_image(path), upright) and np.array_equal(read_image(data), upright), name
+    heic = read_image(written(tmp_path, "a.heic", by_pillow("HEIF", quality=95)(stored(scene, 6), exif_of(6))))
+    assert heic.shape == upright.shape and np.abs(heic.astype(int) - upright).mean() < 4
+    with pytest.raises(ValueError, match=r"a\.tif: .*again"):
+        read_image(written(tmp_path, "a.tif", LOSSLESS["deflate.tif"](scene)[:20000]))
+    with pytest.raises(ValueError, match="neither a JPEG nor a PNG"):
+        read_image(written(tmp_path, "text.webp", b"a text"))
+
+
+# ---- colour ----------------------------------------------------------------------------------------------------------
+
+
+def display_p3() -> bytes:
+    """A matrix profile (ICC.1:2001) with the primaries of P3, adapted to D50, and a gamma of 2.2."""
+
+    def number(value: float) -> bytes:
+        return struct.pack(">i", round(value * 65536))
+
+    columns = {"rXYZ": (0.51512, 0.2412, -0.00105), "gXYZ": (0.29198, 0.69225, 0.04189), "bXYZ": (0.1571, 0.06657, 0.78407), "wtpt": (0.9642, 1.0, 0.82491)}
+    tags = {name: b"XYZ \0\0\0\0" + b"".join(map(number, values)) for name, values in columns.items()}
+    tags |= {name: b"curv\0\0\0\0" + struct.pack(">IH", 1, round(2.2 * 256)) for name in ("rTRC", "gTRC", "bTRC")}
+    tags["desc"] = b"desc\0\0\0\0" + struct.pack(">I", 3) + b"P3\0" + bytes(4 + 4 + 2 + 1 + 67)
+    tags["cprt"] = b"text\0\0\0\0none\0"
+    begin, table, data = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, value in tags.items():
+        padded = value + bytes(-len(value) % 4)
+        table += name.encode() + struct.pack(">II", begin + len(data), len(value))
+        data += padded
+    white = b"".join(map(number, columns["wtpt"]))
+    head = struct.pack(">I4sI4s4s4s", begin + len(data), b"none", 0x02100000, b"mntr", b"RGB ", b"XYZ ") + bytes(12) + b"acsp" + bytes(28) + white + bytes(48)
+    return head + table + data
+
+
+@pytest.mark.parametrize(("end", "tolerance"), [("png", 2), ("tif", 2), ("webp", 2), ("jpg", 3), ("heic", 4)])
+def test_colours_become_srgb_where_that_is_asked_for(scene, detector, tmp_path, end, tolerance):
+    profile = display_p3()
+    p3 = ImageCms.profileToProfile(scene, ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(profile)), renderingIntent=1)
+    makers = {"png": ("PNG", {}), "tif": ("TIFF", {}), "webp": ("WEBP", {"lossless": True}), "jpg": ("JPEG", {"quality": 98, "subsampling": 0}), "heic": ("HEIF", {"quality": 98})}
+    kind, options = makers[end]
+    scene.save(tmp_path / "srgb.png")
+    p3.save(tmp_path / f"p3.{end}", kind, icc_profile=profile, **options)
+    shown = {}
+    for name, word in (("srgb.png", "srgb"), (f"p3.{end}", "srgb"), (f"p3.{end}", "ignore")):
+        drawn = tmp_path / "drawn.png"
+        result = facenet("detect", *detector, "--colour", word, "--thresholds", "1,1,1", "--draw", drawn, tmp_path / name)
+        assert result.returncode == 1, result.stderr
+        with Image.open(drawn) as image:
+            shown[name, word] = np.asarray(image).astype(int)
+    want = shown["srgb.png", "srgb"]
+    assert np.array_equal(want, np.asarray(scene))
+    assert np.abs(shown[f"p3.{end}", "srgb"] - want).mean() < tolerance
+    assert np.abs(shown[f"p3.{end}", "ignore"] - want).max() > 20
+
+
+def test_a_profile_that_is_none_changes_nothing(scene, expected, detector, tmp_path):
+    for number, profile in enumerate((b"no profile", display_p3()[:200], bytes(1000))):
+        data = by_pillow("TIFF", icc_profile=profile)(scene)
+        (faces,) = detect(detector, written(tmp_path, f"{number}.tif", data), options=["--colour", "srgb"])
+        assert faces == expected
