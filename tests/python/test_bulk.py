@@ -216,7 +216,7 @@ def test_mistakes(aligned, people, tmp_path):
     (tmp_path / "empty").mkdir()
     assert_sentence(facenet(*aligned, people, "--out", tmp_path / "x.parquet"), "x.parquet", "npy_to_parquet.py")
     assert_sentence(facenet(*aligned, people, "--out", tmp_path / "none" / "x.npy"), "x.npy", "cannot be written")
-    assert_sentence(facenet(*aligned, tmp_path / "empty"), "empty", "no JPEG or PNG file")
+    assert_sentence(facenet(*aligned, tmp_path / "empty"), "empty", "no picture in it")
     assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
 
 

@@ -172,7 +172,7 @@ def test_the_contact_sheet(people, tmp_path):
 
 def test_mistakes(people, weights, tmp_path):  # noqa: F811
     (tmp_path / "empty").mkdir()
-    assert_sentence(facenet("cluster", tmp_path / "empty", "--weights", weights), "no JPEG or PNG")
+    assert_sentence(facenet("cluster", tmp_path / "empty", "--weights", weights), "no picture in it")
     assert_sentence(facenet("cluster", tmp_path / "none", "--weights", weights), "not a folder")
     assert_sentence(facenet(*people.call, "--algorithm", "k-means"), "'k-means'")
     make_people(tmp_path / "faceless", 1, 2)

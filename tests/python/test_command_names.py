@@ -340,9 +340,9 @@ def photographs(tmp_path_factory) -> tuple[pathlib.Path, list[str]]:
         picture(root / hidden, 70 + number)
     shutil.copy(root / "Ada" / "1.png", root / "Ada" / "1.png~")
     (root / "Ada" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
-    (root / "Bob" / "IMG_2.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    for name in ("a.webp", "webp called.jpg"):
-        Image.new("RGB", (8, 8)).save(root / "Bob" / name, format="WEBP")
+    (root / "Bob" / "IMG_2.psd").write_bytes(b"8BPS\0\1" + bytes(30))
+    for name in ("a.jp2", "jp2 called.jpg"):
+        (root / "Bob" / name).write_bytes(b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(30))
     (root / "Bob" / "notes.txt").write_text("not a picture")
     os.mkfifo(root / "Bob" / "pipe.png")
     # Links: a person elsewhere, a single file elsewhere, the same again, round in circles, and nowhere.
@@ -359,7 +359,7 @@ def photographs(tmp_path_factory) -> tuple[pathlib.Path, list[str]]:
     return root, sorted([*taken, "Cy/c.png", "Dee/s.png"])
 
 
-LEFT_OUT = {"formats": {"HEIC": 1, "WebP": 2}, "other_files": 2, "system": 13, "hidden": 4, "excluded": 0, "links": 6}
+LEFT_OUT = {"formats": {"JPEG 2000": 2, "PSD": 1}, "other_files": 2, "system": 13, "hidden": 4, "excluded": 0, "links": 6}
 
 
 def test_folders_as_people_have_them(photographs, weights, detector, tmp_path):  # noqa: F811
@@ -370,7 +370,7 @@ def test_folders_as_people_have_them(photographs, weights, detector, tmp_path): 
     index = [json.loads(line)["image"] for line in out.with_suffix(".index.jsonl").read_text().splitlines()]
     assert [str(pathlib.Path(name).relative_to(root)) for name in index] == taken
     assert json.loads(out.with_suffix(".model.json").read_text())["left_out"] == LEFT_OUT
-    said = (f"facenet: {root}: left out: 1 HEIC, 2 WebP, 2 other files, 13 system entries, 4 hidden entries, "
+    said = (f"facenet: {root}: left out: 2 JPEG 2000, 1 PSD, 2 other files, 13 system entries, 4 hidden entries, "
             "6 links to what is there already or nowhere.")
     assert result.returncode == 0 and result.stderr.splitlines()[-1] == said
     (summary,) = lines(facenet("align", "--json", *detector, root, tmp_path / "crops"))
@@ -392,8 +392,8 @@ def test_patterns_leave_out_more(photographs, weights, tmp_path):  # noqa: F811
     assert [str(pathlib.Path(row["image"]).relative_to(root)) for row in lines(result)] == ["Ada/1.png", "Ada/no end", "Cy/c.png"]
     assert "3 excluded entries" in result.stderr
     (tmp_path / "only").mkdir()
-    (tmp_path / "only" / "x.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    assert_sentence(facenet("cluster", tmp_path / "only", "-w", weights), "no JPEG or PNG", "1 HEIC")
+    (tmp_path / "only" / "x.jpg").write_bytes(b"8BPS\0\1" + bytes(30))
+    assert_sentence(facenet("cluster", tmp_path / "only", "-w", weights), "no picture in it", "1 PSD")
 
 
 # ---- where weights are looked for ------------------------------------------------------------------------------------

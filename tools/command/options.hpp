@@ -2,6 +2,7 @@
 // it.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,9 @@ struct FaceOptions {
   double factor = 0.709;
   int max_faces = 0;               // 0: all
   std::string select = "largest";  // also the order of the faces
+  std::string rotations = "off";   // also "retry", "all"
+  std::string colour = "ignore";   // or "srgb"
+  std::uint64_t memory = 0;        // bytes for all pictures at hand; 0: default_picture_memory()
 };
 
 /// What is asked of a face before it counts; 0 asks nothing.

@@ -8,6 +8,7 @@
 #include "command/cli/common.hpp"
 #include "command/cli/generate.hpp"
 #include "command/cli/help.hpp"
+#include "command/formats/sandbox.hpp"
 #include "command/cpu.hpp"
 #include "facenet/base/config.hpp"
 #include "store/database.hpp"
@@ -61,8 +62,10 @@ std::string nearest(const std::string& word, const std::vector<std::string>& kno
 class App {
  public:
   App() : app_("Face embeddings with FaceNet on the CPU.", "facenet") {
-    app_.set_version_flag("-V,--version", std::string("facenet ") + facenet::version + " (" + engine_name + ")",
-                          "Print the version, the instruction set and the threads it was built for, and exit");
+    app_.set_version_flag(
+        "-V,--version",
+        std::string("facenet ") + facenet::version + " (" + engine_name + ")\npictures: " + formats_built_in(),
+        "Print the version, what it was built for and which pictures it reads, and exit");
     app_.footer(std::string(main_examples) + common_footer);
     app_.require_subcommand(1);
     app_.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
@@ -205,6 +208,7 @@ class App {
 
 extern "C" int facenet_command(int argc, char** argv) noexcept {
   using namespace command;
+  if (is_decoder(argc, argv)) run_decoder(argv);
   guard_standard_streams();
   try {
     return App().run(argc, argv);

@@ -42,6 +42,21 @@ bool parse_min_face(const std::string& text, int& pixels, double& share) {
   return *end == 0 && pixels != 0 && static_cast<double>(pixels) == value;
 }
 
+/// "900M", "4G": bytes, of which there must be enough for a small photograph.
+bool parse_memory(const std::string& text, std::uint64_t& bytes) {
+  char* end = nullptr;
+  if (text.empty() || text[0] < '0' || text[0] > '9') return false;
+  errno = 0;
+  const double value = std::strtod(text.c_str(), &end);
+  const std::string unit = end;
+  const int shift = unit == "K" ? 10 : unit == "M" ? 20 : unit == "G" ? 30 : -1;
+  if (shift < 0 || errno != 0) return false;
+  const double all = value * static_cast<double>(std::uint64_t{1} << shift);
+  if (!(all >= static_cast<double>(64u << 20) && all <= 0x1p50)) return false;
+  bytes = static_cast<std::uint64_t>(all);
+  return true;
+}
+
 /// A whole number in low ... high, as a CLI11 validator.
 CLI::Validator whole_number(int low, int high) {
   const auto check = [low, high](const std::string& text) -> std::string {
@@ -234,6 +249,24 @@ Option OptionSet::one_face(FaceOptions& faces) {
           },
           "", ""))
       ->type_name("P,R,O");
+  option("--rotations", "WORD", faces.rotations,
+         "Turn pictures for faces that lie on their side or upside down: off (default), retry (where none was found; "
+         "up to four times as long) or all (four times as long)")
+      .one_of({"off", "retry", "all"});
+  option("--colour", "WORD", faces.colour,
+         "Colour profiles of pictures: ignore (default), or srgb: turn their colours into sRGB")
+      .one_of({"ignore", "srgb"});
+  app_->add_option_function<std::string>(
+          "--memory", [&faces](const std::string& text) { parse_memory(text, faces.memory); },
+          "Memory for the pictures of all threads together, such as 900M or 4G (default: half of the machine's)")
+      ->check(CLI::Validator(
+          [](const std::string& text) -> std::string {
+            std::uint64_t bytes;
+            if (parse_memory(text, bytes)) return {};
+            return "'" + text + "' is not a size of at least 64M, such as 900M or 4G";
+          },
+          "", ""))
+      ->type_name("SIZE");
   option("--factor", "X", faces.factor, "From one size at which faces are looked for to the next (default 0.709)")
       .number(0.01, 0.99, "0.01 to 0.99");
   return option("--select", "WORD", faces.select,

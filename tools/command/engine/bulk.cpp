@@ -97,6 +97,7 @@ bool cache_fits(const std::string& file) {
 
 bool BulkEmbedder::load(const ModelOptions& model, const FaceOptions& faces, bool aligned, const std::string& cache) {
   model_ = model;
+  faces_ = faces;
   auto embedder = command::load(model);
   if (!embedder) return false;
   embedder_ = std::move(*embedder);
@@ -112,6 +113,7 @@ bool BulkEmbedder::run(const std::vector<std::string>& pictures, const Take& tak
   const auto threads = static_cast<std::size_t>(model_.threads == 0 ? facenet::default_threads() : model_.threads);
   std::vector<Worker> workers;
   if (!make_workers(pictures.size() < threads ? 1 : static_cast<int>(threads), workers)) return false;
+  set_picture_options(faces_, static_cast<int>(workers.size()));
   facenet::Team team;
   const facenet::Status started = team.start(static_cast<int>(workers.size()));
   if (!started.ok()) {
@@ -170,9 +172,8 @@ EmbeddedPicture BulkEmbedder::embed(Worker& worker, const std::string& name) {
       result.key = digest;
     }
     if (cached && cache_.find(name, digest, result.faces)) return result;
-    facenet::Image& picture = worker.source.picture();
-    status = decode(bytes->span(), name, picture);
-    *bytes = {};
+    Picture& picture = worker.source.picture();
+    status = decode(std::move(*bytes), name, picture);
     if (status.ok()) status = worker.source.cut(picture, faces);
   }
   for (std::size_t i = 0; status.ok() && i < faces.size(); ++i) {

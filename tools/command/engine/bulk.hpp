@@ -51,6 +51,7 @@ class BulkEmbedder {
   EmbeddedPicture embed(Worker& worker, const std::string& name);
 
   ModelOptions model_;
+  FaceOptions faces_;
   facenet::Embedder embedder_;
   FaceSource source_;
   EmbeddingCache cache_;

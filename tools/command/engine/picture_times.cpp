@@ -111,6 +111,7 @@ class Way {
   explicit Way(facenet::Embedder& embedder) : embedder_(embedder), numbers_(static_cast<std::size_t>(embedder.dim())) {}
 
   bool load(const FaceOptions& faces, const ModelOptions& model) {
+    set_picture_options(faces, 1);
     auto detector = load_detector(faces, model.threads, weights_file(model.weights), &observer_);
     if (detector) detector_ = std::move(*detector);
     return detector.ok();
@@ -148,7 +149,7 @@ class Way {
   Stopwatch watch_;
   facenet::DetectorObserver observer_{&watch_, begins};
   facenet::Detector detector_;
-  facenet::Image picture_;
+  Picture picture_;
   facenet::Faces faces_;
 };
 

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <system_error>
 
+#include "command/formats/kinds.hpp"
 #include "command/io/output.hpp"
 
 namespace command {
@@ -59,51 +60,26 @@ bool is_system(const std::string& name) {
   return names.count(lower(name)) != 0 || is_backup(name);
 }
 
-/// "jpeg", "png", a format that is not read as people know it, or "" for what is no picture. `size` bytes are there.
-std::string format_of(const unsigned char* bytes, std::size_t size) {
-  const auto has = [&](std::size_t at, const char* text, std::size_t length) {
-    return size >= at + length && std::memcmp(bytes + at, text, length) == 0;
-  };
-  if (has(0, "\xff\xd8\xff", 3)) return "jpeg";
-  if (has(0, "\x89PNG\r\n\x1a\n", 8)) return "png";
-  if (has(0, "RIFF", 4) && has(8, "WEBP", 4)) return "WebP";
-  if (has(0, "GIF87a", 6) || has(0, "GIF89a", 6)) return "GIF";
-  if (has(0, "BM", 2) && has(6, "\0\0\0\0", 4)) return "BMP";
-  if (has(0, "8BPS", 4)) return "PSD";
-  if (has(0, "II*\0", 4) || has(0, "MM\0*", 4)) return "TIFF or raw";
-  if (has(0, "IIU\0", 4) || has(0, "IIRO", 4) || has(0, "IIRS", 4) || has(0, "FUJIFILMCCD-RAW", 15)) return "raw";
-  if (has(0, "\xff\x0a", 2) || has(0, "\0\0\0\x0cJXL \r\n\x87\n", 12)) return "JPEG XL";
-  if (has(0, "\0\0\0\x0cjP  \r\n\x87\n", 12) || has(0, "\xff\x4f\xff\x51", 4)) return "JPEG 2000";
-  if (!has(4, "ftyp", 4)) return {};
-  for (const char* brand : {"avif", "avis"})
-    if (has(8, brand, 4)) return "AVIF";
-  for (const char* brand : {"heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "mif1", "msf1"})
-    if (has(8, brand, 4)) return "HEIC";
-  return has(8, "crx ", 4) ? "raw" : "";
-}
-
-std::string format_of(const fs::path& file) {
-  unsigned char start[16];
+Kind kind_of(const fs::path& file) {
+  std::uint8_t start[16];
   // Not blocking: who replaces a file by a pipe meanwhile does not stop us.
   const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) return {};
+  if (descriptor < 0) return Kind::none;
   const ssize_t n = ::read(descriptor, start, sizeof start);
   ::close(descriptor);
-  return n > 0 ? format_of(start, static_cast<std::size_t>(n)) : std::string();
+  return n > 0 ? recognise(start, static_cast<std::size_t>(n)) : Kind::none;
 }
 
-constexpr const char* ends[] = {".jpg", ".png", ".jpeg", ".jpe", ".jfif"};
-
 bool has_picture_end(const fs::path& path) {
-  const std::string end = lower(path.extension().string());
-  return std::find(std::begin(ends), std::end(ends), end) != std::end(ends);
+  const std::vector<std::string>& ends = picture_ends();
+  return std::find(ends.begin(), ends.end(), lower(path.extension().string())) != ends.end();
 }
 
 /// "" for a picture that is read, else its format, "-" for no picture.
 std::string why_not(const fs::path& file) {
-  const std::string format = format_of(file);
-  if (format == "jpeg" || format == "png" || (format.empty() && has_picture_end(file))) return {};
-  return format.empty() ? "-" : format;
+  const Kind kind = kind_of(file);
+  if (is_read(kind) || (kind == Kind::none && has_picture_end(file))) return {};
+  return kind == Kind::none ? "-" : kind == Kind::tiff ? "TIFF or camera raw" : name_of(kind);
 }
 
 /// Whether the folder `outer` holds `inner` or is it; both without links.
@@ -177,7 +153,8 @@ void Tree::say_empty() const { say(empty_sentence()); }
 
 std::string Tree::empty_sentence() const {
   const std::string found = left_out.text().empty() ? "" : " (left out: " + left_out.text() + ")";
-  return root_.string() + ": there is no JPEG or PNG file in it" + found + "; name the folder that holds the pictures.";
+  return root_.string() + ": there is no picture in it that is read (" + formats_read() + ")" + found +
+         "; name the folder that holds the pictures.";
 }
 
 /// The folder and those below it; links are kept for later.
@@ -260,7 +237,7 @@ void Tree::sort_in(const fs::path& file, const Id& id) {
 
 std::string find_picture(const fs::path& folder, const std::string& stem) {
   std::error_code error;
-  for (const char* end : ends)
+  for (const std::string& end : picture_ends())
     if (fs::is_regular_file(folder / (stem + end), error)) return (folder / (stem + end)).string();
   fs::path found;
   fs::directory_iterator at(folder, error);

@@ -14,7 +14,7 @@ namespace command {
 
 /// What there was in a folder beside the pictures that are taken.
 struct LeftOut {
-  std::map<std::string, std::size_t> formats;  // pictures of formats that are not read, such as HEIC
+  std::map<std::string, std::size_t> formats;  // pictures of formats that are not read, such as PSD
   std::size_t others = 0;                      // files that are no pictures
   std::size_t system = 0;    // what NAS, desktops, archivers and file systems keep beside people's files
   std::size_t hidden = 0;    // names that begin with a dot
@@ -27,10 +27,9 @@ struct LeftOut {
   Json json() const;
 };
 
-/// The JPEG and PNG files below a folder, in the order of their names. The content tells what a file is, the end of its
-/// name
-/// (.jpg, .jpeg, .jpe, .jfif, .png) only where the content tells nothing: a damaged picture is to be named, not left
-/// out. Links are followed, but each folder and each file that one leads to is taken once.
+/// The pictures below a folder that this build reads, in the order of their names. The content tells what a file is,
+/// the end of its name only where the content tells nothing: a damaged picture is to be named, not left out. Links are
+/// followed, but each folder and each file that one leads to is taken once.
 class Tree {
  public:
   /// `exclude`: patterns as of a shell, for names, or where one has a slash for paths below the folder.

@@ -66,8 +66,11 @@ std::string base64(const std::string& bytes) {
 
 facenet::Result<facenet::Image> cut_again(const std::string& picture, const facenet::Face& face, bool aligned,
                                           const facenet::ModelInfo& model) {
-  auto pixels = read_picture(picture);
-  if (pixels.ok() && !aligned) pixels = facenet::crop_face(*pixels, face, model);
+  Picture whole;
+  FACENET_TRY(read_picture(picture, whole));
+  facenet::Result<facenet::Image> pixels =
+      aligned ? facenet::Result<facenet::Image>(std::move(static_cast<facenet::Image&>(whole)))
+              : crop_given(whole, face, model);
   if (!pixels.ok()) return pixels;
   return facenet::resize_bilinear(*pixels, shown_side, shown_side);
 }

@@ -101,6 +101,7 @@ bool EnginePool::load(const ModelOptions& model, const FaceOptions& faces, const
   s.info = embedder->info();
   FaceSource source;
   if (!source.load(bounded, false, one, s.info)) return false;
+  set_picture_options(bounded, s.limits.workers);
   s.detector = source.detector();
   for (int i = 0; i < s.limits.workers; ++i) {
     auto pair = std::make_unique<State::Pair>();
@@ -133,17 +134,14 @@ int EnginePool::workers() const { return state_->limits.workers; }
 PictureResult EnginePool::analyse(std::string_view bytes, const AnalyseOptions& options) {
   State& s = *state_;
   const facenet::Span<const std::uint8_t> file(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
-  if (declared_pixels(file) > s.limits.most_pixels)
-    throw HttpError{413, "The picture has more than " + std::to_string(s.limits.most_pixels) +
-                             " pixels, the most that this server takes: make it smaller."};
   State::Taken pair(s);
   PictureResult result;
   Lap lap;
-  facenet::Image& picture = pair->source.picture();
-  facenet::Status status = decode(file, "-", picture);
+  Picture& picture = pair->source.picture();
+  facenet::Status status = decode(file, "-", picture, s.limits.most_pixels);
   if (!status.ok()) refuse(status);
-  result.width = picture.width();
-  result.height = picture.height();
+  result.width = picture.given_width;
+  result.height = picture.given_height;
   result.times.decode = lap();
   status = pair->source.cut(picture, pair->faces);
   if (!status.ok()) refuse(status);

@@ -82,8 +82,9 @@ class Alignment {
     if (!choose_crop(options_.crop, crop_)) return false;
     FaceOptions one = options_.faces;
     one.max_faces = 1;
-    auto first = load_detector(one, 1, weights_file(options_.crop.weights));
-    if (!first || !make_folder(options_.to)) return false;
+    FaceFinder first;
+    if (!first.load(one, 1, weights_file(options_.crop.weights))) return false;
+    if (!make_folder(options_.to)) return false;
     if (fs::equivalent(from, to, error)) {
       say(options_.to + ": the crops would lie among the pictures; give another folder for them.");
       return false;
@@ -95,7 +96,7 @@ class Alignment {
       return false;
     }
     set_out();
-    return same_size() && start(std::move(*first));
+    return same_size() && start(std::move(first));
   }
 
   /// Crops of two sizes in one folder are useless: a run that would mix them is refused.
@@ -123,15 +124,16 @@ class Alignment {
     }
   }
 
-  bool start(facenet::Detector first) {
+  bool start(FaceFinder first) {
     const int most = options_.threads == 0 ? facenet::default_threads() : options_.threads;
     const int threads = std::max(1, std::min(most, static_cast<int>(std::min(waiting_.size(), std::size_t{256}))));
     facenet::Status status = team_.start(threads);
-    detectors_.push_back(std::move(first));
-    while (status.ok() && detectors_.size() < static_cast<std::size_t>(team_.size())) {
-      auto next = fork_detector(detectors_[0]);
+    set_picture_options(options_.faces, team_.size());
+    finders_.push_back(std::move(first));
+    while (status.ok() && finders_.size() < static_cast<std::size_t>(team_.size())) {
+      auto next = finders_[0].fork();
       if (next)
-        detectors_.push_back(std::move(*next));
+        finders_.push_back(std::move(*next));
       else
         status = next.status();
     }
@@ -143,12 +145,11 @@ class Alignment {
     Progress progress(waiting_.size());
     std::atomic<std::size_t> next{0};
     team_.run([&](int member, int) noexcept {
-      facenet::Image picture;
-      facenet::Faces faces;
+      Picture picture;
       for (std::size_t i; !stop_ && (i = next.fetch_add(1)) < waiting_.size();) {
         Job& job = jobs_[waiting_[i]];
         try {
-          job.failure = align_one(detectors_[static_cast<std::size_t>(member)], picture, faces, job);
+          job.failure = align_one(finders_[static_cast<std::size_t>(member)], picture, job);
         } catch (const std::bad_alloc&) {
           job.outcome = Outcome::failed;
           job.failure = "there is not enough memory for a picture; give fewer --threads.";
@@ -162,18 +163,19 @@ class Alignment {
   }
 
   /// Sets the outcome; returns what there is to say about a failure.
-  std::string align_one(facenet::Detector& detector, facenet::Image& picture, facenet::Faces& faces, Job& job) {
+  std::string align_one(FaceFinder& finder, Picture& picture, Job& job) {
     job.outcome = Outcome::failed;
     const facenet::Status read = read_picture(job.from.string(), picture);
     if (!read.ok()) return sentence(read, job.from.string(), Subject::picture);
-    const facenet::Status found = find_faces(detector, picture, faces);
+    const facenet::Status found = finder.find(picture);
     if (!found.ok()) return sentence(found, job.from.string(), Subject::picture);
-    if (faces.empty()) {
+    if (finder.faces().empty()) {
       job.outcome = Outcome::no_face;
       return {};
     }
-    const auto crop = facenet::crop_face(picture, faces[0], crop_);
+    const auto crop = finder.crop(picture, 0, crop_);
     if (!crop) return sentence(crop.status(), job.from.string(), Subject::picture);
+    picture.release();
     int error = make_private_folder(job.to.parent_path().string());
     if (error == 0) error = write_file(job.to.string(), png(*crop));
     if (error == 0) {
@@ -231,7 +233,7 @@ class Alignment {
   facenet::ModelInfo crop_{};
   std::vector<Job> jobs_;
   std::vector<std::size_t> waiting_;  // numbers of jobs
-  std::vector<facenet::Detector> detectors_;
+  std::vector<FaceFinder> finders_;
   facenet::Team team_;
   std::mutex speaking_;
   std::atomic<bool> stop_{false};

@@ -94,7 +94,8 @@ class Clustering {
     failures_.say_all();
     tree_.say_left_out();
     if (complete && faces_.empty() && failures_.none())
-      note(options_.images.folder + ": no face was found; give --aligned where pictures are face crops.");
+      note(options_.images.folder + ": no face was found" + no_face_advice(options_.images.faces) +
+           "; give --aligned where pictures are face crops.");
     return complete;
   }
 

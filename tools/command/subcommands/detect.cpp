@@ -47,12 +47,12 @@ struct Written {
   std::string failure;             // the first
 };
 
-std::string as_json(const std::string& picture, const facenet::Faces& faces, const std::vector<FaceQuality>& quality,
-                    const Written& written) {
+std::string as_json(const std::string& picture, const std::vector<facenet::Face>& faces,
+                    const std::vector<FaceQuality>& quality, const Written& written) {
   Json j = faceless_picture(picture);
-  for (int i = 0; i < faces.size(); ++i) {
-    Json face = face_json(faces[i], quality[static_cast<std::size_t>(i)], false);
-    const std::string crop = written.crops.empty() ? "" : written.crops[static_cast<std::size_t>(i)];
+  for (std::size_t i = 0; i < faces.size(); ++i) {
+    Json face = face_json(faces[i], quality[i], false);
+    const std::string crop = written.crops.empty() ? "" : written.crops[i];
     if (!crop.empty()) face["crop"] = crop;
     j["faces"].push_back(std::move(face));
   }
@@ -61,7 +61,7 @@ std::string as_json(const std::string& picture, const facenet::Faces& faces, con
 }
 
 /// Name, number of the face, score, box and landmarks, the numbers of these two separated by spaces.
-std::vector<std::string> as_fields(const std::string& picture, const facenet::Face& face, int number) {
+std::vector<std::string> as_fields(const std::string& picture, const facenet::Face& face, std::size_t number) {
   const auto d = [](float x) { return static_cast<double>(x); };
   char score[32], box[200], point[100];
   std::snprintf(score, sizeof score, "%.4f", d(face.score));
@@ -84,7 +84,7 @@ class Detection {
     Progress progress(options_.pictures.size());
     for (const std::string& name : options_.pictures) {
       facenet::Status status = read_picture(name, picture_);
-      if (status.ok()) status = find_faces(detector_, picture_, faces_);
+      if (status.ok()) status = finder_.find(picture_);
       if (status.ok()) status = measure();
       progress.clear();
       if (!(status.ok() ? report(name, picture_) : report_failure(name, sentence(status, name, Subject::picture))))
@@ -111,9 +111,7 @@ class Detection {
       if (const int error = draw_to_folder_ ? 0 : trial.open(options_.draw))
         return say_unwritable(options_.draw, error);
     }
-    auto detector = load_detector(options_.faces, options_.threads, weights_file(options_.crop.weights));
-    if (detector) detector_ = std::move(*detector);
-    return detector.ok();
+    return finder_.load(options_.faces, options_.threads, weights_file(options_.crop.weights));
   }
 
   /// False, and reported, where a drawing or a crop would replace a picture, a weight file or each other.
@@ -144,8 +142,8 @@ class Detection {
 
   facenet::Status measure() {
     quality_.clear();
-    for (int i = 0; options_.json && i < faces_.size(); ++i) {
-      const auto quality = measure_quality(picture_, faces_[i]);
+    for (std::size_t i = 0; options_.json && i < faces().size(); ++i) {
+      const auto quality = finder_.quality(picture_, i);
       if (!quality) return quality.status();
       quality_.push_back(*quality);
     }
@@ -153,24 +151,24 @@ class Detection {
   }
 
   /// Prints and writes what was found in one picture.
-  bool report(const std::string& name, facenet::Image& picture) {
-    found_ = found_ || !faces_.empty();
+  bool report(const std::string& name, Picture& picture) {
+    found_ = found_ || !faces().empty();
     const std::string short_one = short_name(name, taken_);
     Written written;
     if (!options_.crops.empty()) write_crops(name, short_one, picture, written);
     if (!options_.draw.empty()) write_drawing(drawing(short_one), picture, written);
-    if (options_.json) return out_.line(as_json(name, faces_, quality_, written));
-    for (int i = 0; i < faces_.size(); ++i)
-      if (!out_.row(as_fields(name, faces_[i], i))) return false;
-    if (faces_.empty()) note(shown(name) + ": no face was found.");
+    picture.release();
+    if (options_.json) return out_.line(as_json(name, faces(), quality_, written));
+    for (std::size_t i = 0; i < faces().size(); ++i)
+      if (!out_.row(as_fields(name, faces()[i], i))) return false;
+    if (faces().empty()) note(shown(name) + ": no face was found" + no_face_advice(options_.faces) + ".");
     return true;
   }
 
-  void write_crops(const std::string& name, const std::string& short_one, const facenet::Image& picture,
-                   Written& written) {
-    for (int i = 0; i < faces_.size(); ++i) {
+  void write_crops(const std::string& name, const std::string& short_one, const Picture& picture, Written& written) {
+    for (std::size_t i = 0; i < faces().size(); ++i) {
       const std::string path = options_.crops + "/" + short_one + "_" + std::to_string(i) + ".png";
-      const auto crop = facenet::crop_face(picture, faces_[i], crop_);
+      const auto crop = finder_.crop(picture, i, crop_);
       const int error = crop ? write_file(path, png(*crop)) : 0;
       if (!crop) fail(written, sentence(crop.status(), name, Subject::picture));
       if (error != 0) fail(written, unwritable(path, error));
@@ -178,8 +176,9 @@ class Detection {
     }
   }
 
-  void write_drawing(const std::string& path, facenet::Image& picture, Written& written) {
-    for (int i = faces_.size() - 1; i >= 0; --i) draw_face(picture, faces_[i], i);  // the first one on top
+  void write_drawing(const std::string& path, Picture& picture, Written& written) {
+    for (std::size_t i = faces().size(); i-- > 0;)  // the first one on top
+      draw_face(picture, picture.from_given(faces()[i]), static_cast<int>(i));
     const int error = write_file(path, png(picture));
     if (error != 0) fail(written, unwritable(path, error));
   }
@@ -190,10 +189,11 @@ class Detection {
     if (written.failure.empty()) written.failure = failure;
   }
 
+  const std::vector<facenet::Face>& faces() const { return finder_.faces(); }
+
   const Options& options_;
-  facenet::Detector detector_;
-  facenet::Image picture_;
-  facenet::Faces faces_;
+  FaceFinder finder_;
+  Picture picture_;
   std::vector<FaceQuality> quality_;  // of each, with --json
   facenet::ModelInfo crop_{};
   std::set<std::string> taken_;

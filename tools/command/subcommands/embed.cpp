@@ -103,7 +103,7 @@ class Embedding {
       return rows_->add_failed(name, picture.failure);
     }
     if (picture.faces.empty()) {
-      const std::string sentence = shown(name) + ": no face was found.";
+      const std::string sentence = shown(name) + ": no face was found" + no_face_advice(options_.faces) + ".";
       faceless_.add(name, sentence);
       if (!at_end_) progress.clear();
       if (!at_end_) note(sentence);

@@ -149,8 +149,9 @@ class Enrolment {
     progress.clear();
     leave_out(job);
     if (meant_.empty()) {
-      note(shown(job.picture) + (faces_.empty() ? ": no face was found, so nothing was enrolled."
-                                                : ": no other face was found, so nothing was enrolled."));
+      note(shown(job.picture) +
+           (faces_.empty() ? ": no face was found, so nothing was enrolled" + no_face_advice(options_.faces) + "."
+                           : ": no other face was found, so nothing was enrolled."));
       if (options_.json) print(with_ignored(faceless_picture(job.picture)), job.person);
     } else if (meant_.size() > 1 && !options_.chosen) {
       refuse(job, shown(job.picture) + ": " + std::to_string(meant_.size()) + " faces were found, and which one is " +

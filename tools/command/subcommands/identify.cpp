@@ -136,7 +136,7 @@ class Identification {
       return !options_.json || out_.line(line(failed_picture(name, failure)));
     }
     if (faces_.empty()) {
-      note(shown(name) + ": no face was found.");
+      note(shown(name) + ": no face was found" + no_face_advice(options_.faces) + ".");
       return !options_.json || out_.line(line(faceless_picture(name)));
     }
     warn_untrained(embedder_.info());

@@ -34,12 +34,12 @@ struct Compared {
 };
 
 /// Embeds the selected face of a picture. Reports what prevented it, and where there are several.
-ExitStatus embed_one(facenet::Embedder& embedder, FaceSource& source, Compared& one) {
+ExitStatus embed_one(facenet::Embedder& embedder, FaceSource& source, const FaceOptions& faces_wanted, Compared& one) {
   std::vector<CutFace> faces;
   facenet::Status status = source.read(one.picture, faces);
   if (status.ok() && faces.empty()) {
-    note(shown(one.picture) +
-         ": no face was found, so there is nothing to compare; give --aligned where pictures are face crops.");
+    note(shown(one.picture) + ": no face was found, so there is nothing to compare" + no_face_advice(faces_wanted) +
+         "; give --aligned where pictures are face crops.");
     one.line = line(faceless_picture(one.picture));
     return no;
   }
@@ -76,8 +76,8 @@ int verify(const Options& options) {
     return failed;
 
   Compared a{options.a}, b{options.b};
-  const ExitStatus of_a = embed_one(*embedder, source, a);
-  const ExitStatus of_b = embed_one(*embedder, source, b);
+  const ExitStatus of_a = embed_one(*embedder, source, options.faces, a);
+  const ExitStatus of_b = embed_one(*embedder, source, options.faces, b);
   Output out;
   if (of_a != done || of_b != done) {
     for (const Compared* one : {&a, &b})

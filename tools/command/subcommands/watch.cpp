@@ -180,6 +180,7 @@ class Watch {
       warn_untrained(info);
     }
     options_.visits.decides = !options_.gallery.empty();
+    set_picture_options(options_.faces, 1);
     auto detector = load_detector(options_.faces, options_.model.threads, weights_file(options_.model.weights));
     if (!detector) return false;
     detector_ = std::move(*detector);
@@ -253,6 +254,8 @@ class Watch {
     if (!raw) return decode(frame.bytes, w.name.shown, picture_);
     const RawFormat& f = options_.sources.format;
     FACENET_TRY(picture_.remake(f.width, f.height, facenet::ChannelOrder::rgb));
+    picture_.given_width = f.width;
+    picture_.given_height = f.height;
     raw_to_rgb(f, frame.bytes.data(), picture_.data());
     return {};
   }
@@ -297,7 +300,10 @@ class Watch {
   /// The faces that were found, as the tracks they belong to, and what the gallery says of the best of them.
   facenet::Status follow(Watched& w, const Frame& frame) {
     boxes_.clear();
-    for (const facenet::Face& f : found_) boxes_.push_back({f.box.x0, f.box.y0, f.box.x1, f.box.y1});
+    for (const facenet::Face& found : found_) {
+      const facenet::Face f = picture_.to_given(found);
+      boxes_.push_back({f.box.x0, f.box.y0, f.box.x1, f.box.y1});
+    }
     w.found += boxes_.size();
     w.tracker.match(frame.seconds, boxes_, ids_);
     std::vector<Seen> seen(boxes_.size());
@@ -546,7 +552,7 @@ class Watch {
   std::string run_id_;
 
   // Of the frame at hand.
-  facenet::Image picture_;
+  Picture picture_;
   facenet::Faces found_;
   std::vector<TrackBox> boxes_;
   std::vector<std::uint64_t> ids_, lost_;

@@ -1,0 +1,16 @@
+// What goes through the pipe from the process of a decoder: this header, then the rows, then four bytes of zeros. A
+// failure before the header is in it; one after it is the exit status, and the zeros are missing.
+#pragma once
+
+#include "command/formats/decoder.hpp"
+
+namespace command {
+
+struct PictureHeader {
+  Trouble trouble = Trouble::none;
+  std::int32_t full_width = 0, full_height = 0;  // of the picture as it is stored
+  std::int32_t width = 0, height = 0;            // of the rows that follow
+  std::int32_t orientation = 1;
+};
+
+}  // namespace command
