@@ -3,6 +3,7 @@
 
   tests/serve/load.py --weights W --detector D --pictures FOLDER                  # 5 minutes of load
   tests/serve/load.py --weights W --detector D --pictures FOLDER --seconds 20
+  tests/serve/load.py --weights W --detector D --templates 1000000                # how long a gallery takes to load, and a search
 
 Closed-loop clients send pictures of a megapixel to /v1/embed, beside `facenet embed` over the same pictures. Clients are
 threads of as few processes as do not get in the server's way: one.
@@ -18,6 +19,7 @@ import os
 import pathlib
 import re
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -164,6 +166,57 @@ def load(arguments: argparse.Namespace, pictures: list[pathlib.Path], folder: pa
     return not errors and ended == 0 and throughput >= 0.8 * command and p99 <= limit and growth < 0.05
 
 
+def fill(gallery: pathlib.Path, count: int) -> None:
+    """Random unit vectors, three of each person."""
+    import numpy as np
+
+    database = sqlite3.connect(gallery)
+    database.execute("PRAGMA synchronous = OFF")
+    dim = database.execute("SELECT embedding_dim FROM meta").fetchone()[0]
+    persons = -(-count // 3)
+    database.executemany("INSERT INTO person (id, name) VALUES (?, ?)", ((10 + i, f"person {i}") for i in range(persons)))
+    random = np.random.default_rng(1)
+    for first in range(0, count, 10000):
+        e = random.standard_normal((min(10000, count - first), dim), dtype=np.float32)
+        e /= np.linalg.norm(e, axis=1, keepdims=True)
+        rows = ((10 + (first + i) // 3, f"pictures/{first + i:07}.jpg", f"{first + i:064x}", e[i].tobytes()) for i in range(len(e)))
+        database.executemany("INSERT INTO template (person, image, sha256, face, x1, y1, x2, y2, score, enrolled, embedding) "
+                             "VALUES (?, ?, ?, 0, 0, 0, 9, 9, 1, '2026-11-28T07:18:32Z', ?)", rows)
+    database.commit()
+    database.close()
+
+
+def large_gallery(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
+    """Loading and searching, as the difference to an empty gallery."""
+    gallery, took = folder / "large.gallery", {}
+    for what in ("empty", "full"):
+        if what == "full":
+            fill(gallery, arguments.templates)
+        starts = []
+        for _ in range(3):
+            began = time.monotonic()
+            server = Server(arguments, gallery, "--half-gallery")
+            starts.append(time.monotonic() - began)
+            client = Client(server.port)
+            if what == "empty":
+                client.call("POST", "/api/v1/recognition/subjects", b'{"subject": "Ada"}', {"Content-Type": "application/json"})
+            with sqlite3.connect(gallery) as database:
+                dim = database.execute("SELECT embedding_dim FROM meta").fetchone()[0]
+            body = json.dumps({"embeddings": [[(-1) ** i * dim**-0.5 for i in range(dim)]]}).encode()
+            searches = []
+            for _ in range(20):
+                began = time.monotonic()
+                status, answer = client.call("POST", "/api/v1/recognition/embeddings/recognize", body, {"Content-Type": "application/json"})
+                searches.append(time.monotonic() - began)
+                assert status == 200, answer
+            memory = server.memory()
+            server.end()
+        took[what] = min(starts), statistics.median(searches), memory
+    start, search, memory = (full - empty for full, empty in zip(took["full"], took["empty"]))
+    print(f"{arguments.templates} templates of {dim} numbers: loaded in {start:.2f} s, searched in {search * 1e3:.1f} ms by {arguments.threads} threads, "
+          f"{memory / 2**20:.0f} MiB")
+
+
 def one_face_pictures(arguments: argparse.Namespace, pictures: list[pathlib.Path], folder: pathlib.Path) -> list[bytes]:
     """Crops with exactly one face: of what `facenet align` cuts out, on a larger canvas."""
     words = [arguments.command, "detect", "--json", "--detector", arguments.detector, *pictures]
@@ -194,13 +247,19 @@ def main() -> int:
     parser.add_argument("--command", type=pathlib.Path, default=ROOT / "build/release/facenet")
     parser.add_argument("--weights", type=pathlib.Path, required=True)
     parser.add_argument("--detector", type=pathlib.Path, required=True)
-    parser.add_argument("--pictures", type=pathlib.Path, required=True, help="a folder of photographs with faces")
+    parser.add_argument("--pictures", type=pathlib.Path, help="a folder of photographs with faces")
+    parser.add_argument("--templates", type=int, default=0, help="measure a gallery of so many instead")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="facenet-load-") as name:
         folder = pathlib.Path(name)
+        if arguments.templates:
+            large_gallery(arguments, folder)
+            return 0
+        if not arguments.pictures:
+            parser.error("give --pictures, or --templates")
         pictures = megapixel_pictures(arguments.pictures, folder, 24)
         good = load(arguments, pictures, folder)
     print("load.py: " + ("all within the limits" if good else "NOT within the limits"))
