@@ -58,6 +58,7 @@ void neighbours(benchmark::State& state) {
 BENCHMARK(search)
     ->ArgNames({"templates", "queries", "threads", "half"})
     ->ArgsProduct({{100000}, {1, 32}, {1, 2}, {0, 1}})
+    ->ArgsProduct({{1000000}, {1}, {1, 2}, {1}})
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 BENCHMARK(neighbours)

@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 ZIG = ROOT / ".deps" / "zig" / "zig"
 BUILD = ROOT / "build" / "wheels"
 SQLITE_CRATE = "libsqlite3-sys"
-LARGEST = 6e6  # bytes of a wheel
+LARGEST = 6e6  # bytes of a wheel, without the command
 ABI3 = (3, 12)  # one wheel from here on
 DEBIAN = {"aarch64": "arm64"}
 DEBIAN_PACKAGES = (  # Python, NumPy, and what both are linked with
@@ -55,6 +55,12 @@ assert gallery.search(embedding)[0].name == "Ada"
 assert embedding.dtype == np.float32 and abs(np.linalg.norm(embedding) - 1) < 1e-5
 print(f"{sys.version.split()[0]}: {facenet.isa()}, import {took:.3f} s, {embedding.shape[0]}-d")
 """
+
+# A PNG of 2 x 2 pixels for the command, which resizes it.
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000002000000020802000000fdd49a73000000154944415478da6338a1a1a17142"
+    "83014844454501001e9a0457eb4e4d970000000049454e44ae426082"
+)
 
 
 class Missing(Exception):
@@ -186,8 +192,9 @@ def build(python: str, machine: str, glibc: str, command: pathlib.Path | None) -
     (wheel,) = output.glob("*.whl")
     wheel = repaired(wheel, output, venv)
     say(f"{wheel.name}: {wheel.stat().st_size / 1e6:.2f} MB, {time.monotonic() - start:.0f} s")
-    if wheel.stat().st_size > LARGEST:
-        raise RuntimeError(f"{wheel.name} has more than {LARGEST / 1e6:.0f} MB")
+    most = LARGEST + (command.stat().st_size if command else 0)  # the command is packed, and takes as much in the wheel
+    if wheel.stat().st_size > most:
+        raise RuntimeError(f"{wheel.name} has more than {most / 1e6:.1f} MB")
     return wheel
 
 
@@ -219,7 +226,13 @@ def smoke(python: str, wheel: pathlib.Path, weights: pathlib.Path, command: bool
     run(work / "bin" / "pip", "install", "--quiet", wheel)
     say(run(work / "bin" / "python", "-c", SMOKE, weights, work / "gallery.db", cwd=work).strip())
     if command:
-        say(run(work / "bin" / "python", "-m", "facenet", "--version", cwd=work).strip())
+        call = (work / "bin" / "python", "-m", "facenet")
+        say(run(*call, "--version", cwd=work).strip())
+        picture = work / "picture.png"
+        picture.write_bytes(PICTURE)
+        numbers = run(*call, "embed", "--aligned", "--quiet", "--weights", weights, picture, cwd=work).split("\t")
+        if len(numbers) < 128:
+            raise RuntimeError(f"facenet embed printed {len(numbers)} fields")
 
 
 def smoke_under_qemu(wheel: pathlib.Path, weights: pathlib.Path, machine: str) -> None:

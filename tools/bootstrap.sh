@@ -28,7 +28,7 @@ readonly DEBIAN_ALL=(clang-format-14 clang-tidy-14 shellcheck
                      clang-14 libclang-rt-14-dev valgrind g++-aarch64-linux-gnu qemu-user emscripten
                      g++-arm-linux-gnueabihf g++-riscv64-linux-gnu g++-s390x-linux-gnu g++-i686-linux-gnu
                      clang-19 lld-19 libc++-19-dev-wasm32 libc++abi-19-dev-wasm32 libclang-rt-19-dev-wasm32 wasi-libc chromium
-                     dpkg-dev lintian make man-db fish zsh abigail-tools)
+                     dpkg-dev lintian make man-db fish zsh abigail-tools faketime libzstd-dev zstd)
 
 usage() {
   cat <<'TEXT'

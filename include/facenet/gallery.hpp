@@ -382,13 +382,13 @@ class Gallery {
     FACENET_TRY(one_embedding(e));
     FACENET_TRY(detail::check_embeddings(e, dim()));
     if (!store_.half()) return {};
-    bool zero = true;
-    for (int i = 0; i < dim(); ++i) {
-      if (std::fabs(e[i]) > 65504)
-        return {Errc::invalid_argument, "an embedding has a component over 65504, the largest of half precision"};
-      zero = zero && (simd::float_to_half(e[i]).bits & 0x7fff) == 0;
-    }
-    if (zero) return {Errc::invalid_argument, "an embedding is zero in half precision: keep it in single precision"};
+    const std::uint32_t bits = detail::largest_bits(e.data(), e.size());
+    float most;
+    std::memcpy(&most, &bits, sizeof most);
+    if (most > 65504)
+      return {Errc::invalid_argument, "an embedding has a component over 65504, the largest of half precision"};
+    if (simd::float_to_half(most).bits == 0)
+      return {Errc::invalid_argument, "an embedding is zero in half precision: keep it in single precision"};
     return {};
   }
 

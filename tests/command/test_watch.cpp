@@ -206,6 +206,20 @@ TEST_CASE("lost, revived, ended, and never too many") {
   CHECK(t.size() == 0);
 }
 
+TEST_CASE("where faces can be compared, who stands there a second later may be somebody else") {
+  TrackerOptions o;
+  o.overlap_s = 0.5;
+  Tracker t(o);
+  CHECK(follow(t, 0, {square(0, 0)}) == std::vector<std::uint64_t>{1});
+  CHECK(follow(t, 0.5, {square(0, 0)}) == std::vector<std::uint64_t>{1});
+  std::vector<std::uint64_t> ids;
+  t.match(1.1, {square(0, 0)}, ids);
+  CHECK(ids == std::vector<std::uint64_t>{Tracker::none});
+  t.lost(1.1, ids);
+  CHECK(ids == std::vector<std::uint64_t>{1});  // whose face it may be
+  CHECK(t.revive(1, 1.1, square(0, 0)));
+}
+
 TEST_CASE("overlap is intersection over union") {
   CHECK(overlap(square(0, 0, 10), square(5, 0, 10)) == doctest::Approx(1.0 / 3));
   CHECK(overlap(square(0, 0, 10), square(10, 0, 10)) == 0);
@@ -256,6 +270,26 @@ TEST_CASE("who is named, and when nobody is") {
   CHECK(count({ballot(1, 0.5, 2, 1000)}).weight == doctest::Approx(0.125));
   CHECK_FALSE(count({ballot(1, 0.5, 2, 0), ballot(1, 0.5, 2, 0), ballot(1, 0.5, 2, 0)}).named);
   CHECK_FALSE(count({Ballot{}, Ballot{}, Ballot{}}).named);  // an empty gallery
+}
+
+TEST_CASE("at the end the mean of all frames decides where the votes did not") {
+  const auto last = [](const std::vector<Ballot>& ballots) {
+    Consensus c;
+    for (const Ballot& b : ballots) c.add(b);
+    return c.last_standing();
+  };
+  const Ballot far = ballot(1, 1.1), near = ballot(1, 0.5), other = ballot(2, 0.5), tie = ballot(1, 0.5, 0.52);
+  CHECK_FALSE(count({far, far, near}).named);
+  const Standing named = last({far, far, near});
+  CHECK((named.named && named.person == 1 && named.votes == 1 && named.frames == 3));
+  CHECK_FALSE(last({far, near}).named);             // too few frames
+  CHECK_FALSE(last({near, near, far, far}).named);  // the mean of all is nobody's
+  CHECK_FALSE(last({far, near, tie}).named);
+  CHECK_FALSE(last({other, far, near}).named);  // no lead
+  CHECK(last({other, near, near, near, near}).person == 1);
+  CHECK(last({near, near, near}).named);
+  CHECK_FALSE(last({}).named);
+  CHECK_FALSE(last({Ballot{}, Ballot{}, Ballot{}}).named);
 }
 
 // ---- visits
@@ -309,6 +343,24 @@ TEST_CASE("nobody's face is unknown once it was looked up often enough, or leave
     REQUIRE(kinds(events) == std::vector<Kind>{Kind::arrival, Kind::decision, Kind::leaving});
     CHECK_FALSE(events[1].standing.named);
     CHECK(events[1].standing.frames == static_cast<int>(std::min<std::uint64_t>(frames, 4)));
+  }
+}
+
+TEST_CASE(
+    "a face that was far at first is named by the mean of its frames, when it leaves or was looked up often enough") {
+  VisitOptions o;
+  o.each_frames = 1;
+  o.most_frames = 6;
+  for (const std::uint64_t frames : {5u, 10u}) {
+    Visits v(o, {});
+    std::vector<VisitEvent> events;
+    for (std::uint64_t f = 0; f < frames; ++f) {
+      v.seen(1, 0, f, square(0, 0), events);
+      if (v.wants(1, f, 0.5)) v.vote(1, 0, f, ballot(7, f < 4 ? 1.5 : 0.5), events);
+    }
+    v.gone(1, events);
+    REQUIRE(kinds(events) == std::vector<Kind>{Kind::arrival, Kind::decision, Kind::leaving});
+    CHECK((events[1].standing.named && events[1].standing.person == 7 && events[2].standing.named));
   }
 }
 

@@ -1,18 +1,17 @@
 #!/usr/bin/env python3
-"""Load and faults of `facenet serve` on loopback, with figures. Minutes on a quiet machine; no part of the suite.
+"""Load on `facenet serve` on loopback, with figures: minutes on a quiet machine; no part of the suite. Faults: faults.py.
 
-  tests/serve/load.py --weights W --detector D --pictures FOLDER                  # both parts, 5 minutes of load
-  tests/serve/load.py --weights W --detector D --pictures FOLDER --seconds 20 --kills 2
+  tests/serve/load.py --weights W --detector D --pictures FOLDER                  # 5 minutes of load
+  tests/serve/load.py --weights W --detector D --pictures FOLDER --seconds 20
+  tests/serve/load.py --weights W --detector D --templates 1000000                # how long a gallery takes to load, and a search
 
-Part 1: closed-loop clients send pictures of a megapixel to /v1/embed, beside `facenet embed` over the same pictures.
-Part 2: four writers enroll while readers identify; the server is killed; every enrolment that was acknowledged is there.
-Clients are threads of as few processes as do not get in the server's way: one.
+Closed-loop clients send pictures of a megapixel to /v1/embed, beside `facenet embed` over the same pictures. Clients are
+threads of as few processes as do not get in the server's way: one.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import http.client
 import io
 import json
@@ -20,13 +19,14 @@ import os
 import pathlib
 import re
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.parse
+from collections.abc import Sequence
 
 from PIL import Image
 
@@ -34,17 +34,21 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class Server:
-    """facenet serve on a free port."""
+    """facenet serve on a free port. `before`: words in front of the command; `messages`: where its standard error goes."""
 
-    def __init__(self, arguments: argparse.Namespace, gallery: pathlib.Path):
-        self.errors = gallery.with_suffix(".messages")
-        words = [arguments.command, "serve", "--gallery", gallery, "--weights", arguments.weights, "--detector", arguments.detector,
-                 "--listen", "127.0.0.1:0", "--access-log", "none", "--rate", "0", "--threads", arguments.threads]
+    def __init__(self, arguments: argparse.Namespace, gallery: pathlib.Path, *more: object, before: Sequence[str] = (),
+                 messages: pathlib.Path | None = None, environment: dict[str, str] | None = None):
+        self.errors = messages or gallery.with_suffix(".messages")
+        words = [*before, arguments.command, "serve", "--gallery", gallery, "--weights", arguments.weights, "--detector", arguments.detector,
+                 "--listen", "127.0.0.1:0", "--threads", arguments.threads]
+        for name, value in (("--access-log", "none"), ("--rate", "0")):
+            words += [] if name in more else [name, value]
         with open(self.errors, "wb") as errors:
-            self.process = subprocess.Popen(list(map(str, words)), stdin=subprocess.DEVNULL, stderr=errors)
+            self.process = subprocess.Popen(list(map(str, [*words, *more])), stdin=subprocess.DEVNULL, stderr=errors,
+                                            env=os.environ | (environment or {}))
         while not (port := re.search(r"serving on http://\S+:(\d+)\.", self.errors.read_text())):
             if self.process.poll() is not None:
-                sys.exit(f"load.py: the server ended: {self.errors.read_text()}")
+                sys.exit(f"{pathlib.Path(sys.argv[0]).name}: the server ended: {self.errors.read_text()}")
             time.sleep(0.02)
         self.port = int(port[1])
 
@@ -63,18 +67,24 @@ class Client:
     def __init__(self, port: int):
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
 
+    @staticmethod
+    def form(picture: bytes) -> tuple[bytes, str]:
+        """A body and its type."""
+        head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="p"\r\n\r\n'
+        return head + picture + b"\r\n--b--\r\n", "multipart/form-data; boundary=b"
+
     def post(self, path: str, picture: bytes) -> tuple[int, dict]:
-        body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="p"\r\n\r\n' + picture + b"\r\n--b--\r\n"
-        self.connection.request("POST", path, body, {"Content-Type": "multipart/form-data; boundary=b"})
-        return self.answer()
+        body, kind = self.form(picture)
+        return self.call("POST", path, body, {"Content-Type": kind})
 
     def get(self, path: str) -> tuple[int, dict]:
-        self.connection.request("GET", path)
-        return self.answer()
+        return self.call("GET", path)
 
-    def answer(self) -> tuple[int, dict]:
+    def call(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> tuple[int, dict]:
+        self.connection.request(method, path, body, headers or {})
         answer = self.connection.getresponse()
-        return answer.status, json.loads(answer.read() or b"{}")
+        content = answer.read()
+        return answer.status, json.loads(content) if "json" in answer.headers.get("content-type", "") else {}
 
 
 def megapixel_pictures(folder: pathlib.Path, into: pathlib.Path, count: int) -> list[pathlib.Path]:
@@ -156,52 +166,55 @@ def load(arguments: argparse.Namespace, pictures: list[pathlib.Path], folder: pa
     return not errors and ended == 0 and throughput >= 0.8 * command and p99 <= limit and growth < 0.05
 
 
-def kills(arguments: argparse.Namespace, pictures: list[pathlib.Path], folder: pathlib.Path) -> bool:
-    """Persons are enrolled until the server is killed in the middle; then it is started again, and asked for them."""
-    bodies = one_face_pictures(arguments, pictures, folder)
-    gallery, acknowledged, lost, wrong = folder / "kill.gallery", set(), [], []
-    for turn in range(arguments.kills):
-        server, stop = Server(arguments, gallery), threading.Event()
+def fill(gallery: pathlib.Path, count: int) -> None:
+    """Random unit vectors, three of each person."""
+    import numpy as np
 
-        def write(number: int, turn: int = turn, server: Server = server, stop: threading.Event = stop) -> None:
-            client, count = Client(server.port), 0
-            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):  # it is killed
-                while not stop.is_set():
-                    name = f"turn {turn} writer {number} person {count}"
-                    status, answer = client.post(f"/api/v1/recognition/faces?subject={urllib.parse.quote(name)}", bodies[count % len(bodies)])
-                    if status == 201:
-                        acknowledged.add(name)
-                    else:
-                        wrong.append(f"enrolment: {status} {answer}")
-                    count += 1
+    database = sqlite3.connect(gallery)
+    database.execute("PRAGMA synchronous = OFF")
+    dim = database.execute("SELECT embedding_dim FROM meta").fetchone()[0]
+    persons = -(-count // 3)
+    database.executemany("INSERT INTO person (id, name) VALUES (?, ?)", ((10 + i, f"person {i}") for i in range(persons)))
+    random = np.random.default_rng(1)
+    for first in range(0, count, 10000):
+        e = random.standard_normal((min(10000, count - first), dim), dtype=np.float32)
+        e /= np.linalg.norm(e, axis=1, keepdims=True)
+        rows = ((10 + (first + i) // 3, f"pictures/{first + i:07}.jpg", f"{first + i:064x}", e[i].tobytes()) for i in range(len(e)))
+        database.executemany("INSERT INTO template (person, image, sha256, face, x1, y1, x2, y2, score, enrolled, embedding) "
+                             "VALUES (?, ?, ?, 0, 0, 0, 9, 9, 1, '2026-11-28T07:18:32Z', ?)", rows)
+    database.commit()
+    database.close()
 
-        def read(number: int, server: Server = server, stop: threading.Event = stop) -> None:
-            client, count = Client(server.port), number
-            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-                while not stop.is_set():
-                    status, answer = client.post("/api/v1/recognition/recognize", bodies[count % len(bodies)])
-                    if status != 200 or not answer["result"]:
-                        wrong.append(f"recognition: {status} {answer}")
-                    count += 1
 
-        threads = [threading.Thread(target=write, args=(i,)) for i in range(4)] + [threading.Thread(target=read, args=(i,)) for i in range(32)]
-        for thread in threads:
-            thread.start()
-        time.sleep(arguments.kill_seconds * (0.5 + turn % 3 / 2))
-        server.end(signal.SIGKILL)
-        stop.set()
-        for thread in threads:
-            thread.join()
-        server = Server(arguments, gallery)
-        status, answer = Client(server.port).get("/api/v1/recognition/subjects/")
-        there = set(answer["subjects"])
-        lost += sorted(acknowledged - there)
-        if server.end() != 0:
-            wrong.append("the server did not end well")
-    check = subprocess.run([arguments.command, "gallery", "check", gallery], capture_output=True, text=True)
-    print(f"kills: {arguments.kills} times, {len(acknowledged)} enrolments were acknowledged, {len(lost)} of them lost {lost[:3]}")
-    print(f"  {len(wrong)} wrong answers {wrong[:3]}; gallery check: {check.stdout.strip() or check.stderr.strip()}")
-    return bool(acknowledged) and not lost and not wrong and check.returncode == 0
+def large_gallery(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
+    """Loading and searching, as the difference to an empty gallery."""
+    gallery, took = folder / "large.gallery", {}
+    for what in ("empty", "full"):
+        if what == "full":
+            fill(gallery, arguments.templates)
+        starts = []
+        for _ in range(3):
+            began = time.monotonic()
+            server = Server(arguments, gallery, "--half-gallery")
+            starts.append(time.monotonic() - began)
+            client = Client(server.port)
+            if what == "empty":
+                client.call("POST", "/api/v1/recognition/subjects", b'{"subject": "Ada"}', {"Content-Type": "application/json"})
+            with sqlite3.connect(gallery) as database:
+                dim = database.execute("SELECT embedding_dim FROM meta").fetchone()[0]
+            body = json.dumps({"embeddings": [[(-1) ** i * dim**-0.5 for i in range(dim)]]}).encode()
+            searches = []
+            for _ in range(20):
+                began = time.monotonic()
+                status, answer = client.call("POST", "/api/v1/recognition/embeddings/recognize", body, {"Content-Type": "application/json"})
+                searches.append(time.monotonic() - began)
+                assert status == 200, answer
+            memory = server.memory()
+            server.end()
+        took[what] = min(starts), statistics.median(searches), memory
+    start, search, memory = (full - empty for full, empty in zip(took["full"], took["empty"]))
+    print(f"{arguments.templates} templates of {dim} numbers: loaded in {start:.2f} s, searched in {search * 1e3:.1f} ms by {arguments.threads} threads, "
+          f"{memory / 2**20:.0f} MiB")
 
 
 def one_face_pictures(arguments: argparse.Namespace, pictures: list[pathlib.Path], folder: pathlib.Path) -> list[bytes]:
@@ -234,18 +247,21 @@ def main() -> int:
     parser.add_argument("--command", type=pathlib.Path, default=ROOT / "build/release/facenet")
     parser.add_argument("--weights", type=pathlib.Path, required=True)
     parser.add_argument("--detector", type=pathlib.Path, required=True)
-    parser.add_argument("--pictures", type=pathlib.Path, required=True, help="a folder of photographs with faces")
+    parser.add_argument("--pictures", type=pathlib.Path, help="a folder of photographs with faces")
+    parser.add_argument("--templates", type=int, default=0, help="measure a gallery of so many instead")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--kills", type=int, default=6, help="0: leave part 2 out")
-    parser.add_argument("--kill-seconds", type=float, default=5, help="half of it to one and a half pass before a kill")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="facenet-load-") as name:
         folder = pathlib.Path(name)
+        if arguments.templates:
+            large_gallery(arguments, folder)
+            return 0
+        if not arguments.pictures:
+            parser.error("give --pictures, or --templates")
         pictures = megapixel_pictures(arguments.pictures, folder, 24)
-        good = arguments.seconds <= 0 or load(arguments, pictures, folder)
-        good = (arguments.kills == 0 or kills(arguments, pictures, folder)) and good
+        good = load(arguments, pictures, folder)
     print("load.py: " + ("all within the limits" if good else "NOT within the limits"))
     return 0 if good else 1
 

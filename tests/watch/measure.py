@@ -139,17 +139,31 @@ def whose(walk: list[dict], frame: int, box: list[float]) -> int | None:
     return None
 
 
-def score(names: dict[int, set[str]], walk: list[dict], known: int) -> dict[str, float]:
-    """A visit is right where it got its person's name and no other."""
+def score(names: dict[int, set[str]], walk: list[dict], known: int, half: int | None = None) -> dict[str, float]:
+    """A visit is right where it got its person's name and no other. `half`: of visits of persons with even or odd numbers."""
+    chosen = {v for v, w in enumerate(walk) if half is None or w["person"] % 2 == half}
     named = right = 0
-    for visit, given in names.items():
+    for visit in chosen & names.keys():
         truth = walk[visit]["person"]
-        named += bool(given)
-        right += truth < known and given == {f"person{truth:04}"}
-    of_known = sum(w["person"] < known for w in walk)
-    strangers = [v for v, w in enumerate(walk) if w["person"] >= known]
+        named += bool(names[visit])
+        right += truth < known and names[visit] == {f"person{truth:04}"}
+    of_known = sum(walk[v]["person"] < known for v in chosen)
+    strangers = [v for v in chosen if walk[v]["person"] >= known]
     return {"precision": right / max(named, 1), "recall": right / of_known, "named": named, "right": right,
             "strangers named": sum(bool(names.get(v)) for v in strangers)}  # fmt: skip
+
+
+def losses(decisions: dict[int, list[dict]], walk: list[dict], known: int, votes: int) -> dict[str, int]:
+    """Why visits of the known were not named."""
+    found = collections.Counter()
+    for visit, w in enumerate(walk):
+        mine = decisions.get(visit, [])
+        if w["person"] >= known or any(d["known"] for d in mine):
+            continue
+        looked_up, named = max((d["of"] for d in mine), default=0), max((d["votes"] for d in mine), default=0)
+        found["no track of their own" if not mine else f"fewer than {votes} frames looked up" if looked_up < votes else
+              "no frame near enough" if named == 0 else "near enough at first, not in all"] += 1  # fmt: skip
+    return found
 
 
 def run(command: list[object]) -> str:
@@ -207,12 +221,13 @@ def main() -> None:
     run([o.facenet, "calibrate", *models, "--gallery-size", o.known, "--fpir", o.fpir, "--out", threshold, everybody])
     options = ["--gallery", gallery, "--threshold", threshold, *o.watch]
 
-    decided, ms = collections.defaultdict(set), []
+    decided, decisions, ms = collections.defaultdict(set), collections.defaultdict(list), []
     events = watch(o.facenet, models, video, *options)
     for event in events:
         visit = whose(walk, event["frame"], event["box"]) if event["event"] == "decision" else None
         if visit is not None:
             decided[visit] |= {event["name"]} if event["known"] else set()
+            decisions[visit].append(event)
             if event["known"]:
                 ms.append(event["at_ms"] - event["arrived_ms"])
     stages = events[-1]["ms"]
@@ -234,6 +249,8 @@ def main() -> None:
 
     rows = {
         "one decision a visit": score(decided, walk, o.known),
+        "of persons with even numbers": score(decided, walk, o.known, 0),
+        "of persons with odd numbers": score(decided, walk, o.known, 1),
         "the first good frame decides": score(first, walk, o.known),
         "every frame reports": score(each, walk, o.known),
     }
@@ -242,6 +259,7 @@ def main() -> None:
     for name, row in rows.items():
         print(f"| {name} | {row['precision']:.3f} | {row['recall']:.3f} | {row['named']} | {row['strangers named']} |")
     print(f"| of single frames | {right_frames / max(frames, 1):.3f} | {right_frames / max(known_frames, 1):.3f} | | |")
+    print("\nknown and not named: " + "; ".join(f"{count} {why}" for why, count in losses(decisions, walk, o.known, 3).items()))
     print(f"\nfrom arrival to name: median {np.median(ms):.0f} ms, 95% within {np.percentile(ms, 95):.0f} ms of the video's time")
     print("ms a frame: " + ", ".join(f"{name} {value:.1f}" for name, value in stages.items()))
 

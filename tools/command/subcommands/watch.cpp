@@ -33,6 +33,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t most_embedded = 2;  // faces of one frame: more would hold up the frames behind it
 constexpr double same_visit = 0.8;        // of the threshold: who is so near to someone just lost has come back
+constexpr double margin_share = 0.05;     // --margin, where it is not given, of the threshold
 constexpr auto look_at_gallery = std::chrono::seconds(1);  // whether its file has changed
 
 struct Options {
@@ -46,7 +47,10 @@ struct Options {
   std::vector<std::string> names;
   std::string gallery, raw, threshold;
   bool each_face = false, json = false;
-  Options() { faces.min_face_share = 0.08; }  // 58 pixels of 720: a face whose quality can pass
+  Options() {
+    faces.min_face_share = 0.08;  // 58 pixels of 720: a face whose quality can pass
+    consensus.margin = -1;        // not given
+  }
 };
 
 enum Stage { decode_stage, detect_stage, quality_stage, embed_stage, stages };
@@ -175,6 +179,9 @@ class Watch {
         say("--threshold 0 finds nobody; give the largest distance of one person's faces.");
         return false;
       }
+      if (options_.consensus.margin < 0) options_.consensus.margin = margin_share * options_.consensus.threshold;
+      // Where faces can be compared, a place alone does not make a visit go on.
+      options_.tracker.overlap_s = options_.tracker.fresh_s;
       gallery_file_ = FileState(options_.gallery);
       load_gallery();
       warn_untrained(info);
@@ -589,7 +596,7 @@ SubCommand watch_command() {
       "Follows faces from frame to frame and prints a line for each arrival, for the decision who it is, and for each\n"
       "leaving: time (UTC), source, visit, event, name or 'unknown', votes, quality of the best frame, box; with "
       "--json\n"
-      "one object an event. Nobody is named by a single frame: at least --votes of them must agree.\n"
+      "one object an event. Nobody is named by a single frame: at least --votes of them must have been looked up.\n"
       "Nothing here tells a face from its photograph: whoever holds a picture before the camera passes for who is on "
       "it.\n\n"
       "SOURCE is - (JPEG files one behind the other), such a file, a folder that fills with JPEG or PNG files, or the\n"
@@ -618,12 +625,13 @@ SubCommand watch_command() {
             .whole_number(1, 1000);
         options
             .option("--margin", "X", o->consensus.margin,
-                    "A frame names nobody where the next person's distance is less than X more (default 0.05)")
+                    "A frame names nobody where the next person's distance is less than X more (default: a twentieth "
+                    "of the threshold)")
             .number(0, 10, "0 to 10");
         options
             .option("--min-quality", "X", o->visits.least_quality,
                     "Leave out frames where the face's quality (size, sharpness, pose, score: 0 to 1) is below X "
-                    "(default 0.05)")
+                    "(default 0.02)")
             .number(0, 1, "0 to 1");
         options
             .option("--leave", "S", o->tracker.lost_s,

@@ -7,6 +7,7 @@ namespace command {
 
 void Consensus::add(const Ballot& b) {
   ++frames_;
+  last_.reset();
   // At the threshold a vote weighs nothing, so it is none.
   if (!(b.distance < options_.threshold) || b.runner_up - b.distance < options_.margin) return;
   const double weight = std::min(std::max(b.area, 0.0), options_.full_area) / options_.full_area *
@@ -17,23 +18,45 @@ void Consensus::add(const Ballot& b) {
   ++at->votes;
   at->weight += weight;
   at->distance = std::min(at->distance, b.distance);
+  last_ = b.person;
 }
 
 Standing Consensus::standing() const {
-  Standing s;
-  s.frames = frames_;
   const Candidate* best = nullptr;
   for (const Candidate& c : candidates_)
     if (best == nullptr || c.weight > best->weight) best = &c;
-  if (best == nullptr) return s;
-  for (const Candidate& c : candidates_)
-    if (&c != best) s.runner_up = std::max(s.runner_up, c.weight);
-  s.person = best->person;
-  s.votes = best->votes;
-  s.weight = best->weight;
-  s.distance = best->distance;
+  if (best == nullptr) {
+    Standing s;
+    s.frames = frames_;
+    return s;
+  }
+  Standing s = of(*best);
   s.named = s.votes >= options_.least_votes && s.votes > options_.least_share * s.frames && s.weight > 0 &&
             s.weight >= options_.lead * s.runner_up;
+  return s;
+}
+
+Standing Consensus::last_standing() const {
+  const Standing s = standing();
+  if (s.named || !last_ || frames_ < options_.least_votes) return s;
+  for (const Candidate& c : candidates_) {
+    if (c.person != *last_) continue;
+    Standing last = of(c);
+    last.named = last.weight > 0 && last.weight >= options_.lead * last.runner_up;
+    if (last.named) return last;
+  }
+  return s;
+}
+
+Standing Consensus::of(const Candidate& candidate) const {
+  Standing s;
+  s.frames = frames_;
+  for (const Candidate& c : candidates_)
+    if (&c != &candidate) s.runner_up = std::max(s.runner_up, c.weight);
+  s.person = candidate.person;
+  s.votes = candidate.votes;
+  s.weight = candidate.weight;
+  s.distance = candidate.distance;
   return s;
 }
 

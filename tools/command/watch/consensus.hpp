@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <vector>
 
 namespace command {
@@ -42,6 +43,9 @@ class Consensus {
 
   void add(const Ballot& ballot);
   Standing standing() const;
+  /// When no more ballots come. Each is of the mean of all frames so far (MeanFace), so the last one is the best: where
+  /// the votes agree on nobody, it names the person it is for, if there were enough ballots and `lead` holds.
+  Standing last_standing() const;
 
  private:
   struct Candidate {
@@ -49,9 +53,12 @@ class Consensus {
     int votes;
     double weight, distance;
   };
+  Standing of(const Candidate& candidate) const;
+
   ConsensusOptions options_;
   std::vector<Candidate> candidates_;
   int frames_ = 0;
+  std::optional<std::uint64_t> last_;  // whom the last ballot was for
 };
 
 /// What a visit's face looks like in all of its frames that were embedded: their mean, in which what a single frame

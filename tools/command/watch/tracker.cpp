@@ -66,7 +66,7 @@ void Tracker::match(double seconds, const std::vector<TrackBox>& boxes, std::vec
   std::vector<TrackBox> where(tracks_.size());
   for (std::size_t t = 0; t < tracks_.size(); ++t) where[t] = expected(tracks_[t], seconds);
   for (std::size_t t = 0; t < tracks_.size(); ++t)
-    for (std::size_t b = 0; b < boxes.size(); ++b) {
+    for (std::size_t b = 0; b < boxes.size() && seconds - tracks_[t].seen <= options_.overlap_s; ++b) {
       const float o = overlap(where[t], boxes[b]);
       if (o >= options_.least_overlap) pairs.push_back({o, t, b});
     }

@@ -22,6 +22,7 @@ struct TrackerOptions {
   float reach = 1.0f;          // else: the centre moved by so many sides of the box at the most
   float most_growth = 1.6f;    // and the side by this factor
   double fresh_s = 0.5;        // a track that was seen so lately may be reached; later it may only overlap
+  double overlap_s = 1e9;      // nor that, when it was not seen for so long: somebody else may stand there
   double lost_s = 3.0;         // a track that was not seen for so long has ended
   std::size_t most_tracks = 64;
 };

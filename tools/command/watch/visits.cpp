@@ -56,7 +56,9 @@ void Visits::vote(std::uint64_t track, double seconds, std::uint64_t frame, cons
   v.last = seconds;
   v.consensus.add(ballot);
   v.standing = v.consensus.standing();
-  if (v.arrived && (v.standing.named || v.standing.frames >= options_.most_frames)) decide(track, v, events);
+  const bool all = v.standing.frames >= options_.most_frames;
+  if (all) v.standing = v.consensus.last_standing();
+  if (v.arrived && (v.standing.named || all)) decide(track, v, events);
 }
 
 void Visits::decide(std::uint64_t track, Visit& v, std::vector<VisitEvent>& events) {
@@ -70,7 +72,10 @@ void Visits::gone(std::uint64_t track, std::vector<VisitEvent>& events) {
   Visit& v = at->second;
   passed_ += !v.arrived;
   if (v.arrived) {
-    if (options_.decides && !v.decided) decide(track, v, events);
+    if (options_.decides && !v.decided) {
+      v.standing = v.consensus.last_standing();
+      decide(track, v, events);
+    }
     events.push_back(event(VisitEvent::Kind::leaving, track, v));
   }
   visits_.erase(at);

@@ -12,7 +12,7 @@ namespace command {
 struct VisitOptions {
   int arrival_frames = 2;  // frames with the face before it is reported: a detector's false alarm seldom comes twice
   int most_frames = 12;    // ballots, after which a face that nobody was found for is unknown
-  double least_quality = 0.05;    // frames below are not embedded
+  double least_quality = 0.02;    // frames below are not embedded
   double better = 1.1;            // a frame is embedded where its quality is so many times the best one's so far,
   std::uint64_t each_frames = 2;  // or so many frames after the last one
   bool decides = true;            // false: there is no gallery, and nothing to embed for
