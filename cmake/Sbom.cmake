@@ -66,6 +66,11 @@ if(TARGET facenet_command)
     sbom_entry(OpenSSL "${OPENSSL_VERSION}" Apache-2.0 "1998-2022 The OpenSSL Project Authors" https://www.openssl.org
                DYNAMIC_LINK)
   endif()
+  if("EXPAT::EXPAT" IN_LIST linked)
+    find_package(EXPAT QUIET)
+    sbom_entry(Expat "${EXPAT_VERSION_STRING}" MIT "1998-2022 The Expat maintainers" https://libexpat.github.io
+               DYNAMIC_LINK)
+  endif()
   if("CURL::libcurl" IN_LIST linked)
     find_package(CURL QUIET)
     sbom_entry(curl "${CURL_VERSION_STRING}" curl "NONE" https://curl.se DYNAMIC_LINK)

@@ -169,6 +169,8 @@ EmbeddedPicture BulkEmbedder::embed(Worker& worker, const std::string& name) {
       hash.digest(digest.data());
       result.key = digest;
     }
+    result.known = known_ && known_(digest);
+    if (result.known) return result;
     if (cached && cache_.find(name, digest, result.faces)) return result;
     facenet::Image& picture = worker.source.picture();
     status = decode(bytes->span(), name, picture);
