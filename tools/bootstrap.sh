@@ -20,15 +20,15 @@ readonly STB_CARRIERS=(2.30:raylib-sys:5.5.1:raylib/src/external/stb_image.h 2.2
 readonly TIMM=timm==1.0.31                      # the reference of Inception-ResNet-v2
 
 readonly DEBIAN_BASE=(ca-certificates g++ cmake ninja-build libstb-dev doctest-dev libbenchmark-dev libcli11-dev
-                      nlohmann-json3-dev libsqlite3-dev libboost-dev libssl-dev libcurl4-openssl-dev python3-torch python3-torchvision
-                      python3-venv python3-dev pkg-config
+                      nlohmann-json3-dev libsqlite3-dev libboost-dev libssl-dev libcurl4-openssl-dev libexpat1-dev
+                      python3-torch python3-torchvision python3-venv python3-dev pkg-config
                       libseccomp-dev libjpeg-dev libpng-dev libwebp-dev libheif-dev libtiff-dev libgif-dev libjxl-dev libraw-dev liblcms2-dev
                       libopenblas0-openmp)   # Debian's torch computes in float64 with any BLAS; the reference one takes ten times as long
 readonly DEBIAN_ALL=(clang-format-14 clang-tidy-14 shellcheck
                      clang-14 libclang-rt-14-dev valgrind g++-aarch64-linux-gnu qemu-user emscripten
                      g++-arm-linux-gnueabihf g++-riscv64-linux-gnu g++-s390x-linux-gnu g++-i686-linux-gnu
                      clang-19 lld-19 libc++-19-dev-wasm32 libc++abi-19-dev-wasm32 libclang-rt-19-dev-wasm32 wasi-libc chromium
-                     dpkg-dev lintian make man-db fish zsh abigail-tools faketime libzstd-dev zstd)
+                     dpkg-dev lintian make man-db fish zsh abigail-tools faketime libzstd-dev zstd libimage-exiftool-perl)
 
 usage() {
   cat <<'TEXT'

@@ -7,6 +7,11 @@ void GalleryStore::decide(const std::string& uuid, const std::string& name, bool
   Transaction change(*database_);
   const std::int64_t face = template_with(uuid), owner = known_person(name);
   if (face == 0) refuse("it has no template " + uuid + "; 'facenet gallery show --json' lists them");
+  set_decision(face, owner, is);
+  change.commit();
+}
+
+void GalleryStore::set_decision(std::int64_t face, std::int64_t owner, bool is) {
   database_->query("DELETE FROM decision WHERE template = ? AND person = ?").bind(face, owner).run();
   const std::int64_t id = 1 + database_->number("SELECT coalesce(max(id), 0) FROM decision");
   database_
@@ -15,7 +20,6 @@ void GalleryStore::decide(const std::string& uuid, const std::string& name, bool
           "row_checksum(?1, ?2, ?3, ?4, ?5))")
       .bind(id, face, owner, std::string(is ? "is" : "is not"), time_now())
       .run();
-  change.commit();
 }
 
 std::vector<Decision> GalleryStore::decisions() {
@@ -36,6 +40,11 @@ std::vector<Decision> GalleryStore::decisions() {
 
 void GalleryStore::remember(const std::vector<SeenFile>& files) {
   Transaction change(*database_);
+  set_seen(files);
+  change.commit();
+}
+
+void GalleryStore::set_seen(const std::vector<SeenFile>& files) {
   std::int64_t id = database_->number("SELECT coalesce(max(id), 0) FROM file");
   Query forget = database_->query("DELETE FROM file WHERE path = ?");
   Query add = database_->query(
@@ -48,7 +57,6 @@ void GalleryStore::remember(const std::vector<SeenFile>& files) {
              f.looked.empty() ? time_now() : f.looked)
         .run();
   }
-  change.commit();
 }
 
 void GalleryStore::forget_files(const std::vector<std::string>& paths) {

@@ -428,7 +428,13 @@ GalleryStore::Addition GalleryStore::insert(const Template& face) {
   if (same.bind(face.sha256, face.box[0], face.box[1], face.box[2], face.box[3]).step())
     return {Added::another_person, 0, same.text(0)};
   if (person(face.name) == 0) insert_person(face.name);
-  const std::int64_t owner = person(face.name), id = next_id("template");
+  const std::int64_t id = insert_row(face, person(face.name));
+  Query made = database_->query("SELECT uuid FROM template WHERE id = ?");
+  return {Added::yes, id, {}, made.bind(id).step() ? made.text(0) : ""};
+}
+
+std::int64_t GalleryStore::insert_row(const Template& face, std::int64_t owner) {
+  const std::int64_t id = next_id("template");
   const std::vector<std::uint8_t> bytes = to_bytes(face.embedding);
   std::string uuid = face.uuid;
   if (uuid.empty() || template_with(uuid) != 0) uuid = new_uuid();
@@ -444,7 +450,19 @@ GalleryStore::Addition GalleryStore::insert(const Template& face) {
     database_->query("INSERT INTO picture (template, bytes, checksum) VALUES (?1, ?2, row_checksum(?1, ?2))")
         .bind(id, Blob{face.picture.data(), face.picture.size()})
         .run();
-  return {Added::yes, id, {}, uuid};
+  return id;
+}
+
+void GalleryStore::renew_row(std::int64_t id, const Template& face) {
+  const std::vector<std::uint8_t> bytes = to_bytes(face.embedding);
+  database_
+      ->query(
+          "UPDATE template SET image = ?2, sha256 = ?3, face = ?4, x1 = ?5, y1 = ?6, x2 = ?7, y2 = ?8, score = ?9, "
+          "embedding = ?10, checksum = row_checksum(id, uuid, person, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, enrolled, ?10) "
+          "WHERE id = ?1")
+      .bind(id, face.image, face.sha256, face.face, face.box[0], face.box[1], face.box[2], face.box[3], face.score,
+            Blob{bytes.data(), bytes.size()})
+      .run();
 }
 
 /// The one that AUTOINCREMENT would take, known before the row is, for its checksum.
@@ -580,6 +598,51 @@ void GalleryStore::each_embedding(
     if (!wrong.empty()) refuse_template(id, wrong);
     visit(id, q.integer(1), q.text(3), embedding.data());
   }
+}
+
+std::vector<std::string> GalleryStore::change_model(
+    const GalleryModel& model, const std::function<bool(const std::string&, std::vector<float>&)>& embedding,
+    const std::vector<std::string>& dropped) {
+  const std::string wrong_new = wrong_model(model);
+  if (!wrong_new.empty()) refuse("a gallery of these embeddings cannot be made (" + wrong_new + "); check the weights");
+  Transaction change(*database_);
+  Query drop = database_->query("DELETE FROM template WHERE uuid = ?");
+  for (const std::string& uuid : dropped) drop.bind(uuid).run();
+  std::vector<std::pair<std::int64_t, std::string>> all;
+  Query rows = database_->query(("SELECT id, uuid, " + sound("template") + " FROM template").c_str());
+  while (rows.step()) {
+    require_fit(rows.integer(2), "template", rows.integer(0));
+    all.emplace_back(rows.integer(0), rows.text(1));
+  }
+  std::vector<std::string> left;
+  std::vector<float> e;
+  Query set = database_->query(
+      "UPDATE template SET embedding = ?2, checksum = row_checksum(id, uuid, person, image, sha256, face, x1, y1, x2, "
+      "y2, "
+      "score, enrolled, ?2) WHERE id = ?1");
+  for (const auto& [id, uuid] : all) {
+    if (!embedding(uuid, e) || e.size() != static_cast<std::size_t>(model.embedding_dim)) {
+      left.push_back(uuid);
+      continue;
+    }
+    const std::string wrong = wrong_embedding(model, e);
+    if (!wrong.empty()) refuse_template(id, wrong);
+    const std::vector<std::uint8_t> bytes = to_bytes(e);
+    set.bind(id, Blob{bytes.data(), bytes.size()}).run();
+  }
+  if (!left.empty()) return left;  // rolled back
+  database_->execute("DELETE FROM person WHERE named = 0 AND id NOT IN (SELECT person FROM template)");
+  database_
+      ->query(
+          "UPDATE meta SET model = ?1, architecture = ?2, embedding_dim = ?3, trained = ?4, normalise = ?5, image_size "
+          "= "
+          "?6, crop = ?7, margin = ?8, detector = ?9, checksum = row_checksum(1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")
+      .bind(model.digest, model.architecture, model.embedding_dim, std::int64_t{model.trained}, model.normalise,
+            model.image_size, model.crop, model.margin, model.detector)
+      .run();
+  change.commit();
+  model_ = model;
+  return {};
 }
 
 std::int64_t GalleryStore::version() {

@@ -70,6 +70,35 @@ struct SeenFile {
   std::string looked;   // as Template::enrolled
 };
 
+/// A face of an archive, for who sorts them.
+struct ArchiveFace {
+  std::int64_t id = 0, person = 0;
+  std::string sha256;
+  bool settled = false;  // somebody said that it is this person
+  bool named = false;    // somebody has named the person
+  const float* embedding = nullptr;
+};
+
+/// What a look at some pictures of an archive changes in a gallery, all at once.
+struct ArchiveChange {
+  std::int64_t version = 0;  // GalleryStore::version() of the state that it was made for; 0: there was no gallery
+  std::vector<SeenFile> files;
+  std::vector<std::string> forgotten;  // paths
+  struct Face {
+    std::int64_t id = 0;      // 0: a new one; else a face that is there, of another picture or another person now
+    std::int64_t person = 0;  // below 0 one who is to be made; equal numbers are one person
+    bool renewed = false;     // `face` holds what it is now
+    Template face;
+  };
+  std::vector<Face> faces;
+  std::vector<std::int64_t> removed;  // templates
+};
+struct ArchiveChanged {
+  bool done = false;              // false: the gallery is another one by now, and nothing was changed
+  std::vector<std::int64_t> ids;  // of faces, in their order
+  std::vector<std::pair<std::int64_t, std::int64_t>> persons;  // that were made: the number above, and theirs
+};
+
 /// "" for a name that a person may have, else what is wrong: names are UTF-8, of 1 to 255 bytes, without control
 /// characters.
 std::string wrong_name(const std::string& name);
@@ -180,6 +209,28 @@ class GalleryStore {
   /// In the order of their paths, until `visit` returns false.
   void each_file(const std::function<bool(const SeenFile&)>& visit);
 
+  /// All faces, in the order of their numbers; the embedding is there until `visit` returns.
+  void each_archive_face(const std::function<void(const ArchiveFace&)>& visit);
+  /// Template and person of each "is not".
+  std::vector<std::pair<std::int64_t, std::int64_t>> refusals();
+  /// Applies a change unless another process has changed the gallery since; makes the gallery if need be. An unnamed
+  /// person without faces goes.
+  ArchiveChanged apply(const GalleryModel& model, const ArchiveChange& change);
+  /// The faces of `from` are `to`'s from now on, by decision, as those of `to` are. Refuses two persons of one picture
+  /// unless `collages`. Returns how many faces went over.
+  std::int64_t join_persons(const std::string& from, const std::string& to, bool collages);
+  /// The faces `ids` of `from` are another person's, by decision, and the rest is `from`'s. `to`: "" for a new one
+  /// without a name, or a new name. Returns the name.
+  std::string split_person(const std::string& from, const std::vector<std::int64_t>& ids, const std::string& to);
+  /// The faces are not that person's. Those that were are nobody's yet: an unnamed person each. Returns whose they are.
+  std::vector<std::string> refuse_faces(const std::string& name, const std::vector<std::int64_t>& ids);
+
+  /// All templates get the embeddings of another model, which `embedding` finds by UUID, but for those of `dropped`,
+  /// which go. Where one has none, nothing is changed, and the UUIDs of those are returned.
+  std::vector<std::string> change_model(const GalleryModel& model,
+                                        const std::function<bool(const std::string&, std::vector<float>&)>& embedding,
+                                        const std::vector<std::string>& dropped);
+
   /// After a removal or a renaming: no trace of what was there stays in the file or its journal. Throws TracesLeft,
   /// whose sentence says that the change was made all the same.
   void erase_traces();
@@ -235,6 +286,19 @@ class GalleryStore {
   std::int64_t person(const std::string& name);
   std::int64_t known_person(const std::string& name);
   Addition insert(const Template& face);
+  /// A new row, whatever else is there; returns its id.
+  std::int64_t insert_row(const Template& face, std::int64_t owner);
+  /// An existing row: all but its id, UUID, person and date.
+  void renew_row(std::int64_t id, const Template& face);
+  bool is_named(std::int64_t person);
+  /// Refuses a face of `from` whose picture holds one of `to`.
+  void require_apart(std::int64_t from, const std::vector<std::int64_t>& ids, std::int64_t to);
+  void require_faces_of(const std::string& name, const std::vector<std::int64_t>& ids);
+  void set_decision(std::int64_t face, std::int64_t owner, bool is);
+  void set_owner(std::int64_t face, std::int64_t owner);
+  void set_seen(const std::vector<SeenFile>& files);
+  void drop_if_bare(std::int64_t person);
+  std::vector<std::int64_t> faces_of(std::int64_t person);
   [[noreturn]] void refuse(const std::string& why) const;
   [[noreturn]] void refuse_template(std::int64_t id, const std::string& why) const;
 

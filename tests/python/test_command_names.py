@@ -153,10 +153,42 @@ def test_no_subcommand_shows_what_a_stranger_wrote(hostile, detector, scenes, tm
     call("watch", *detector, face, rows=-1, status=2)
     call("watch", *detector, tmp_path / HOSTILE, rows=0, status=2)
     call("serve", *model, *detector, "--gallery", tmp_path / "no" / HOSTILE, rows=0, status=2)
+    archive = tmp_path / f"archive{HOSTILE}"
+    (archive / HOSTILE).mkdir(parents=True)
+    for number, source in enumerate((first, second)):
+        shutil.copy(source, archive / HOSTILE / f"{number}{HOSTILE}.png")
+    shutil.copy(bad, archive)
+    scan = ["-g", tmp_path / f"people{HOSTILE}", *aligned, "--threshold", 0]
+    call("people scan", archive, *scan, rows=2, status=2)
+    call("people scan", archive, *scan, "--json", rows=1, status=2)
+    (archive / bad.name).unlink()
+    of = scan[:2]
+    call("people list", *of, rows=2, fields=2)
+    one, other = (row.split("\t")[0] for row in facenet("people", "list", *of).stdout.splitlines())
+    call("people name", *of, one, PERSON, rows=1, shown=r"Eve \u202e\u2066\u200f")
+    call("people name", *of, one, HOSTILE, rows=0, status=2)
+    call("people show", *of, PERSON, rows=1, fields=5, shown=SHOWN)
+    call("people merge", *of, other, PERSON, rows=1)
+    number = facenet("people", "show", *of, PERSON).stdout.split("\t")[0]
+    call("people split", *of, PERSON, number, "--to", PERSON + "2", rows=1)
+    call("people not", *of, PERSON + "2", HOSTILE, rows=0, status=2)
+    call("people not", *of, PERSON + "2", number, rows=1)
+    call("people export", *of, tmp_path / f"x{HOSTILE}.csv", rows=0)
+    call("people pages", *of, tmp_path / f"pages{HOSTILE}", rows=1, shown=SHOWN)
+    for script in (tmp_path / f"pages{HOSTILE}").rglob("*.js"):
+        assert not STEERING.search(script.read_text()), script
+    call("tag", archive, *of, rows=1, fields=3, shown=SHOWN)
+    call("tag", archive, *of, "--undo", "--json", rows=1)
+    call("gallery migrate", tmp_path / f"people{HOSTILE}", *aligned, rows=1)
+    call("weights list", rows=3, fields=5)
+    call("weights get", HOSTILE, rows=0, status=2)
+    call("config", rows=3, fields=3)
     # All that there are, so that a new one is not forgotten here.
     manual = facenet("--generate", "man").stdout
-    actions = re.findall(r"^  (\w+) ", facenet("gallery", "--help").stdout.split("Subcommands:\n")[1].split("\n\n")[0], re.M)
-    there = (set(re.findall(r"^\.SS (\w+)", manual, re.M)) - {"gallery"}) | {f"gallery {a}" for a in actions}
+    there = set(re.findall(r"^\.SS (\w+)", manual, re.M)) - {"gallery", "people", "weights"}
+    for name in ("gallery", "people", "weights"):
+        section = facenet(name, "--help").stdout.split("Subcommands:\n")[1].split("\n\n")[0]
+        there |= {f"{name} {action}" for action in re.findall(r"^  (\w+) ", section, re.M)}
     assert there == set(tried)
     # The parser's own sentences, and variables.
     for arguments in ((HOSTILE,), ("detect", "--" + HOSTILE), ("bench", "--batch", HOSTILE), ("embed", "-w", HOSTILE, HOSTILE)):

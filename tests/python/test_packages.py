@@ -608,6 +608,7 @@ def test_sbom(prefix: pathlib.Path) -> None:
     linked = run("ldd", COMMAND).stdout
     assert ("libsqlite3" in linked) == ("sqlite" in versions) and ("libgomp" in linked) == ("OpenMP-runtime" in versions)
     assert ("libcurl" in linked) == ("curl" in versions)
+    assert "Expat" not in versions or "libexpat" in linked
     stated = (prefix / "share/doc/facenet/copyright").read_text()
     for library in ("libseccomp", "libheif", "libwebp", "libtiff", "libjxl"):
         assert (library in linked) == (library in versions)

@@ -1,5 +1,6 @@
 // The command line: CLI11's parser, habits of git and GNU tools, every mistake one sentence and exit status 2.
 #include <algorithm>
+#include <cstdlib>
 #include <new>
 #include <sstream>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "command/cpu.hpp"
 #include "facenet/base/config.hpp"
 #include "store/database.hpp"
+#include "command/io/config_file.hpp"
 #include "command/io/output.hpp"
 
 namespace command {
@@ -98,6 +100,7 @@ class App {
     }
     // Before --help and other options that CLI11 obeys first: facenet detct --help is a mistake.
     const CLI::App* at = &app_;
+    std::size_t after = first;  // the last word that names a command or an action
     for (std::size_t i = first; at != nullptr && i < words.size(); ++i) {
       if (is_common(words[i])) continue;
       if (words[i].empty() || words[i][0] == '-') break;
@@ -105,7 +108,10 @@ class App {
       if (known.empty()) break;
       if (std::find(known.begin(), known.end(), words[i]) == known.end()) return refuse_word(*at, words[i], known);
       at = at->get_subcommand(words[i]);
+      after = i + 1;
+      add_usual_action(*at, words, after);
     }
+    if (!add_settings(*at, words, after)) return failed;
     const std::string word = first < words.size() ? words[first] : "";
     try {
       std::reverse(words.begin(), words.end());  // as CLI11 wants a vector
@@ -129,6 +135,73 @@ class App {
   struct Generated {
     std::string text;
   };
+  /// The configuration's options that this command has and the line does not give. What no command has is a mistake.
+  bool add_settings(const CLI::App& command, std::vector<std::string>& words, std::size_t after) const {
+    const CLI::App* top = &command;
+    while (top->get_parent() != nullptr && top->get_parent() != &app_) top = top->get_parent();
+    if (top == &app_ || top->get_name() == "config") return true;
+    const std::string file = config_file();
+    std::vector<Setting> settings;
+    if (!read_config(file, settings)) return false;
+    std::vector<std::string> added;
+    for (const Setting& s : settings) {
+      const auto all = names_of(app_);
+      const std::string at = file + ": line " + std::to_string(s.line) + ": ";
+      if (!s.section.empty() && std::find(all.begin(), all.end(), s.section) == all.end()) {
+        say(at + "facenet has no command '" + s.section + "'; see 'facenet --help'.");
+        return false;
+      }
+      if (!has_option(s.section.empty() ? app_ : *app_.get_subcommand(s.section), s.key)) {
+        say(at + "'" + s.key + "' is no option of " +
+            (s.section.empty() ? std::string("any command") : "facenet " + s.section) +
+            "; 'facenet config' shows the file.");
+        return false;
+      }
+      if (!s.section.empty() && s.section != top->get_name()) continue;
+      const CLI::Option* option = command.get_option_no_throw("--" + s.key);
+      if (option == nullptr || is_given(*option, words, after) || variable_says(s.key)) continue;
+      if (option->get_expected_max() > 0)
+        added.push_back("--" + s.key + "=" + s.value);
+      else if (s.value == "true")
+        added.push_back("--" + s.key);
+    }
+    words.insert(words.begin() + static_cast<std::ptrdiff_t>(after), added.begin(), added.end());
+    return true;
+  }
+  /// A variable is nearer than a file.
+  static bool variable_says(const std::string& key) {
+    const char* value = key == "weights"    ? std::getenv("FACENET_WEIGHTS")
+                        : key == "detector" ? std::getenv("FACENET_DETECTOR")
+                                            : nullptr;
+    return value != nullptr && *value != 0;
+  }
+  /// Of the command or of one below it.
+  static bool has_option(const CLI::App& a, const std::string& key) {
+    if (a.get_option_no_throw("--" + key) != nullptr) return true;
+    const auto below = a.get_subcommands([](const CLI::App*) { return true; });
+    return std::any_of(below.begin(), below.end(), [&](const CLI::App* sub) { return has_option(*sub, key); });
+  }
+  static bool is_given(const CLI::Option& option, const std::vector<std::string>& words, std::size_t from) {
+    for (std::size_t i = 0; i < words.size() && !(i >= from && words[i] == "--"); ++i) {
+      for (const std::string& name : option.get_lnames())
+        if (words[i] == "--" + name || words[i].rfind("--" + name + "=", 0) == 0) return true;
+      for (const std::string& name : option.get_snames())
+        if (words[i].rfind("-" + name, 0) == 0) return true;
+    }
+    return false;
+  }
+  /// facenet people DIR: facenet people scan DIR. Help is of the command itself.
+  static void add_usual_action(const CLI::App& a, std::vector<std::string>& words, std::size_t from) {
+    for (const SubCommand& row : sub_commands()) {
+      if (row.usual_action == nullptr || a.get_name() != row.name || a.get_parent()->get_parent() != nullptr) continue;
+      while (from < words.size() && is_common(words[from])) ++from;
+      const std::vector<std::string> known = names_of(a);
+      if (from == words.size() || words[from] == "-h" || words[from] == "--help" ||
+          std::find(known.begin(), known.end(), words[from]) != known.end())
+        return;
+      words.insert(words.begin() + static_cast<std::ptrdiff_t>(from), row.usual_action);
+    }
+  }
   /// A script's unset variable, which would pass for an option that was left out.
   static void refuse_empty_words(const CLI::App& a) {
     for (const CLI::Option* option : a.get_options())

@@ -11,6 +11,8 @@
   row(enroll) \
   row(identify) \
   row(watch) \
+  row(people) \
+  row(tag) \
   row(gallery) \
   row(serve) \
   row(evaluate) \
@@ -18,7 +20,9 @@
   row(cluster) \
   row(info) \
   row(selftest) \
-  row(bench)
+  row(bench) \
+  row(weights) \
+  row(config)
 // clang-format on
 
 namespace command {

@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "command/cli/common.hpp"
+#include "command/io/background.hpp"
 #include "facenet/base/parallel.hpp"
 
 namespace command {
@@ -166,15 +167,24 @@ Option OptionSet::option(const char* names, const char* value_name, std::vector<
 // ---- Options that several have --------------------------------------------------------------------------------------
 
 void OptionSet::pictures(std::vector<std::string>& pictures) {
-  positional("IMAGE", pictures, "JPEG or PNG files; - is standard input").required();
+  positional("IMAGE", pictures, "JPEG or PNG files, and folders with such; - is standard input");
 }
 void OptionSet::exclude(std::vector<std::string>& patterns) {
   option("--exclude", "PATTERN", patterns,
          "Leave out files and folders of this name, such as '*_small.*'; with a slash: below DIR; again for more");
 }
 void OptionSet::threads(int& threads) {
-  option("-t,--threads", "N", threads, "Threads, 1 to 256 (default: as many as this process has CPUs)")
+  option("-t,--threads,-j,--jobs", "N", threads, "Threads, 1 to 256 (default: as many as this process has CPUs)")
       .whole_number(1, facenet::max_threads);
+  // While the line is read: what is started later inherits it.
+  app_->add_flag_function(
+      "--background", [](std::int64_t) { go_to_background(); },
+      "Take the CPU and the disk only while nobody else wants them");
+}
+void OptionSet::files_from(std::string& list, bool& zero) {
+  option("--files-from", "FILE", list, "Take the pictures named in FILE too, one a line; - is standard input");
+  app_->add_flag("-0,--null", zero, "Names in that file end in NUL, as find -print0 writes them")
+      ->needs(app_->get_option("--files-from"));
 }
 void OptionSet::expected_sha256(std::string& sha256) {
   app_->add_option("--expected-sha256", sha256, "Refuse a weight file with another SHA-256 (64 hex digits)")

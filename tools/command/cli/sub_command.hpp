@@ -54,6 +54,8 @@ class OptionSet {
   void pictures(std::vector<std::string>& pictures);
   void exclude(std::vector<std::string>& patterns);
   void threads(int& threads);
+  void files_from(std::string& list, bool& zero);
+  void background(bool& background);
   void model(ModelOptions& model);
   void expected_sha256(std::string& sha256);
   void cache(std::string& cache, const char* otherwise);
@@ -82,6 +84,7 @@ struct SubCommand {
   const char *name, *summary, *examples;
   std::function<void(OptionSet& options)> add_options;
   std::function<int(bool json)> run;
+  const char* usual_action = nullptr;  // the action that is meant where a line names none
 };
 
 }  // namespace command

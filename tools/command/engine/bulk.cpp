@@ -171,6 +171,8 @@ EmbeddedPicture BulkEmbedder::embed(Worker& worker, const std::string& name) {
       hash.digest(digest.data());
       result.key = digest;
     }
+    result.known = known_ && known_(digest);
+    if (result.known) return result;
     if (cached && cache_.find(name, digest, result.faces)) return result;
     Picture& picture = worker.source.picture();
     status = decode(std::move(*bytes), name, picture);

@@ -16,6 +16,7 @@ struct EmbeddedPicture {
   std::string failure;              // what there is to say; "": none
   std::vector<EmbeddedFace> faces;  // in the order of --select
   PictureDigest key{};  // equal for pictures of equal bytes; zero where neither a cache nor keys() asked for it
+  bool known = false;   // leave_out() said so: it was not decoded
 };
 
 /// Where a folder's embeddings are kept: beside it, "photos.embeddings" for photos/, so that whoever deletes the one
@@ -36,6 +37,14 @@ class BulkEmbedder {
   void remove_cache() { cache_.remove(); }
   /// Every picture gets its key.
   void want_keys() { keys_ = true; }
+  /// The same; and `known`, which several threads ask of a picture's key, is true for those that are not decoded.
+  void leave_out(std::function<bool(const PictureDigest&)> known) {
+    keys_ = true;
+    known_ = std::move(known);
+  }
+  /// FaceSource's, once loaded.
+  std::string fingerprint() const { return source_.fingerprint(); }
+  std::string detector() const { return source_.detector(); }
 
   /// Called for picture after picture, by one thread at a time; false ends the run.
   using Take = std::function<bool(std::size_t index, EmbeddedPicture& picture)>;
@@ -56,6 +65,7 @@ class BulkEmbedder {
   FaceSource source_;
   EmbeddingCache cache_;
   bool keys_ = false;
+  std::function<bool(const PictureDigest&)> known_;
 };
 
 /// Pictures of known persons that are one and the same file, by their content.

@@ -64,7 +64,7 @@ std::string converter() {
 
 std::string get_weights() {
   if (is_there("tools/demo.sh")) return "run tools/demo.sh to make weights, or give --weights FILE";
-  return "convert a checkpoint with " + converter() + ", or give --weights FILE";
+  return "run 'facenet weights get vggface2', convert a checkpoint with " + converter() + ", or give --weights FILE";
 }
 
 std::string get_detector() {

@@ -30,6 +30,10 @@ std::size_t on_body(char* bytes, std::size_t, std::size_t count, void* context) 
     curl_easy_getinfo(t.handle, CURLINFO_CONTENT_TYPE, &type);
     t.request.type(type != nullptr ? type : "");
   }
+  if (!t.began && t.request.begin && !t.request.begin(status)) {
+    t.ended = true;
+    return 0;
+  }
   t.began = true;
   if (t.request.take(reinterpret_cast<const std::uint8_t*>(bytes), count)) return count;
   t.ended = true;

@@ -18,6 +18,7 @@ struct HttpRequest {
   /// Takes the body of an answer below 300, piece by piece, until it returns false, which is no failure.
   std::function<bool(const std::uint8_t*, std::size_t)> take;
   std::function<void(const std::string&)> type;  // Content-Type, before the first piece
+  std::function<bool(long)> begin;               // the status, before the first piece; false ends the transfer
   std::function<bool()> stopped;                 // asked about once a second; true ends the transfer
 };
 

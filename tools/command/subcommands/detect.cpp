@@ -8,6 +8,7 @@
 #include "command/io/escape.hpp"
 #include "command/report/draw.hpp"
 #include "command/engine/faces.hpp"
+#include "command/io/file_list.hpp"
 #include "command/io/json.hpp"
 #include "command/engine/model.hpp"
 #include "command/io/output.hpp"
@@ -23,6 +24,7 @@ struct Options {
   FaceOptions faces;
   CropOptions crop;
   std::vector<std::string> pictures;
+  PictureLists lists;
   std::string draw, crops;  // "": none
   int threads = 0;
   bool json = false;
@@ -216,6 +218,8 @@ SubCommand detect_command() {
       "  facenet detect --draw found/ *.jpg     one picture each, found/NAME.png\n\n",
       [o](OptionSet& options) {
         options.pictures(o->pictures);
+        options.files_from(o->lists.list, o->lists.zero);
+        options.exclude(o->lists.exclude);
         options.option("--draw", "OUT", o->draw,
                        "Write the picture with boxes, landmarks and scores to OUT (PNG); a folder, or several "
                        "pictures: to OUT/NAME.png");
@@ -225,9 +229,12 @@ SubCommand detect_command() {
         options.crop(o->crop);
         options.threads(o->threads);
       },
-      [o](bool json) {
+      [o](bool json) -> int {
         o->json = json;
-        return Detection(*o).run();
+        const bool all = resolve_pictures(o->lists, o->pictures);
+        if (o->pictures.empty()) return failed;
+        const int status = Detection(*o).run();
+        return all ? status : failed;
       }};
 }
 

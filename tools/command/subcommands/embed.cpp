@@ -6,6 +6,7 @@
 #include "command/cli/sub_command.hpp"
 #include "command/io/overwrite_guard.hpp"
 #include "command/engine/model.hpp"
+#include "command/io/file_list.hpp"
 #include "command/io/output.hpp"
 #include "command/engine/pictures.hpp"
 #include "command/engine/embedding_writer.hpp"
@@ -19,7 +20,7 @@ struct Options {
   ModelOptions model;
   FaceOptions faces;
   std::vector<std::string> pictures;  // and folders
-  std::vector<std::string> exclude;
+  PictureLists lists;
   std::string out;
   std::string cache;  // "": beside the output until that is complete; "none"
   bool aligned = false, json = false;
@@ -73,14 +74,17 @@ class Embedding {
  private:
   /// Folders become the pictures in them.
   bool collect() {
-    for (const std::string& name : options_.pictures) {
+    std::vector<std::string> named = options_.pictures;
+    if (!options_.lists.list.empty() && !read_file_list(options_.lists.list, options_.lists.zero, named)) return false;
+    if (named.empty()) say("no picture was named; give files or folders, or --files-from LIST.");
+    for (const std::string& name : named) {
       std::error_code error;
       if (name == "-" || !fs::is_directory(name, error)) {
         pictures_.push_back(name);
         continue;
       }
       folders_ = true;
-      Tree tree(options_.exclude);
+      Tree tree(options_.lists.exclude);
       bool read = tree.collect(name);
       if (tree.pictures.empty() && read) {
         tree.say_empty();
@@ -150,9 +154,9 @@ SubCommand embed_command() {
       "  facenet embed photographs/ --out faces.npy\n"
       "  facenet embed - < portrait.jpg         a picture from standard input\n\n",
       [o](OptionSet& options) {
-        options.positional("IMAGE", o->pictures, "JPEG or PNG files, and folders with such; - is standard input")
-            .required();
-        options.exclude(o->exclude);
+        options.pictures(o->pictures);
+        options.files_from(o->lists.list, o->lists.zero);
+        options.exclude(o->lists.exclude);
         options.aligned(o->aligned);
         options.faces(o->faces);
         options.option("-o,--out", "FILE", o->out,

@@ -8,6 +8,7 @@
 #include "command/cli/sub_command.hpp"
 #include "command/engine/compreface_import.hpp"
 #include "command/engine/gallery_json.hpp"
+#include "command/engine/gallery_migration.hpp"
 #include "command/io/json.hpp"
 #include "command/io/output.hpp"
 
@@ -21,6 +22,7 @@ struct Options {
   std::vector<std::string> names;
   std::vector<std::string> templates;  // ids
   ComprefaceImport compreface;
+  GalleryMigration migration;
   bool json = false;
 };
 
@@ -289,6 +291,13 @@ int import_all(const Options& options) {
   return out.line(options.json ? line(j) : text) && out.finish() ? done : failed;
 }
 
+int migrate(const Options& options) {
+  GalleryMigration all = options.migration;
+  all.gallery = options.gallery;
+  all.json = options.json;
+  return migrate_gallery(all);
+}
+
 }  // namespace
 
 SubCommand gallery_command() {
@@ -347,6 +356,12 @@ SubCommand gallery_command() {
             action("backup", "Copy a gallery that is in use to FILE", backup)
                 .positional("FILE", o->file, "The copy")
                 .required();
+            OptionSet of_migrate =
+                action("migrate", "Embed all faces anew from their pictures, for another model", migrate);
+            of_migrate.flag("--drop-missing", o->migration.drop_missing,
+                            "Leave faces out whose picture is gone; else the gallery stays as it is");
+            of_migrate.one_face(o->migration.faces);
+            of_migrate.model(o->migration.model);
             action("stats", "Numbers, the model, and whether the file is sound", stats);
             action("vacuum", "Give free space back, and erase what it held", vacuum);
           },

@@ -10,6 +10,7 @@
 #include "command/engine/gallery_index.hpp"
 #include "command/engine/gallery_model.hpp"
 #include "store/gallery_store.hpp"
+#include "command/io/file_list.hpp"
 #include "command/io/json.hpp"
 #include "command/engine/model.hpp"
 #include "command/io/output.hpp"
@@ -27,6 +28,7 @@ struct Options {
   FaceLimits limits;
   std::string gallery;
   std::vector<std::string> pictures;
+  PictureLists lists;
   std::string threshold;  // a distance or a threshold file; "": the model's
   double margin = 0;
   std::string require = "some";  // or "every": of the faces, known ones for exit status 0
@@ -275,6 +277,8 @@ SubCommand identify_command() {
       [o](OptionSet& options) {
         options.positional("DB", o->gallery, "The gallery").required();
         options.pictures(o->pictures);
+        options.files_from(o->lists.list, o->lists.zero);
+        options.exclude(o->lists.exclude);
         options.option("-k,--top", "N", o->top, "Name up to N persons for each face (default 1)").whole_number(1, 1000);
         options.threshold(o->threshold);
         options
@@ -297,9 +301,12 @@ SubCommand identify_command() {
           return {};
         });
       },
-      [o](bool json) {
+      [o](bool json) -> int {
         o->json = json;
-        return Identification(*o).run();
+        const bool all = resolve_pictures(o->lists, o->pictures);
+        if (o->pictures.empty()) return failed;
+        const int status = Identification(*o).run();
+        return all ? status : failed;
       }};
 }
 
