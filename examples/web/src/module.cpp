@@ -40,7 +40,8 @@ static void release_in_turn(void* memory) noexcept {
 #define FACENET_MALLOC(bytes) allocate_in_turn(bytes)
 #define FACENET_FREE(pointer) release_in_turn(pointer)
 
-// Kernels are compiled as the target says; all else, which runs once a step, a picture or a file, for size.
+// Kernels and the picture's pyramid are compiled as the target says; all else, which runs once a step, a picture or a
+// file, for size. (Clang makes no vectors of loops that are compiled for size.)
 #if defined(__clang__)
 #  define FOR_SIZE _Pragma("clang attribute push(__attribute__((minsize)), apply_to = function)")
 #  define AS_SAID _Pragma("clang attribute pop")
@@ -56,6 +57,12 @@ FOR_SIZE
 #include "facenet/base/simd.hpp"
 #include "facenet/base/tensor.hpp"
 AS_SAID
+#include "facenet/image.hpp"
+FOR_SIZE
+#include "facenet/detector/boxes.hpp"
+AS_SAID
+#include "facenet/detector/area_resize.hpp"
+#include "facenet/detector/small_levels.hpp"
 #include "facenet/kernels/integer_conv.hpp"
 #include "facenet/kernels/score.hpp"
 #include "facenet/kernels/stem.hpp"
