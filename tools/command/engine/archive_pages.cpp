@@ -42,8 +42,11 @@ struct PagePerson {
   std::vector<PageFace> faces;
 };
 
-/// The square around a face, as much of it as is in the picture.
-facenet::Result<facenet::Image> thumbnail(const facenet::Image& picture, const double (&box)[4]) {
+/// The square around a face, as much of it as is in the picture. given: of the picture as it was before it was shrunk.
+facenet::Result<facenet::Image> thumbnail(const Picture& picture, const double (&given)[4]) {
+  const double sx = static_cast<double>(picture.width()) / picture.given_width,
+               sy = static_cast<double>(picture.height()) / picture.given_height;
+  const double box[4] = {given[0] * sx, given[1] * sy, given[2] * sx, given[3] * sy};
   const double side = std::max(box[2] - box[0], box[3] - box[1]) * (1 + 2 * around);
   const double x = (box[0] + box[2] - side) / 2, y = (box[1] + box[3] - side) / 2;
   const auto clamp = [](double value, int most) {
@@ -166,7 +169,7 @@ class Pages {
     std::atomic<std::size_t> next{0};
     std::mutex lock;
     team.run([&](int, int) noexcept {
-      facenet::Image picture;
+      Picture picture;
       for (std::size_t i; !full_ && (i = next.fetch_add(1)) < work.size();) {
         try {
           draw(work[i]->first, work[i]->second, picture, lock);
@@ -181,7 +184,7 @@ class Pages {
     });
   }
 
-  void draw(const std::string& path, const std::vector<PageFace*>& faces, facenet::Image& picture, std::mutex& lock) {
+  void draw(const std::string& path, const std::vector<PageFace*>& faces, Picture& picture, std::mutex& lock) {
     const facenet::Status read = read_picture(path, picture);
     if (!read.ok()) {
       const std::lock_guard<std::mutex> locked(lock);

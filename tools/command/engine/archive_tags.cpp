@@ -56,9 +56,9 @@ bool read_size(const std::string& path, StoredSize& size) {
     }
   }
   // Of another format: its decoder turns it, and so do the programs that read its sidecar.
-  facenet::Image picture;
+  Picture picture;
   if (!read_picture(path, picture).ok()) return false;
-  size = {picture.width(), picture.height(), 1};
+  size = {picture.given_width, picture.given_height, 1};
   return true;
 }
 
