@@ -145,10 +145,16 @@ TEST_CASE("floats become the nearest half, ties to even, on both sides of every 
                  {middle, even},
                  {std::nextafter(middle, 0.0f), h},
                  {std::nextafter(middle, 1e9f), h + 1}};
+    float sixteen[16];
+    int at = 0;
     for (const auto& c : cases) {
       wrong += simd::float_to_half(c.from).bits != c.to;
       wrong += simd::float_to_half(-c.from).bits != (c.to | 0x8000u);
+      for (const float sign : {1.0f, -1.0f, 1.0f, -1.0f}) sixteen[at++] = sign * c.from;
     }
+    Half all[16];
+    simd::float_to_half(sixteen, all);
+    for (int i = 0; i < 16; ++i) wrong += all[i].bits != simd::float_to_half(sixteen[i]).bits;
   }
   CHECK(wrong == 0);
   CHECK(simd::float_to_half(std::numeric_limits<float>::max()).bits == 0x7c00);

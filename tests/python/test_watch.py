@@ -407,17 +407,17 @@ def test_a_second_picture_on_standard_input_is_not_dropped_in_silence(network, g
 @pytest.mark.long
 @pytest.mark.slow
 def test_memory_stays_flat(network, gallery, frames, tmp_path):
-    """20,000 frames of 160x120 with a visit every 40: what a visit leaves behind would show."""
+    """100,000 frames of 160x120 with a visit every 40: what a visit leaves behind would show."""
     pictures = [jpeg(f.resize((160, 120))) for f in frames]
     watch = Running(*network, *CLOCK, "--gallery", gallery, "--min-face", 40, "-", stdin=subprocess.PIPE)
     stream, resident = watch.process.stdin.buffer, []
-    for turn in range(500):
+    for turn in range(2500):
         for picture in pictures:
             stream.write(picture)
-        if turn % 100 == 99:
+        if turn % 500 == 499:
             status = pathlib.Path(f"/proc/{watch.process.pid}/status").read_text()
             resident.append(int(status.split("VmRSS:")[1].split()[0]))
     stream.close()
     assert watch.process.wait(timeout=600) == 0
-    assert watch.wait_for("end")["frames"] == 20000 and len([e for e in watch.events if e["event"] == "leaving"]) >= 400
+    assert watch.wait_for("end")["frames"] == 100000 and len([e for e in watch.events if e["event"] == "leaving"]) >= 2000
     assert resident[-1] - resident[0] < 2048, resident  # KiB

@@ -45,6 +45,19 @@ inline Half float_to_half(float f) noexcept {
   const std::uint32_t half = 1u << (shift - 1), q = m >> shift, rest = m & ((1u << shift) - 1);
   return {static_cast<std::uint16_t>(sign | (q + (rest > half || (rest == half && (q & 1u)) ? 1u : 0u)))};
 }
+/// Sixteen at once, as above; those that become normal halves, nearly all of an embedding, without a branch.
+inline void float_to_half(const float (&from)[16], Half (&to)[16]) noexcept {
+  std::uint32_t x[16], others = 0;
+  std::memcpy(x, from, sizeof x);
+  for (int i = 0; i < 16; ++i) {
+    const std::uint32_t m = x[i] & 0x7fffffffu;
+    others |= m - 0x38800000u < 0x477ff000u - 0x38800000u ? 0u : 1u;
+    to[i].bits =
+        static_cast<std::uint16_t>(((x[i] >> 16) & 0x8000u) | ((m - (112u << 23) + 0xfffu + ((m >> 13) & 1u)) >> 13));
+  }
+  if (others != 0)
+    for (int i = 0; i < 16; ++i) to[i] = float_to_half(from[i]);
+}
 
 }  // namespace simd
 

@@ -83,18 +83,25 @@ class TemplateStore {
   void put(std::size_t slot, const float* from) const noexcept {
     const Panel to = panel(slot / width);
     const std::size_t column = slot % width;
-    double square = 0;
-    for (std::size_t k = 0; k < static_cast<std::size_t>(dim_); ++k) {
-      float x = std::fabs(from[k]) < 0x1p-126f ? 0.0f : from[k];
+    constexpr std::size_t part = 16;
+    double sums[part] = {};  // one chain of additions would wait for each
+    const auto dim = static_cast<std::size_t>(dim_);
+    for (std::size_t k = 0; k < dim; k += part) {
+      const std::size_t count = dim - k < part ? dim - k : part;
+      float x[part] = {};
+      for (std::size_t i = 0; i < count; ++i) x[i] = std::fabs(from[k + i]) < 0x1p-126f ? 0.0f : from[k + i];
       if (half_) {
-        Half& h = static_cast<Half*>(to.values)[k * width + column];
-        h = simd::float_to_half(x);
-        x = simd::half_to_float(h);
+        Half halves[part];
+        simd::float_to_half(x, halves);
+        for (std::size_t i = 0; i < count; ++i) static_cast<Half*>(to.values)[(k + i) * width + column] = halves[i];
+        for (std::size_t i = 0; i < part; i += simd::width) simd::store(x + i, simd::load(halves + i));
       } else {
-        static_cast<float*>(to.values)[k * width + column] = x;
+        for (std::size_t i = 0; i < count; ++i) static_cast<float*>(to.values)[(k + i) * width + column] = x[i];
       }
-      square += static_cast<double>(x) * static_cast<double>(x);
+      for (std::size_t i = 0; i < part; ++i) sums[i] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
     }
+    double square = 0;
+    for (const double sum : sums) square += sum;
     const double norm = std::sqrt(square), offset = metric_ == Metric::euclidean ? square / 2 : 0;
     const double scale = metric_ == Metric::euclidean ? 1 : norm > 0 ? 1 / norm : 0;
     to.scale[column] = static_cast<float>(scale);
