@@ -583,7 +583,7 @@ def test_colours_become_srgb_where_that_is_asked_for(scene, detector, tmp_path, 
     scene.save(tmp_path / "srgb.png")
     p3.save(tmp_path / f"p3.{end}", kind, icc_profile=profile, **options)
     shown = {}
-    for name, word in (("srgb.png", "srgb"), (f"p3.{end}", "srgb"), (f"p3.{end}", "ignore")):
+    for name, word in (("srgb.png", "srgb"), (f"p3.{end}", "srgb"), (f"p3.{end}", "ignore"), (f"p3.{end}", "auto")):
         drawn = tmp_path / "drawn.png"
         result = facenet("detect", *detector, "--colour", word, "--thresholds", "1,1,1", "--draw", drawn, tmp_path / name)
         assert result.returncode == 1, result.stderr
@@ -593,6 +593,8 @@ def test_colours_become_srgb_where_that_is_asked_for(scene, detector, tmp_path, 
     assert np.array_equal(want, np.asarray(scene))
     assert np.abs(shown[f"p3.{end}", "srgb"] - want).mean() < tolerance
     assert np.abs(shown[f"p3.{end}", "ignore"] - want).max() > 20
+    same = "ignore" if end in ("png", "jpg") else "srgb"  # as the headers read those two
+    assert np.array_equal(shown[f"p3.{end}", "auto"], shown[f"p3.{end}", same])
 
 
 def test_a_profile_that_is_none_changes_nothing(scene, expected, detector, tmp_path):

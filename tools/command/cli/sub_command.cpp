@@ -263,9 +263,11 @@ Option OptionSet::one_face(FaceOptions& faces) {
          "Turn pictures for faces that lie on their side or upside down: off (default), retry (where none was found; "
          "up to four times as long) or all (four times as long)")
       .one_of({"off", "retry", "all"});
+  faces.colour = "auto";
   option("--colour", "WORD", faces.colour,
-         "Colour profiles of pictures: ignore (default), or srgb: turn their colours into sRGB")
-      .one_of({"ignore", "srgb"});
+         "Colour profiles: auto (default: JPEG and PNG as they are, other formats in sRGB), srgb (all in sRGB) or "
+         "ignore")
+      .one_of({"auto", "ignore", "srgb"});
   app_->add_option_function<std::string>(
           "--memory", [&faces](const std::string& text) { parse_memory(text, faces.memory); },
           "Memory for the pictures of all threads together, such as 900M or 4G (default: half of the machine's)")

@@ -349,7 +349,7 @@ bool FaceSource::load(const FaceOptions& options, bool aligned, const ModelOptio
   aligned_ = aligned;
   info_ = info;
   set_picture_options(options, 1);
-  if (options.colour != "ignore") reading_ += " colour " + options.colour;
+  if (options.colour != "auto") reading_ += " colour " + options.colour;
   if (options.rotations != "off") reading_ += " rotations " + options.rotations;
   if (options.memory != 0) reading_ += " memory " + std::to_string(options.memory);
   if (aligned) return true;

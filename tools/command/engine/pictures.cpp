@@ -73,7 +73,8 @@ facenet::Result<facenet::Buffer<std::uint8_t>> read_stdin() {
 // ---- what becomes of the bytes -------------------------------------------------------------------------------------
 
 struct Settings {
-  bool colour = false, turned = false;
+  bool colour = false, foreign_colour = true;  // profiles of JPEG and PNG, and of other formats
+  bool turned = false;
 } settings;
 
 using facenet::Errc;
@@ -121,10 +122,13 @@ facenet::Status decode_foreign(Kind kind, facenet::Span<const std::uint8_t> byte
   const std::uint64_t allowance = picture_allowance();
   Wanted wanted;
   // A half for the pixels, while the decoder has them too; a third where they will be turned into another picture.
-  wanted.most_pixels = allowance / 3 / (settings.turned ? 3 : 2);
+  // A file of rows as they are is as large as the picture, and stays until the end.
+  const std::uint64_t beside = std::min<std::uint64_t>(bytes.size(), allowance / 2);
+  wanted.most_pixels =
+      std::min(allowance / (settings.turned ? 9 : 6), (allowance - beside) / (settings.turned ? 6 : 3));
   wanted.most_side = facenet::max_image_side;
   wanted.memory = allowance;
-  wanted.colour = settings.colour;
+  wanted.colour = is_foreign(kind) ? settings.foreign_colour : settings.colour;
   facenet::Status made;
   int width = 0, height = 0, orientation = 1;
   PictureSink sink;
@@ -233,6 +237,7 @@ void Picture::release() {
 
 void set_picture_options(const FaceOptions& options, int at_once) {
   settings.colour = options.colour == "srgb";
+  settings.foreign_colour = options.colour != "ignore";
   settings.turned = options.rotations != "off";
   set_picture_memory(options.memory != 0 ? options.memory : default_picture_memory(), at_once > 0 ? at_once : 1);
 }
