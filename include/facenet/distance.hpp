@@ -117,11 +117,19 @@ inline Result<std::size_t> count_embeddings(Span<const float> e, int dim) noexce
   return e.size() / static_cast<std::size_t>(dim);
 }
 
-/// The largest of magnitude_bits().
+/// The largest of magnitude_bits(), in columns as sums are, of which compilers take several at once.
 inline std::uint32_t largest_bits(const float* a, std::size_t n) noexcept {
-  std::uint32_t most = 0;
-  for (; n > 0; --n, ++a) most = magnitude_bits(*a) > most ? magnitude_bits(*a) : most;
-  return most;
+  std::uint32_t most[exact_columns] = {};
+  const std::size_t whole = n / exact_columns * exact_columns;
+  for (std::size_t i = 0; i < whole; i += exact_columns)
+    for (std::size_t c = 0; c < exact_columns; ++c) {
+      const std::uint32_t bits = magnitude_bits(a[i + c]);
+      most[c] = most[c] < bits ? bits : most[c];
+    }
+  std::uint32_t all = 0;
+  for (const std::uint32_t bits : most) all = all < bits ? bits : all;
+  for (std::size_t i = whole; i < n; ++i) all = all < magnitude_bits(a[i]) ? magnitude_bits(a[i]) : all;
+  return all;
 }
 
 /// Whether embeddings of `dim` components are ones that can be compared: finite, none so large that a square overflows,

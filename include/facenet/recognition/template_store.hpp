@@ -88,10 +88,11 @@ class TemplateStore {
     const auto dim = static_cast<std::size_t>(dim_);
     for (std::size_t k = 0; k < dim; k += part) {
       const std::size_t count = dim - k < part ? dim - k : part;
-      float x[part] = {};
-      for (std::size_t i = 0; i < count; ++i) x[i] = std::fabs(from[k + i]) < 0x1p-126f ? 0.0f : from[k + i];
+      alignas(cache_line) float x[part] = {};
+      for (std::size_t i = 0; i < count; ++i) x[i] = from[k + i];
+      for (float& value : x) value = std::fabs(value) < 0x1p-126f ? 0.0f : value;
       if (half_) {
-        Half halves[part];
+        alignas(cache_line) Half halves[part];
         simd::float_to_half(x, halves);
         for (std::size_t i = 0; i < count; ++i) static_cast<Half*>(to.values)[(k + i) * width + column] = halves[i];
         for (std::size_t i = 0; i < part; i += simd::width) simd::store(x + i, simd::load(halves + i));
