@@ -179,7 +179,7 @@ def test_no_subcommand_shows_what_a_stranger_wrote(hostile, detector, scenes, tm
         assert not STEERING.search(script.read_text()), script
     call("tag", archive, *of, rows=1, fields=3, shown=SHOWN)
     call("tag", archive, *of, "--undo", "--json", rows=1)
-    call("gallery migrate", tmp_path / f"people{HOSTILE}", *aligned, rows=1)
+    call("gallery migrate", tmp_path / f"people{HOSTILE}", *model, rows=1)
     call("weights list", rows=3, fields=5)
     call("weights get", HOSTILE, rows=0, status=2)
     call("config", rows=3, fields=3)

@@ -117,7 +117,9 @@ def test_all_at_once_is_the_same_for_any_number_of_threads(archive, stock, tmp_p
     assert archive.persons() == one
 
 
-def test_moved_copied_touched_and_changed_files(archive, stock):
+@pytest.mark.parametrize("threads", [1, 2])  # one has the engine lent to it
+def test_moved_copied_touched_and_changed_files(archive, stock, threads):
+    archive.options[archive.options.index("--threads") + 1] = threads
     names = [name for name in stock[1] if not name.startswith("Person_D")]
     archive.add(*names)
     archive.scan()

@@ -55,7 +55,6 @@ class OptionSet {
   void exclude(std::vector<std::string>& patterns);
   void threads(int& threads);
   void files_from(std::string& list, bool& zero);
-  void background(bool& background);
   void model(ModelOptions& model);
   void expected_sha256(std::string& sha256);
   void cache(std::string& cache, const char* otherwise);

@@ -125,6 +125,7 @@ class ArchiveScan {
     if (!bulk_.load(options_.model, options_.faces, options_.aligned, "") ||
         !resolve_threshold(options_.threshold, bulk_.info(), threshold_))
       return false;
+    dim_ = bulk_.dim();
     model_ = gallery_model(bulk_.info(), bulk_.detector());
     store_.require(model_);
     warn_untrained(bulk_.info());
@@ -171,7 +172,7 @@ class ArchiveScan {
     o.margin = options_.margin;
     o.collages = options_.collages;
     o.threads = options_.model.threads;
-    auto made = GrowingClusters::make(bulk_.dim(), o);
+    auto made = GrowingClusters::make(dim_, o);
     require(made.status());
     clusters_ = std::move(*made);
     ids_.clear();
@@ -181,7 +182,7 @@ class ArchiveScan {
     if (!store_.exists()) return;
     const ReadTransaction reading = store_.reading();
     if (store_.version() != version_) load_files();
-    const auto dim = static_cast<std::size_t>(bulk_.dim());
+    const auto dim = static_cast<std::size_t>(dim_);
     store_.each_archive_face([&](const ArchiveFace& f) {
       GrowingClusters::Slot slot = 0;
       if (f.named) clusters_->set_named(f.person);
@@ -436,7 +437,7 @@ class ArchiveScan {
       std::size_t face, known;
     };
     std::vector<Pair> pairs;
-    std::vector<float> other(static_cast<std::size_t>(bulk_.dim()));
+    std::vector<float> other(static_cast<std::size_t>(dim_));
     for (std::size_t k = 0; k < known.size(); ++k) {
       if (!clusters_->embedding(known[k], other)) continue;
       for (std::size_t i = 0; i < counted.size(); ++i) {
@@ -569,6 +570,7 @@ class ArchiveScan {
   Failures failures_;
   std::string settings_;
   double threshold_ = 0;
+  int dim_ = 0;  // bulk_ lends its embedder to its only thread
   bool all_read_ = true;
   std::vector<std::string> pictures_, work_;
   std::vector<FileState> states_;  // of work_

@@ -13,6 +13,7 @@ header{padding:1rem clamp(.8rem,4vw,2rem) .6rem;max-width:90rem;margin:auto}
 h1{font-size:clamp(1.3rem,5vw,2rem);line-height:1.2;margin:0;overflow-wrap:anywhere}
 p{margin:.2rem 0 0;color:var(--soft)}
 a{color:var(--mark);text-decoration:none}
+[hidden]{display:none!important}
 #bar{display:flex;flex-wrap:wrap;gap:.6rem 1rem;align-items:center;margin-top:.6rem}
 input[type=search]{font:inherit;color:inherit;background:var(--card);border:1px solid var(--rule);border-radius:10px;
 padding:.45rem .7rem;flex:1 1 12rem;min-width:0;max-width:24rem}
