@@ -236,9 +236,10 @@ int pages(const Options& options) {
 
 SubCommand people_command() {
   const auto o = std::make_shared<Options>();
+  // clang-format off
   return {
-      "people",
-      "Keep a gallery of the people in an archive of pictures",
+      "people", "Keep a gallery of the people in an archive of pictures",
+      // clang-format on
       "'facenet people DIR' is short for 'facenet people scan DIR'. It looks at new and changed pictures only. Faces "
       "that nobody\n"
       "has named are sorted into persons called 'person 17', whose numbers stay. What is said by 'name', 'merge', "
