@@ -54,6 +54,8 @@ void decode_jxl(Source file, Canvas& canvas) {
       case JXL_DEC_BASIC_INFO:
         if (JxlDecoderGetBasicInfo(decoder, &info) != JXL_DEC_SUCCESS) refuse(Trouble::corrupt);
         Canvas::check(info.xsize, info.ysize);
+        // libjxl ends the process where memory lacks: 4 bytes of pixels, and as many again of its own at the least.
+        if (std::uint64_t{8} * info.xsize * info.ysize > canvas.wanted().memory) refuse(Trouble::no_memory);
         // The colours of a lossy file are the decoder's to choose.
         if (info.uses_original_profile == JXL_FALSE) {
           JxlColorEncoding srgb{};
