@@ -71,6 +71,9 @@ install(FILES ${PROJECT_BINARY_DIR}/facenetConfig.cmake ${PROJECT_BINARY_DIR}/fa
 # ---- The command, its manual page and completions, and the tool that makes weight files --------------------------------
 if(TARGET facenet_command)
   install(TARGETS facenet_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT command)
+  if(TARGET facenet_decode)
+    install(TARGETS facenet_decode RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/facenet COMPONENT command)
+  endif()
   if(NOT CMAKE_CROSSCOMPILING OR CMAKE_CROSSCOMPILING_EMULATOR)
     set(generated)
     set(share ${PROJECT_BINARY_DIR}/share)

@@ -12,6 +12,7 @@
 #include "command/formats/facts.hpp"
 #include "command/formats/memory.hpp"
 #include "command/formats/protocol.hpp"
+#include "command/formats/decoder_program.hpp"
 #include "command/formats/sandbox.hpp"
 
 using namespace command;
@@ -150,6 +151,14 @@ const Decoder* command::find_decoder(Kind kind) {
   static const Decoder one{Kind::gif, test_library, nullptr, obey};
   return kind == Kind::gif ? &one : nullptr;
 }
+
+// In the place of formats/decoder_program.cpp: the program is this one.
+const std::string& command::decoder_program() {
+  static const std::string self = "/proc/self/exe";
+  return self;
+}
+bool command::has_decoder(Kind kind) { return find_decoder(kind) != nullptr; }
+std::string command::decoder_library(Kind kind) { return has_decoder(kind) ? test_library() : ""; }
 
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>

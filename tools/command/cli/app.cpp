@@ -9,8 +9,8 @@
 #include "command/cli/common.hpp"
 #include "command/cli/generate.hpp"
 #include "command/cli/help.hpp"
-#include "command/formats/sandbox.hpp"
 #include "command/cpu.hpp"
+#include "command/formats/kinds.hpp"
 #include "facenet/base/config.hpp"
 #include "store/database.hpp"
 #include "command/io/config_file.hpp"
@@ -281,7 +281,6 @@ class App {
 
 extern "C" int facenet_command(int argc, char** argv) noexcept {
   using namespace command;
-  if (is_decoder(argc, argv)) run_decoder(argv);
   guard_standard_streams();
   try {
     return App().run(argc, argv);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "command/formats/decoder_program.hpp"
 #include "command/formats/facts.hpp"
 #include "command/formats/sandbox.hpp"
 #include "command/io/output.hpp"
@@ -183,7 +184,7 @@ facenet::Status decode_any(facenet::Span<const std::uint8_t> bytes, Picture& int
   const std::uint64_t need = needed(facts, bytes.size());
   const bool large = need > allowance || facts.width > facenet::max_image_side ||
                      facts.height > facenet::max_image_side || pixels > facenet::max_image_pixels;
-  const bool apart = find_decoder(kind) != nullptr;
+  const bool apart = has_decoder(kind);
   into.lease = MemoryLease(large ? allowance : need);
   if (apart && (large || (settings.colour && facts.profile)))
     return decode_foreign(kind, bytes, into, most_pixels, copied);

@@ -6,7 +6,6 @@
 
 #include "command/formats/decoder.hpp"
 #include "command/formats/protocol.hpp"
-#include "facenet/image/exif.hpp"
 #if defined(FACENET_LCMS)
 #  include <lcms2.h>
 #endif
@@ -156,12 +155,6 @@ void Canvas::end() {
   flush();
   const auto none = static_cast<std::uint32_t>(Trouble::none);
   send(&none, sizeof none);
-}
-
-int orientation_of_exif(const std::uint8_t* data, std::size_t size) {
-  const facenet::detail::Bytes exif(data, size);
-  const std::size_t head = facenet::detail::starts_with(exif, "Exif\0\0", 6) ? 6 : 0;
-  return facenet::detail::find_orientation(exif.subspan(head, size - head));
 }
 
 std::string version_text(const char* name, int major, int minor, int patch) {

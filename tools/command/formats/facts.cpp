@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "facenet/image/exif.hpp"
 #include "facenet/image/stored.hpp"
 
 namespace command {
@@ -73,6 +74,12 @@ PictureFacts facts_of(Kind kind, Source file) {
   else if (kind == Kind::png)
     read_png(file, facts);
   return facts;
+}
+
+int orientation_of_exif(const std::uint8_t* data, std::size_t size) {
+  const facenet::detail::Bytes exif(data, size);
+  const std::size_t head = facenet::detail::starts_with(exif, "Exif\0\0", 6) ? 6 : 0;
+  return facenet::detail::find_orientation(exif.subspan(head, size - head));
 }
 
 }  // namespace command

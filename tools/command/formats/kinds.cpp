@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "command/formats/decoder.hpp"
+#include "command/formats/decoder_program.hpp"
 
 namespace command {
 
@@ -69,7 +69,7 @@ Kind recognise(const std::uint8_t* bytes, std::size_t size) {
 
 bool is_foreign(Kind kind) { return kind != Kind::none && kind != Kind::jpeg && kind != Kind::png; }
 
-bool is_read(Kind kind) { return kind == Kind::jpeg || kind == Kind::png || find_decoder(kind) != nullptr; }
+bool is_read(Kind kind) { return kind == Kind::jpeg || kind == Kind::png || has_decoder(kind); }
 
 const std::vector<std::string>& picture_ends() {
   static const std::vector<std::string> all = [] {
@@ -86,11 +86,10 @@ std::string formats_built_in() {
   std::string there, missing;
   for (const Row& row : rows()) {
     if (row.ends.empty()) continue;
-    const Decoder* decoder = find_decoder(row.kind);
-    const bool there_too = decoder != nullptr || !is_foreign(row.kind);
+    const bool there_too = has_decoder(row.kind) || !is_foreign(row.kind);
     std::string& list = there_too ? there : missing;
     list += (list.empty() ? "" : ", ") + std::string(row.name);
-    if (decoder != nullptr) list += " (" + decoder->library() + ")";
+    if (const std::string library = decoder_library(row.kind); !library.empty()) list += " (" + library + ")";
   }
   return there + (missing.empty() ? "" : "; without " + missing);
 }

@@ -6,6 +6,10 @@
 
 namespace command {
 
+/// How the program of the decoders is called: with this word, and what is wanted.
+constexpr const char* decode_flag = "--decode-picture";
+constexpr int no_start = 126;  // its exit status where it cannot confine itself
+
 struct PictureHeader {
   Trouble trouble = Trouble::none;
   std::int32_t full_width = 0, full_height = 0;  // of the picture as it is stored

@@ -1,13 +1,10 @@
 #include "command/formats/sandbox.hpp"
 
 #include <fcntl.h>
-#include <malloc.h>
 #include <poll.h>
 #include <spawn.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,22 +17,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
-#include <new>
 #include <set>
 
+#include "command/formats/decoder_program.hpp"
 #include "command/formats/protocol.hpp"
-#if defined(FACENET_SECCOMP)
-#  include <seccomp.h>
-#  include <sys/syscall.h>
-#endif
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#  define FACENET_SANITIZED 1
-#elif defined(__has_feature)
-#  if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#    define FACENET_SANITIZED 1
-#  endif
-#endif
 
 extern "C" char** environ;
 
@@ -43,8 +28,6 @@ namespace command {
 
 namespace {
 
-constexpr const char* flag = "--decode-picture";
-constexpr int no_start = 126;   // the exit status of a process that cannot confine itself
 constexpr int wall_factor = 5;  // seconds of the clock for each of CPU time: the machine may be busy
 std::atomic<std::uint64_t> most_resident{0};
 
@@ -100,8 +83,8 @@ class Process {
     std::snprintf(words, sizeof words, "%d,%llu,%d,%llu,%d,%d", static_cast<int>(kind),
                   static_cast<unsigned long long>(wanted.most_pixels), wanted.most_side,
                   static_cast<unsigned long long>(wanted.memory), wanted.colour ? 1 : 0, wanted.seconds);
-    char name[] = "facenet", option[32];
-    std::snprintf(option, sizeof option, "%s", flag);
+    char name[] = "facenet-decode", option[32];
+    std::snprintf(option, sizeof option, "%s", decode_flag);
     char* const arguments[] = {name, option, words, nullptr};
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
@@ -118,7 +101,7 @@ class Process {
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &defaults);
-    const int error = ::posix_spawn(&id_, "/proc/self/exe", &files, &attributes, arguments, environ);
+    const int error = ::posix_spawn(&id_, decoder_program().c_str(), &files, &attributes, arguments, environ);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&files);
     if (error != 0) id_ = 0;
@@ -234,7 +217,7 @@ bool receive(PipeReader& pipe, const Wanted& wanted, const PictureSink& sink, Tr
 
 Trouble decode_apart(Kind kind, Source file, const Wanted& wanted, const PictureSink& sink,
                      const std::function<void()>& copied) {
-  if (find_decoder(kind) == nullptr) return Trouble::not_built_in;
+  if (!has_decoder(kind)) return Trouble::not_built_in;
   Descriptor copy(sealed_copy(file));
   if (copy.number() < 0) return Trouble::no_memory;
   if (copied) copied();
@@ -297,7 +280,7 @@ const char* sentence_of(Trouble trouble, Kind kind) {
       break;
     case Trouble::no_process:
       text = std::string("the decoder of ") + name_of(kind) +
-             " pictures cannot be started: check that /proc is mounted and that processes may be made";
+             " pictures cannot be started: check that processes may be made";
       break;
     case Trouble::not_built_in:
       text = std::string("this is a picture of the format ") + name_of(kind) +
@@ -311,110 +294,5 @@ const char* sentence_of(Trouble trouble, Kind kind) {
 }
 
 std::uint64_t largest_decoder() { return most_resident.load(); }
-
-// ---- the process that decodes --------------------------------------------------------------------------------------
-
-namespace {
-
-void limit(int what, std::uint64_t most, std::uint64_t hard) {
-  const rlimit value{static_cast<rlim_t>(most), static_cast<rlim_t>(hard)};
-  if (::setrlimit(static_cast<__rlimit_resource>(what), &value) != 0) _exit(no_start);
-}
-
-/// Bytes of address space that the program and its libraries take before anything is decoded.
-[[maybe_unused]] std::uint64_t mapped_now() {
-  unsigned long pages = 0;
-  std::FILE* file = std::fopen("/proc/self/statm", "re");
-  if (file == nullptr || std::fscanf(file, "%lu", &pages) != 1) _exit(no_start);
-  std::fclose(file);
-  return std::uint64_t{pages} * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-}
-
-#if defined(FACENET_SECCOMP)
-
-/// Everything but memory, reading, writing to what is open, time, and threads of this process ends it.
-bool forbid() {
-  scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-  if (filter == nullptr) return false;
-  bool fine = true;
-  const auto allow = [&](std::initializer_list<int> calls) {
-    for (const int call : calls) fine = fine && seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0) == 0;
-  };
-  allow({SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(close), SCMP_SYS(lseek), SCMP_SYS(fstat)});
-  allow({SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(futex), SCMP_SYS(sched_yield)});
-  allow({SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(time), SCMP_SYS(getrandom), SCMP_SYS(getpid)});
-  allow({SCMP_SYS(gettid), SCMP_SYS(sched_getaffinity), SCMP_SYS(set_robust_list), SCMP_SYS(rseq)});
-  allow({SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn)});
-  allow({SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(tgkill)});
-  // No memory that can be run.
-  for (const int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)})
-    fine = fine && seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)) == 0;
-  // Threads, as libde265 and others start them, and no processes. clone3 keeps its flags in memory, where a filter
-  // cannot look: the C library then takes clone.
-  constexpr scmp_datum_t clone_thread = 0x00010000;
-  fine = fine && seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
-                                  SCMP_A0(SCMP_CMP_MASKED_EQ, clone_thread, clone_thread)) == 0;
-  fine = fine && seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0) == 0;
-  // What libraries ask in passing and can do without.
-  for (const int call : {SCMP_SYS(openat), SCMP_SYS(open), SCMP_SYS(readlink), SCMP_SYS(access), SCMP_SYS(newfstatat),
-                         SCMP_SYS(ioctl), SCMP_SYS(sysinfo), SCMP_SYS(uname), SCMP_SYS(prctl), SCMP_SYS(prlimit64),
-                         SCMP_SYS(sched_setaffinity), SCMP_SYS(sched_setscheduler), SCMP_SYS(fcntl)})
-    fine = fine && seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), call, 0) == 0;
-  fine = fine && seccomp_load(filter) == 0;
-  seccomp_release(filter);
-  return fine;
-}
-
-#endif
-
-[[noreturn]] void out_of_memory() { refuse(Trouble::no_memory); }
-
-}  // namespace
-
-bool is_decoder(int argc, char** argv) { return argc == 3 && std::strcmp(argv[1], flag) == 0; }
-
-void run_decoder(char** argv) {
-  int kind = 0, colour = 0;
-  unsigned long long pixels = 0, memory = 0;
-  Wanted wanted;
-  struct stat about {};
-  if (std::sscanf(argv[2], "%d,%llu,%d,%llu,%d,%d", &kind, &pixels, &wanted.most_side, &memory, &colour,
-                  &wanted.seconds) != 6 ||
-      kind < 0 || kind >= kind_count || ::fstat(STDIN_FILENO, &about) != 0 || about.st_size <= 0)
-    _exit(no_start);
-  wanted.most_pixels = pixels;
-  wanted.memory = memory;
-  wanted.colour = colour != 0;
-  const Decoder* decoder = find_decoder(static_cast<Kind>(kind));
-  if (decoder == nullptr) _exit(no_start);
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  ::prctl(PR_SET_DUMPABLE, 0);
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) _exit(no_start);
-#if defined(SYS_close_range)
-  ::syscall(SYS_close_range, 3u, ~0u, 0u);
-#endif
-  std::set_new_handler(out_of_memory);
-  if (decoder->prepare != nullptr) decoder->prepare();
-  const auto size = static_cast<std::size_t>(about.st_size);
-  void* file = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, STDIN_FILENO, 0);
-  if (file == MAP_FAILED) refuse(Trouble::no_memory);
-  const auto seconds = static_cast<std::uint64_t>(wanted.seconds);
-  limit(RLIMIT_CORE, 0, 0);
-  limit(RLIMIT_FSIZE, 0, 0);
-  limit(RLIMIT_CPU, seconds, seconds + 1);
-#if !defined(FACENET_SANITIZED)                // sanitizers map terabytes
-  ::mallopt(M_ARENA_MAX, 1);                   // each would reserve 64 MiB
-  constexpr std::uint64_t stacks = 40u << 20;  // of threads: address space of which little is touched
-  const std::uint64_t all = mapped_now() + wanted.memory + stacks;
-  limit(RLIMIT_AS, all, all);
-#  if defined(FACENET_SECCOMP)
-  if (!forbid()) _exit(no_start);
-#  endif
-#endif
-  Canvas canvas(wanted);
-  decoder->decode({static_cast<const std::uint8_t*>(file), size}, canvas);
-  canvas.end();
-  _exit(0);
-}
 
 }  // namespace command

@@ -1,4 +1,4 @@
-// Decoders of foreign formats, each in a process of its own: this program again, with a memory and a time limit, and
+// Decoders of foreign formats, each in a process of its own (decoder_program.hpp), with a memory and a time limit, and
 // with system calls for memory, for reading its file and for writing its picture alone. A file that makes one crash,
 // hang or obey its author costs one picture.
 #pragma once
