@@ -45,9 +45,10 @@ write('dist/thread.js', `export default ${JSON.stringify(compact(fs.readFileSync
 if (esbuild) {
   const common = {entryPoints: [path.join(PACKAGE, 'index.js')], bundle: true, external: ['./dist/*'], platform: 'neutral', write: false,
     logLevel: 'error'};
-  // The table of modules, whose addresses bundlers must find in one piece, is a kilobyte shorter where none reads it.
+  // The table of modules, whose addresses bundlers must find in one piece, is a kilobyte shorter where none reads it. Of a
+  // template esbuild itself would make a table again.
   const short = `const BUILDS = Object.fromEntries(${JSON.stringify(BUILDS)}.map((name) => [name, [
-    () => new URL(\`./dist/facenet-\${name}.wasm\`, import.meta.url), () => import(\`./dist/facenet-\${name}.js\`)]]));`;
+    () => new URL(\`./dist/facenet-\${name}.wasm\`, import.meta.url), () => import('./dist/facenet-'.concat(name, '.js'))]]));`;
   const plugin = {name: 'builds', setup: (build) => build.onLoad({filter: /builds\.js$/}, ({path: file}) => {
     const text = fs.readFileSync(file, 'utf8'), contents = text.replace(/const BUILDS = \{.*?^\};/ms, () => short);
     if (contents === text) throw new Error('builds.js has no table of modules');
