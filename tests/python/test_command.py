@@ -469,7 +469,7 @@ def test_the_bar_is_for_terminals(weights, faces):
         (["help", "embd"], ["'embd'", "did you mean embed?"]),
         (["embed", "--alined", "x.png"], ["--alined", "did you mean --aligned?", "facenet embed --help"]),
         (["--frobnicate"], ["--help"]),
-        (["embed"], ["IMAGE", "facenet embed --help"]),
+        (["embed"], ["no picture was named", "--files-from"]),
         (["embed", "--frobnicate", "x.png"], ["--frobnicate", "facenet embed --help"]),
         (["embed", "--threads", "0", "x.png"], ["--threads", "'0'", "1 to 256"]),
         (["embed", "--threads", "-1", "x.png"], ["--threads", "'-1'"]),

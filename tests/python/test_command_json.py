@@ -420,7 +420,7 @@ def test_help_is_as_wide_as_the_terminal():
 
 
 def test_a_galleries_actions_are_named():
-    every = "list, show, rename, merge, remove, export, import, check, repair, backup, stats and vacuum"
+    every = "list, show, rename, merge, remove, export, import, check, repair, backup, migrate, stats and vacuum"
     for words in (["gallery", "lst"], ["gallery", "--json", "lst"], ["-q", "gallery", "lst", "--help"], ["help", "gallery", "lst"]):
         assert_sentence(facenet(*words), "'lst'", "did you mean list?", every, "facenet gallery --help")
     for words in (["gallery", "frobnicate"], ["gallery"], ["gallery", "--json"]):

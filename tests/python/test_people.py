@@ -229,7 +229,7 @@ def test_pictures_that_fail_are_named_each_time(archive, stock):
     archive.scan()
     empty = archive.folder.parent / "empty"
     empty.mkdir()
-    assert_sentence(facenet("people", empty, "-g", archive.folder.parent / "none", *archive.options), "no JPEG or PNG")
+    assert_sentence(facenet("people", empty, "-g", archive.folder.parent / "none", *archive.options), "there is no picture in it that is read")
     assert not (archive.folder.parent / "none").exists()
     assert_sentence(facenet("people", "-g", archive.gallery, *archive.options), "--files-from")
 
@@ -287,7 +287,7 @@ def test_a_gallery_of_another_model_or_a_full_disk_is_refused(archive, stock, tm
     db.close()
     assert_sentence(facenet("people", archive.folder, "-g", archive.gallery, *archive.options), "another model")
     if os.geteuid() == 0 and shutil.which("unshare"):
-        script = f'mount -t tmpfs -o size=200k none {tmp_path}/small && exec "$0" "$@"'
+        script = f'mount -t tmpfs -o size=60k none {tmp_path}/small && exec "$0" "$@"'
         (tmp_path / "small").mkdir()
         call = ["unshare", "-m", "sh", "-c", script, COMMAND, "people", archive.folder, "-g", tmp_path / "small/g", *archive.options]
         archive.add(*stock[1])
@@ -381,7 +381,7 @@ def test_ten_increments_find_what_all_at_once_find():
     assert found["truth_grown"] >= found["truth_at_once"] - 0.01 and found["truth_grown"] >= found["truth_whispers"] - 0.01, found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_pages_in_a_browser(tmp_path):
     """From the disk, at two widths, to the end, with nothing from elsewhere; tests/archive/pages.py has 50,000 faces and times."""
     if not (ROOT / "build/web/node_modules/playwright-core").exists() or shutil.which("chromium") is None:

@@ -65,7 +65,7 @@ SubCommand config_command() {
       "stands on the command line counts more.\n\n"
       "Examples:\n"
       "  facenet config\n"
-      "  printf 'threads = 2\\n[people]\\nbackground = true\\n' >> ~/.config/facenet/config\n\n",
+      "  echo 'threads = 2' >> ~/.config/facenet/config\n\n",
       [](OptionSet&) {}, [](bool json) { return show(json); }};
 }
 
