@@ -496,7 +496,8 @@ channel?.addEventListener('message', async ({data}) => {
 async function keepForOffline() {
   const {active} = await navigator.serviceWorker?.ready ?? {};
   if (!active || !info) return;
-  const cache = await caches.open('facenet-page-2');
+  const cache = await globalThis.caches?.open('facenet-page-2').catch(() => undefined);
+  if (!cache) return;
   await cache.add(`facenet/dist/facenet-${info.build}.wasm`).catch(() => {});
   document.body.dataset.offline = 'true';
 }
