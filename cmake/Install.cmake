@@ -118,7 +118,7 @@ if(TARGET facenet_command)
   install(FILES weights/README.md DESTINATION ${pages} RENAME weights.md COMPONENT command)
   # The pages that help names, under the names that it gives, and those that they link to.
   install(FILES docs/command.md docs/command-json.md docs/galleries.md docs/recognition.md docs/service.md docs/rest.md
-          docs/watch.md DESTINATION ${pages}/docs COMPONENT command)
+          docs/watch.md docs/archive.md DESTINATION ${pages}/docs COMPONENT command)
   install(FILES docs/schema/facenet-command-1.json DESTINATION ${pages}/docs/schema COMPONENT command)
 endif()
 

@@ -424,7 +424,7 @@ def help_of(*command: str) -> str:
 def options_in(text: str) -> set[str]:
     """The options that a --help or a manual page lists, each at the beginning of its line."""
     return {name for line in text.splitlines() if re.match(r"\s+-", line)
-            for name in re.findall(r"(?:(?<=[\s,])|^)--?[a-z][\w-]*", line.strip().split("  ")[0])}
+            for name in re.findall(r"(?:(?<=[\s,])|^)--?[a-z0-9][\w-]*", line.strip().split("  ")[0])}
 
 
 def commands() -> list[str]:

@@ -255,7 +255,7 @@ SubCommand people_command() {
       "  facenet people not -g family.gallery 'Ada Lovelace' photographs/party.jpg\n"
       "  facenet people split -g family.gallery 'Ada Lovelace' party.jpg --to 'Anne Byron'\n"
       "  facenet people pages -g family.gallery browse/\n"
-      "  find /photos -name '*.jpg' -print0 | facenet people scan -g family.gallery --files-from - -0\n\n",
+      "  find . -print0 | facenet people scan -g family.gallery -0 --files-from -\n\n",
       [o](OptionSet& options) {
         const auto action = [&](const char* word, const char* summary, int (*run)(const Options&)) {
           OptionSet of_action = options.action(word, summary, [o, run] { o->run = run; });
