@@ -149,12 +149,9 @@ struct AnyWeights {
 };
 #  if defined(FACENET_RELAXED_DOT)
 /// For any weights, where the engine has it.
-struct WideDot {
-  using va = simd::integer::wide::va;
-  using vw = simd::integer::wide::vw;
+struct WideDot : FittingPairs {
   static constexpr int rows = simd::integer::wide::tile_rows, extra = simd::integer::wide::tile_extra;
   static FACENET_INLINE va broadcast(const Activation* p) noexcept { return simd::integer::wide::broadcast(p); }
-  static FACENET_INLINE vw load(const std::int8_t* p) noexcept { return simd::integer::wide::load_weights(p); }
   static FACENET_INLINE simd::integer::vi dot(simd::integer::vi sum, va a, vw w) noexcept {
     return simd::integer::wide::dot(sum, a, w);
   }

@@ -41,8 +41,6 @@ FACENET_NOINLINE inline bool pair_dot_takes_bytes() noexcept {
 /// For weights of any size, where the engine sums four products in 32 bits: vpdpbusd, or with signed activations sdot.
 namespace wide {
 
-using va = v128_t;
-using vw = v128_t;
 constexpr int tile_rows = 5, tile_extra = 4;
 FACENET_INLINE vi dot(vi sum, va a, vw w) noexcept { return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, a, sum); }
 /// What makes bytes q - 128 where they have a sign, else 0: a constant of the loop around it.
@@ -51,7 +49,6 @@ FACENET_INLINE v128_t flip() noexcept {
   return wasm_v128_and(wasm_i32x4_shr(largest, 31), wasm_i8x16_splat(-128));
 }
 FACENET_INLINE va broadcast(const Activation* p) noexcept { return wasm_v128_xor(integer::broadcast(p), flip()); }
-FACENET_INLINE vw load_weights(const std::int8_t* p) noexcept { return wasm_v128_load(p); }
 /// What a channel's sum of weights is multiplied by: with_offset().
 FACENET_INLINE int zero_point() noexcept { return wasm_v128_any_true(flip()) ? 128 : 0; }
 FACENET_NOINLINE inline bool is_exact() noexcept {
